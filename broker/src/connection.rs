@@ -1,0 +1,292 @@
+//! One client connection: frames in, responses out, in order.
+//!
+//! Two tasks share a connection. The reader takes one frame at a time off the socket and lets the handlers begin it;
+//! a produce request may go on waiting for the disk while the next frame is read. The writer sends the responses in
+//! the order of the requests, as Kafka's protocol demands. What a connection can hold is bounded: the size of a frame,
+//! the responses that wait, the bytes of all frames together, the time without traffic.
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use millstream_kafka::wire::{Chunk, Text};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use crate::context::Context;
+use crate::handlers;
+use crate::partitions::FileSlice;
+
+/// Who is on the other side, as far as handlers need to know.
+#[derive(Debug, Clone)]
+pub struct ConnectionInfo {
+    /// Number of the connection, unique while the broker runs.
+    pub id: u64,
+    /// Address of the client.
+    pub peer: SocketAddr,
+    /// What the client calls itself in the header of the current request.
+    pub client_id: Text,
+}
+
+/// An encoded response: its chunks, and the files that its external chunks point into.
+#[derive(Debug, Default)]
+pub struct Response {
+    /// The frame, length first.
+    pub chunks: Vec<Chunk>,
+    /// What `Chunk::External { index, .. }` stands for.
+    pub files: Vec<FileSlice>,
+}
+
+/// What a handler answers with.
+pub enum Reply {
+    /// The response is ready.
+    Now(Response),
+    /// The response will be ready later (produce waits for the disk); the next request may begin meanwhile.
+    Later(Pin<Box<dyn Future<Output = Response> + Send>>),
+    /// There is no response (`acks=0`).
+    Nothing,
+}
+
+/// Why a connection ends. The other side is told nothing more: Kafka closes the connection in these cases, too.
+#[derive(Debug, thiserror::Error)]
+pub enum Disconnect {
+    /// The client closed it, or the network did.
+    #[error("closed by the client")]
+    Closed,
+    /// Reading or writing failed.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// No traffic for `connections.max.idle.ms`.
+    #[error("idle for too long")]
+    Idle,
+    /// A frame announced a size that is negative or beyond `socket.request.max.bytes`.
+    #[error("request of {0} bytes refused")]
+    FrameSize(i32),
+    /// A frame cannot be understood.
+    #[error("malformed request: {0}")]
+    Malformed(String),
+    /// A request of a version that is not offered.
+    #[error("request with unsupported api key {key} version {version}")]
+    Unsupported {
+        /// Api key of the request.
+        key: i16,
+        /// Version of the request.
+        version: i16,
+    },
+    /// The broker shuts down.
+    #[error("broker shuts down")]
+    Shutdown,
+}
+
+/// Serves a connection until either side ends it.
+pub async fn serve(context: Arc<Context>, stream: TcpStream, info: ConnectionInfo) {
+    let (read_half, write_half) = stream.into_split();
+    let (replies, queue) = mpsc::channel(context.settings.inflight_requests_max as usize);
+    let peer = info.peer;
+    let writer = tokio::spawn(write_replies(context.clone(), write_half, queue));
+    let mut shutdown = context.shutdown.subscribe();
+    let mut reader = Reader::new(&context, read_half);
+    let end = tokio::select! {
+        end = read_requests(&context, &mut reader, info, replies) => end,
+        _ = shutdown.wait_for(|down| *down) => Disconnect::Shutdown,
+    };
+    match &end {
+        Disconnect::Closed | Disconnect::Idle | Disconnect::Shutdown => tracing::debug!(%peer, reason = %end, "connection ended"),
+        Disconnect::Io(_) => tracing::debug!(%peer, reason = %end, "connection lost"),
+        _ => tracing::warn!(%peer, reason = %end, "connection closed"),
+    }
+    // The queue is closed now: the writer sends what is still due and ends; a client that no longer reads is cut off.
+    let linger = Duration::from_millis(WRITE_LINGER_MS_MAX);
+    let abort = writer.abort_handle();
+    if tokio::time::timeout(linger, writer).await.is_err() {
+        abort.abort();
+    }
+}
+
+/// Takes frames and lets the handlers begin them, in order.
+async fn read_requests(
+    context: &Arc<Context>,
+    reader: &mut Reader,
+    mut info: ConnectionInfo,
+    replies: mpsc::Sender<Reply>,
+) -> Disconnect {
+    loop {
+        let (frame, _memory) = match reader.frame().await {
+            Ok(frame) => frame,
+            Err(end) => return end,
+        };
+        context.metrics.bytes_in(frame.len() + 4);
+        let reply = match handlers::dispatch(context, &mut info, frame).await {
+            Ok(Reply::Nothing) => continue,
+            Ok(reply) => reply,
+            Err(end) => return end,
+        };
+        if replies.send(reply).await.is_err() {
+            return Disconnect::Closed;
+        }
+    }
+}
+
+/// Reads frames of a bounded size with few copies: a large frame is read right into its own place.
+struct Reader {
+    context: Arc<Context>,
+    stream: OwnedReadHalf,
+    buffer: BytesMut,
+}
+
+impl Reader {
+    fn new(context: &Arc<Context>, stream: OwnedReadHalf) -> Self {
+        Self { context: context.clone(), stream, buffer: BytesMut::new() }
+    }
+
+    /// The next frame, without its length, and the memory that it was granted.
+    async fn frame(&mut self) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Disconnect> {
+        while self.buffer.len() < 4 {
+            self.buffer.reserve(READ_BYTES_MIN);
+            self.fill(usize::MAX).await?;
+        }
+        let announced = i32::from_be_bytes(self.buffer[..4].try_into().expect("four bytes"));
+        if announced < 0 || announced > self.context.settings.socket_request_max_bytes {
+            return Err(Disconnect::FrameSize(announced));
+        }
+        let length = announced as usize;
+        let memory = self.reserve_memory(length).await;
+        self.buffer.advance(4);
+        if self.buffer.len() < length {
+            self.buffer.reserve(length - self.buffer.len());
+        }
+        while self.buffer.len() < length {
+            let missing = length - self.buffer.len();
+            // What follows a large frame is left in the socket: it would have to be moved to its own buffer.
+            self.fill(if missing > READ_BYTES_MIN { missing } else { usize::MAX }).await?;
+        }
+        Ok((self.buffer.split_to(length).freeze(), memory))
+    }
+
+    /// Waits until the frame fits among those that are in memory. Small ones are bounded by their number alone.
+    async fn reserve_memory(&self, length: usize) -> Option<OwnedSemaphorePermit> {
+        if length <= READ_BYTES_MIN {
+            return None;
+        }
+        let units = (length / MEMORY_UNIT_BYTES).max(1).min(self.context.request_memory_units as usize) as u32;
+        let memory = self.context.request_memory.clone();
+        Some(memory.acquire_many_owned(units).await.expect("the semaphore is never closed"))
+    }
+
+    async fn fill(&mut self, bytes_max: usize) -> Result<(), Disconnect> {
+        let idle = Duration::from_millis(self.context.settings.connections_max_idle_ms as u64);
+        let mut limited = (&mut self.buffer).limit(bytes_max);
+        match tokio::time::timeout(idle, self.stream.read_buf(&mut limited)).await {
+            Err(_) => Err(Disconnect::Idle),
+            Ok(Ok(0)) => Err(Disconnect::Closed),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(error.into()),
+        }
+    }
+}
+
+/// Sends responses in the order of their requests.
+async fn write_replies(context: Arc<Context>, mut stream: OwnedWriteHalf, mut queue: mpsc::Receiver<Reply>) {
+    while let Some(reply) = queue.recv().await {
+        let response = match reply {
+            Reply::Now(response) => response,
+            Reply::Later(waiting) => waiting.await,
+            Reply::Nothing => continue,
+        };
+        match write_response(&mut stream, &response).await {
+            Ok(bytes) => context.metrics.bytes_out(bytes),
+            Err(error) => {
+                tracing::debug!(%error, "response not sent");
+                return;
+            }
+        }
+    }
+    let _ = stream.shutdown().await;
+}
+
+async fn write_response(stream: &mut OwnedWriteHalf, response: &Response) -> io::Result<usize> {
+    let mut total = 0;
+    let mut chunks = &response.chunks[..];
+    while let Some(first) = chunks.first() {
+        match first {
+            Chunk::External { index, len } => {
+                let slice = &response.files[*index as usize];
+                debug_assert_eq!(slice.len, *len as usize);
+                send_file(stream, slice).await?;
+                total += slice.len;
+                chunks = &chunks[1..];
+            }
+            Chunk::Bytes(_) => {
+                let run = chunks.iter().take_while(|c| matches!(c, Chunk::Bytes(_))).count();
+                total += write_run(stream, &chunks[..run]).await?;
+                chunks = &chunks[run..];
+            }
+        }
+    }
+    Ok(total)
+}
+
+/// Writes neighbouring chunks of memory with as few calls as they need.
+async fn write_run(stream: &mut OwnedWriteHalf, chunks: &[Chunk]) -> io::Result<usize> {
+    let parts: Vec<&[u8]> = chunks
+        .iter()
+        .filter_map(|chunk| match chunk {
+            Chunk::Bytes(bytes) => Some(&bytes[..]),
+            Chunk::External { .. } => None,
+        })
+        .collect();
+    let total = parts.iter().map(|part| part.len()).sum();
+    if let [only] = parts[..] {
+        stream.write_all(only).await?;
+        return Ok(total);
+    }
+    let mut slices: Vec<IoSlice<'_>> = parts.into_iter().map(IoSlice::new).collect();
+    let mut rest = &mut slices[..];
+    while rest.iter().any(|slice| !slice.is_empty()) {
+        let written = stream.write_vectored(rest).await?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        IoSlice::advance_slices(&mut rest, written);
+    }
+    Ok(total)
+}
+
+/// Lets the kernel copy from the page cache to the socket.
+///
+/// Pages that are not in memory are fetched on a blocking thread first, so that a slow disk stalls this connection
+/// and no other.
+async fn send_file(stream: &OwnedWriteHalf, slice: &FileSlice) -> io::Result<()> {
+    slice.load().await?;
+    let socket = stream.as_ref();
+    let mut position = slice.position;
+    let end = slice.position + slice.len as u64;
+    while position < end {
+        socket.writable().await?;
+        let sent = socket.try_io(Interest::WRITABLE, || {
+            rustix::fs::sendfile(socket, slice.file.as_ref(), Some(&mut position), (end - position) as usize)
+                .map_err(io::Error::from)
+        });
+        match sent {
+            Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "log file ends before its slice")),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Unit in which the memory of requests is granted.
+pub const MEMORY_UNIT_BYTES: usize = 1024;
+/// Bytes that are read at once when it is not known how many will come.
+const READ_BYTES_MIN: usize = 64 * 1024;
+/// How long a client may take to read what is still due when its connection ends.
+const WRITE_LINGER_MS_MAX: u64 = 5_000;

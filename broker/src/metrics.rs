@@ -1,0 +1,95 @@
+//! What the broker counts, in the Prometheus text format at `/metrics`.
+//!
+//! Counters on the hot path are plain atomics; whatever can be read off the state (sizes, lags) is read when scraped.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use millstream_kafka::ApiKey;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// Name of an API, as a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ApiLabel {
+    /// Kafka's name of the API.
+    pub api: &'static str,
+}
+
+/// Everything that is counted.
+#[derive(Debug)]
+pub struct Metrics {
+    /// The registry that `/metrics` encodes.
+    pub registry: Registry,
+    /// Open connections of Kafka clients.
+    pub connections: Gauge,
+    requests: Family<ApiLabel, Histogram, fn() -> Histogram>,
+    bytes_in: Counter,
+    bytes_out: Counter,
+    /// Records appended by producers.
+    pub records_in: Counter,
+    /// Syncs of log files, each of a group of appends.
+    pub syncs: Counter,
+    /// Seconds that a sync took.
+    pub sync_seconds: Histogram,
+    /// Answers by error code other than none, by API.
+    pub partitions: Gauge<i64>,
+    /// Requests that were answered with an error.
+    pub view_cache_bytes: Gauge<u64, AtomicU64>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("millstream");
+        let connections = Gauge::default();
+        registry.register("connections", "Open connections of Kafka clients", connections.clone());
+        let requests: Family<ApiLabel, Histogram, fn() -> Histogram> = Family::new_with_constructor(latency_histogram);
+        registry.register_with_unit("request", "Time from a request's last byte to its answer being ready", Unit::Seconds, requests.clone());
+        let bytes_in = Counter::default();
+        registry.register("bytes_in", "Bytes of requests", bytes_in.clone());
+        let bytes_out = Counter::default();
+        registry.register("bytes_out", "Bytes of responses", bytes_out.clone());
+        let records_in = Counter::default();
+        registry.register("records_in", "Records appended by producers", records_in.clone());
+        let syncs = Counter::default();
+        registry.register("log_syncs", "Group commits of log files", syncs.clone());
+        let sync_seconds = latency_histogram();
+        registry.register_with_unit("log_sync", "Duration of a group commit", Unit::Seconds, sync_seconds.clone());
+        let partitions = Gauge::default();
+        registry.register("partitions", "Partitions that this broker stores", partitions.clone());
+        let view_cache_bytes = Gauge::default();
+        registry.register("view_cache_bytes", "Memory of the view cache", view_cache_bytes.clone());
+        Self { registry, connections, requests, bytes_in, bytes_out, records_in, syncs, sync_seconds, partitions, view_cache_bytes }
+    }
+}
+
+impl Metrics {
+    /// Metrics of a new broker.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// Counts bytes of a request.
+    pub fn bytes_in(&self, bytes: usize) {
+        self.bytes_in.inc_by(bytes as u64);
+    }
+
+    /// Counts bytes of a response.
+    pub fn bytes_out(&self, bytes: usize) {
+        self.bytes_out.inc_by(bytes as u64);
+    }
+
+    /// Counts a request of an API and the time that its answer took.
+    pub fn request(&self, api: ApiKey, took: Duration) {
+        self.requests.get_or_create(&ApiLabel { api: api.name() }).observe(took.as_secs_f64());
+    }
+}
+
+fn latency_histogram() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_05, 2.0, 18))
+}

@@ -1,0 +1,100 @@
+//! A piece of a log file on its way to a socket.
+
+use std::io;
+use std::sync::Arc;
+
+use millstream_storage::disk::RealFile;
+
+/// Consecutive whole record batches in one segment file.
+#[derive(Debug, Clone)]
+pub struct FileSlice {
+    /// The segment file.
+    pub file: Arc<RealFile>,
+    /// Where the slice begins, in bytes.
+    pub position: u64,
+    /// How long it is, in bytes.
+    pub len: usize,
+}
+
+impl FileSlice {
+    /// Sees to it that the slice is in the page cache, without blocking the caller's thread.
+    ///
+    /// # Errors
+    /// The disk cannot be read.
+    pub async fn load(&self) -> io::Result<()> {
+        if self.is_cached()? {
+            return Ok(());
+        }
+        let slice = self.clone();
+        tokio::task::spawn_blocking(move || slice.touch()).await.map_err(io::Error::other)?
+    }
+
+    /// Reads the slice into memory.
+    ///
+    /// # Errors
+    /// The disk cannot be read, or the file is shorter than the slice.
+    pub async fn read(&self) -> io::Result<Vec<u8>> {
+        if self.is_cached()? {
+            return self.read_blocking();
+        }
+        let slice = self.clone();
+        tokio::task::spawn_blocking(move || slice.read_blocking()).await.map_err(io::Error::other)?
+    }
+
+    /// Reads the slice into memory on this thread.
+    ///
+    /// # Errors
+    /// The disk cannot be read, or the file is shorter than the slice.
+    pub fn read_blocking(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(self.len);
+        while bytes.len() < self.len {
+            let before = bytes.len();
+            let position = self.position + before as u64;
+            rustix::io::pread(self.file.as_ref(), rustix::buffer::spare_capacity(&mut bytes), position)?;
+            if bytes.len() == before {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "log file ends before its slice"));
+            }
+        }
+        bytes.truncate(self.len);
+        Ok(bytes)
+    }
+
+    /// Whether the slice seems to be in memory: a byte of every so many is asked for without waiting.
+    fn is_cached(&self) -> io::Result<bool> {
+        let mut positions: Vec<u64> =
+            (self.position..self.position + self.len as u64).step_by(PROBE_INTERVAL_BYTES).collect();
+        positions.push(self.position + (self.len as u64).saturating_sub(1));
+        for position in positions {
+            let mut byte = [0_u8; 1];
+            let mut buffers = [io::IoSliceMut::new(&mut byte)];
+            let flags = rustix::io::ReadWriteFlags::NOWAIT;
+            match rustix::io::preadv2(self.file.as_ref(), &mut buffers, position, flags) {
+                Ok(_) => {}
+                Err(rustix::io::Errno::AGAIN) => return Ok(false),
+                // A file system that cannot tell: go on and let it block.
+                Err(rustix::io::Errno::OPNOTSUPP) => return Ok(true),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(true)
+    }
+
+    fn touch(&self) -> io::Result<()> {
+        let mut buffer = vec![0_u8; self.len.min(TOUCH_BYTES)];
+        let end = self.position + self.len as u64;
+        let mut position = self.position;
+        while position < end {
+            let want = buffer.len().min((end - position) as usize);
+            match rustix::io::pread(self.file.as_ref(), &mut buffer[..want], position)? {
+                0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "log file ends before its slice")),
+                read => position += read as u64,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How far apart the bytes are that are asked for to see whether a slice is in memory.
+const PROBE_INTERVAL_BYTES: usize = 128 * 1024;
+/// Bytes that are read at once to bring a slice into memory.
+const TOUCH_BYTES: usize = 1024 * 1024;
