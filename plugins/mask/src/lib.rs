@@ -1,0 +1,2 @@
+mod masking;
+pub use masking::{Hmac, Masking, Mode};

@@ -1,0 +1,2 @@
+mod projection;
+pub use projection::Projection;

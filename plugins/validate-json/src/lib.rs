@@ -1,0 +1,2 @@
+mod validation;
+pub use validation::{Expected, Invalid, Validation};
