@@ -12,6 +12,40 @@ pub(crate) struct Found {
     pub high: u32,
 }
 
+/// A bit for each byte that is no decimal digit.
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+#[inline(always)]
+pub(crate) fn no_digits(bytes: &[u8; WIDTH]) -> u32 {
+    use core::arch::wasm32::{i8x16_bitmask, i8x16_sub, u8x16_gt, u8x16_splat, v128_load};
+    // SAFETY: the reference covers 16 readable bytes, and the load needs no alignment.
+    let v = unsafe { v128_load(bytes.as_ptr().cast()) };
+    i8x16_bitmask(u8x16_gt(i8x16_sub(v, u8x16_splat(b'0')), u8x16_splat(9))).into()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(crate) fn no_digits(bytes: &[u8; WIDTH]) -> u32 {
+    use core::arch::x86_64::{
+        _mm_cmpeq_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8, _mm_set1_epi8, _mm_sub_epi8,
+    };
+    // SAFETY: every x86-64 processor has SSE2; the reference covers 16 readable bytes.
+    unsafe {
+        let v = _mm_sub_epi8(_mm_loadu_si128(bytes.as_ptr().cast()), _mm_set1_epi8(b'0' as i8));
+        let digits = _mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(9)), v);
+        !_mm_movemask_epi8(digits) as u32 & 0xffff
+    }
+}
+
+#[cfg(not(any(
+    target_arch = "x86_64",
+    all(target_arch = "wasm32", target_feature = "simd128")
+)))]
+pub(crate) fn no_digits(bytes: &[u8; WIDTH]) -> u32 {
+    bytes.iter().enumerate().fold(0, |bits, (bit, byte)| {
+        bits | u32::from(!byte.is_ascii_digit()) << bit
+    })
+}
+
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 #[inline(always)]
 pub(crate) fn classify(bytes: &[u8; WIDTH]) -> Found {

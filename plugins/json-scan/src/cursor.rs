@@ -1,6 +1,6 @@
 //! A position in a JSON text that only moves over what it has checked.
 
-use crate::block::{WIDTH, classify};
+use crate::block::{WIDTH, classify, no_digits};
 use crate::{DEPTH_MAX, Kind, Span};
 use std::fmt;
 
@@ -201,7 +201,7 @@ impl<'d> Cursor<'d> {
         let mut high = 0;
         let mut escaped = false;
         loop {
-            let found = classify(&self.block(at));
+            let found = self.look(at, classify);
             if found.special == 0 {
                 high |= found.high;
                 at += WIDTH;
@@ -228,12 +228,12 @@ impl<'d> Cursor<'d> {
         Ok(escaped)
     }
 
-    /// The 16 bytes from `at`, zeros behind the end (a zero ends every string, so none is taken for content).
+    /// Looks at the 16 bytes from `at`: zeros behind the end, which end every string and number.
     #[inline(always)]
-    fn block(&self, at: usize) -> [u8; WIDTH] {
+    fn look<T>(&self, at: usize, look: impl Fn(&[u8; WIDTH]) -> T) -> T {
         match self.doc.get(at..).and_then(|rest| rest.first_chunk::<WIDTH>()) {
-            Some(bytes) => *bytes,
-            None => self.last_block(at),
+            Some(bytes) => look(bytes),
+            None => look(&self.last_block(at)),
         }
     }
 
@@ -330,8 +330,13 @@ impl<'d> Cursor<'d> {
 
     #[inline(always)]
     fn digits(&mut self) {
-        while self.peek().is_ascii_digit() {
-            self.at += 1;
+        loop {
+            let others = self.look(self.at, no_digits);
+            if others != 0 {
+                self.at += others.trailing_zeros() as usize;
+                return;
+            }
+            self.at += WIDTH;
         }
     }
 
