@@ -1,0 +1,61 @@
+//! Stamping: what a leader writes into a batch it appends, without copying or re-reading the records.
+
+use super::checksum::combine;
+use super::header::{BatchHeader, HEADER_BYTES, TimestampType};
+
+/// Bytes that [`stamp`] replaces at the front of a batch.
+pub const STAMP_BYTES: usize = 16;
+
+/// The first 16 bytes of `batch` with its final offset and leader epoch.
+///
+/// They lie before the checksummed part, so the checksum stays right. Write these, then `batch[16..]`.
+///
+/// # Panics
+/// If `batch` is shorter than a header: callers pass a validated batch.
+pub fn stamp(batch: &[u8], base_offset: i64, leader_epoch: i32) -> [u8; STAMP_BYTES] {
+    let mut front: [u8; STAMP_BYTES] = *batch.first_chunk().expect("a validated batch has a header");
+    front[0..8].copy_from_slice(&base_offset.to_be_bytes());
+    front[12..16].copy_from_slice(&leader_epoch.to_be_bytes());
+    front
+}
+
+/// The header of `batch` with its final offset, leader epoch and log append time, and the checksum that
+/// follows. Write it, then `batch[61..]`.
+///
+/// # Panics
+/// If `batch` is shorter than a header: callers pass a validated batch.
+pub fn restamp_log_append_time(
+    batch: &[u8],
+    base_offset: i64,
+    leader_epoch: i32,
+    append_time_ms: i64,
+) -> [u8; HEADER_BYTES] {
+    restamp(batch, base_offset, leader_epoch, TimestampType::LogAppendTime, append_time_ms)
+}
+
+/// As [`restamp_log_append_time`], with any timestamp type and largest timestamp (milliseconds): a leader
+/// that stores create time uses it to put right a `max_timestamp` which does not fit the records.
+///
+/// The checksum is derived from the old one: CRCs are linear, so the change within the header is shifted
+/// over the length of the records and added. A checksum that was wrong before stays wrong.
+///
+/// # Panics
+/// If `batch` is shorter than a header: callers pass a validated batch.
+pub fn restamp(
+    batch: &[u8],
+    base_offset: i64,
+    leader_epoch: i32,
+    timestamp_type: TimestampType,
+    max_timestamp: i64,
+) -> [u8; HEADER_BYTES] {
+    let old: &[u8; HEADER_BYTES] = batch.first_chunk().expect("a validated batch has a header");
+    let mut header = BatchHeader::read(old);
+    let crc_before = BatchHeader::checksummed_part(old);
+    header.base_offset = base_offset;
+    header.partition_leader_epoch = leader_epoch;
+    header.attributes = header.attributes.with_timestamp_type(timestamp_type);
+    header.max_timestamp = max_timestamp;
+    let crc_after = BatchHeader::checksummed_part(&header.to_bytes());
+    header.crc = combine(crc_before ^ crc_after, header.crc, batch.len() - HEADER_BYTES);
+    header.to_bytes()
+}
