@@ -15,7 +15,7 @@ pub struct Routing {
 
 /// The part of a record that decides.
 #[derive(Debug)]
-pub enum Source {
+enum Source {
     /// The value at a JSON pointer in the record's value.
     Pointer(Box<(Pointers, Spans)>),
     /// A header; of repeated ones the last.

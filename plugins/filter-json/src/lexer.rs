@@ -130,7 +130,7 @@ fn number(source: &str, at: usize) -> Result<(Token, usize), ParseError> {
     let length = rest
         .find(|c: char| !c.is_ascii_alphanumeric() && !"+-.".contains(c))
         .unwrap_or(rest.len());
-    let raw = rest[..length].as_bytes();
+    let raw = &rest.as_bytes()[..length];
     let well_formed = Cursor::new(raw).and_then(|mut cursor| {
         let span = cursor.skip(0)?;
         cursor.finish().map(|()| span.kind == Kind::Number)

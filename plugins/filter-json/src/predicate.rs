@@ -41,16 +41,6 @@ impl Predicate {
         }
         .holds(&self.test))
     }
-
-    /// Whether the predicate holds where there is no document: no pointer points to anything.
-    pub fn matches_nothing(&mut self) -> bool {
-        self.spans.clear();
-        Document {
-            doc: &[],
-            spans: &self.spans,
-        }
-        .holds(&self.test)
-    }
 }
 
 /// A scanned document.

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 /// How values are hidden.
 #[derive(Clone, Debug)]
-pub enum Mode {
+enum Mode {
     /// Replaced by a fixed text.
     Redact(String),
     /// Replaced by the first `digits` hexadecimal digits of the value's HMAC-SHA-256 (RFC 2104) under the salt: equal values stay equal.
@@ -228,7 +228,7 @@ fn surrogate(content: &[u8], at: usize) -> bool {
 
 /// HMAC-SHA-256 with its key taken in, so that a value costs two compressions less.
 #[derive(Clone, Debug)]
-pub struct Hmac {
+struct Hmac {
     inner: Sha256,
     outer: Sha256,
 }

@@ -1,2 +1,5 @@
+//! Transform: keeps some fields of JSON records, or drops some.
+
 mod projection;
+
 pub use projection::Projection;
