@@ -22,7 +22,10 @@ impl<'a> BatchView<'a> {
         let needed = header.total_bytes();
         match bytes.get(..needed) {
             Some(bytes) => Ok(Self { header, bytes }),
-            None => Err(BatchError::Truncated { needed, available: bytes.len() }),
+            None => Err(BatchError::Truncated {
+                needed,
+                available: bytes.len(),
+            }),
         }
     }
 
@@ -50,7 +53,10 @@ impl<'a> BatchView<'a> {
         if computed == self.header.crc {
             return Ok(());
         }
-        Err(BatchError::Checksum { stored: self.header.crc, computed })
+        Err(BatchError::Checksum {
+            stored: self.header.crc,
+            computed,
+        })
     }
 
     /// The records as plain bytes: borrowed from the batch, or decompressed into `scratch`.
@@ -75,7 +81,10 @@ impl<'a> BatchView<'a> {
     where
         'a: 's,
     {
-        Ok(Records { header: self.header, spans: self.spans(self.data(scratch, limit)?) })
+        Ok(Records {
+            header: self.header,
+            spans: self.spans(self.data(scratch, limit)?),
+        })
     }
 
     /// The places of the records in `data`, which [`BatchView::data`] gave.
@@ -111,7 +120,9 @@ impl Scratch {
 
 impl std::fmt::Debug for Scratch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Scratch").field("capacity", &self.capacity()).finish()
+        f.debug_struct("Scratch")
+            .field("capacity", &self.capacity())
+            .finish()
     }
 }
 

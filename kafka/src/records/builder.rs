@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use super::checksum::crc32c;
 use super::compression::compress;
-use super::header::{ATTRIBUTES_AT, MAGIC};
+use super::header::{ATTRIBUTES_AT, CRC_AT, MAGIC};
 use super::{Attributes, BatchError, BatchHeader, Compression, HEADER_BYTES, Header, Headers, varint};
 use super::{LOG_OVERHEAD_BYTES, TimestampType};
 
@@ -158,7 +158,10 @@ impl BatchBuilder {
     /// Append time of the broker for all records, milliseconds.
     #[must_use]
     pub fn log_append_time(mut self, append_time_ms: i64) -> Self {
-        self.header.attributes = self.header.attributes.with_timestamp_type(TimestampType::LogAppendTime);
+        self.header.attributes = self
+            .header
+            .attributes
+            .with_timestamp_type(TimestampType::LogAppendTime);
         self.fixed.max_timestamp = Some(append_time_ms);
         self
     }
@@ -218,7 +221,8 @@ impl BatchBuilder {
 
     fn next_delta(&self) -> Result<i32, BuildError> {
         let last = self.last_delta;
-        last.checked_add(1).ok_or(BuildError::OffsetDelta { delta: last, last })
+        last.checked_add(1)
+            .ok_or(BuildError::OffsetDelta { delta: last, last })
     }
 
     /// Appends a record at an offset of the caller's choice, headers still encoded: what a view does.
@@ -235,7 +239,10 @@ impl BatchBuilder {
     ) -> Result<(), BuildError> {
         let end = self.fixed.last_offset_delta.unwrap_or(i32::MAX);
         if offset_delta <= self.last_delta || offset_delta > end {
-            return Err(BuildError::OffsetDelta { delta: offset_delta, last: self.last_delta });
+            return Err(BuildError::OffsetDelta {
+                delta: offset_delta,
+                last: self.last_delta,
+            });
         }
         if !self.fixed.base_timestamp {
             self.header.base_timestamp = timestamp;
@@ -250,7 +257,9 @@ impl BatchBuilder {
             + varint::size(headers.len() as i64)
             + headers.raw().len();
         if self.buffer.len() + body_bytes + 5 > BATCH_BYTES_MAX {
-            return Err(BuildError::TooLarge { limit: BATCH_BYTES_MAX });
+            return Err(BuildError::TooLarge {
+                limit: BATCH_BYTES_MAX,
+            });
         }
         let out = &mut self.buffer;
         varint::write(out, body_bytes as i64);
@@ -282,7 +291,9 @@ impl BatchBuilder {
             self.header.attributes = self.header.attributes.with_compression(Compression::None);
         }
         if self.buffer.len() > BATCH_BYTES_MAX {
-            return Err(BuildError::TooLarge { limit: BATCH_BYTES_MAX });
+            return Err(BuildError::TooLarge {
+                limit: BATCH_BYTES_MAX,
+            });
         }
         let mut header = self.header;
         header.batch_length = (self.buffer.len() - LOG_OVERHEAD_BYTES) as i32;
@@ -309,7 +320,6 @@ fn write_nullable(out: &mut Vec<u8>, part: Option<&[u8]>) {
     }
 }
 
-const CRC_AT: usize = 17;
 const BATCH_BYTES_MAX: usize = i32::MAX as usize;
 /// What Kafka writes when there is no timestamp.
 const NO_TIMESTAMP: i64 = -1;

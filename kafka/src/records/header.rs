@@ -1,6 +1,5 @@
 //! The 61 bytes at the front of every batch.
 
-use super::checksum::crc32c;
 use super::{BatchError, Compression};
 
 /// Size of a batch header, up to the first record (or the compressed bytes).
@@ -83,7 +82,12 @@ impl BatchHeader {
             return Err(BatchError::Length(self.batch_length));
         }
         let wrong = |field, value| Err(BatchError::Field { field, value });
-        if self.base_offset < 0 || self.base_offset.checked_add(self.last_offset_delta.into()).is_none() {
+        if self.base_offset < 0
+            || self
+                .base_offset
+                .checked_add(self.last_offset_delta.into())
+                .is_none()
+        {
             return wrong("baseOffset", self.base_offset);
         }
         if self.last_offset_delta < 0 {
@@ -132,7 +136,9 @@ impl BatchHeader {
 
     /// Codec of the records.
     pub fn compression(&self) -> Compression {
-        self.attributes.compression().expect("the codec was checked when the header was parsed or built")
+        self.attributes
+            .compression()
+            .expect("the codec was checked when the header was parsed or built")
     }
 
     /// Whether an idempotent producer made the batch.
@@ -154,11 +160,6 @@ impl BatchHeader {
             TimestampType::LogAppendTime => self.max_timestamp,
             TimestampType::CreateTime => self.base_timestamp.wrapping_add(timestamp_delta),
         }
-    }
-
-    /// CRC-32C of the checksummed part of the header alone, from which stamping derives a new checksum.
-    pub(super) fn checksummed_part(head: &[u8; HEADER_BYTES]) -> u32 {
-        crc32c(&head[ATTRIBUTES_AT..])
     }
 }
 
@@ -187,7 +188,11 @@ impl Attributes {
 
     /// Bit 3.
     pub fn timestamp_type(self) -> TimestampType {
-        if self.0 & LOG_APPEND_TIME == 0 { TimestampType::CreateTime } else { TimestampType::LogAppendTime }
+        if self.0 & LOG_APPEND_TIME == 0 {
+            TimestampType::CreateTime
+        } else {
+            TimestampType::LogAppendTime
+        }
     }
 
     /// Bit 4: the records belong to a transaction.
@@ -230,7 +235,11 @@ impl Attributes {
     }
 
     fn with(self, flag: i16, on: bool) -> Self {
-        if on { Self(self.0 | flag) } else { Self(self.0 & !flag) }
+        if on {
+            Self(self.0 | flag)
+        } else {
+            Self(self.0 & !flag)
+        }
     }
 }
 
@@ -239,10 +248,14 @@ fn field<const N: usize>(head: &[u8; HEADER_BYTES], at: usize) -> [u8; N] {
 }
 
 fn too_short(bytes: &[u8]) -> BatchError {
-    BatchError::Truncated { needed: HEADER_BYTES, available: bytes.len() }
+    BatchError::Truncated {
+        needed: HEADER_BYTES,
+        available: bytes.len(),
+    }
 }
 
 pub(super) const MAGIC: i8 = 2;
+pub(super) const CRC_AT: usize = 17;
 pub(super) const ATTRIBUTES_AT: usize = 21;
 const MAGIC_AT: usize = 16;
 const COMPRESSION_MASK: i16 = 0x07;

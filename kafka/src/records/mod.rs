@@ -16,6 +16,8 @@ mod error;
 mod header;
 mod record;
 mod stamp;
+#[cfg(test)]
+mod tests;
 mod validate;
 mod varint;
 

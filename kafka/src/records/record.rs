@@ -35,7 +35,12 @@ pub struct Spans<'a> {
 impl<'a> Spans<'a> {
     /// Over `data`, the decompressed records of a batch whose header counts `count` of them.
     pub fn new(data: &'a [u8], count: u32) -> Self {
-        Self { data, at: 0, index: 0, count }
+        Self {
+            data,
+            at: 0,
+            index: 0,
+            count,
+        }
     }
 
     /// The data that the spans point into.
@@ -81,7 +86,12 @@ impl Iterator for Spans<'_> {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         // The count is the sender's word: it bounds nothing but the upper end.
-        (0, usize::try_from(self.count - self.index).ok().and_then(|left| left.checked_add(1)))
+        (
+            0,
+            usize::try_from(self.count - self.index)
+                .ok()
+                .and_then(|left| left.checked_add(1)),
+        )
     }
 }
 
@@ -136,13 +146,23 @@ fn skip_headers(body: &[u8], mut at: usize, count: i32) -> Result<(), &'static s
     for _ in 0..count {
         (_, at) = header_at(body, at).ok_or("one of its headers is malformed")?;
     }
-    if at == body.len() { Ok(()) } else { Err(LENGTH_IS_WRONG) }
+    if at == body.len() {
+        Ok(())
+    } else {
+        Err(LENGTH_IS_WRONG)
+    }
 }
 
 fn header_at(body: &[u8], at: usize) -> Option<(Header<'_>, usize)> {
     let (key, at) = nullable(body, at)?;
     let (value, at) = nullable(body, at)?;
-    Some((Header { key: slice(body, &key?), value: value.map(|value| slice(body, &value)) }, at))
+    Some((
+        Header {
+            key: slice(body, &key?),
+            value: value.map(|value| slice(body, &value)),
+        },
+        at,
+    ))
 }
 
 #[inline]
@@ -181,7 +201,10 @@ impl RecordSpan {
     /// The headers within `data`.
     #[inline]
     pub fn headers_in<'a>(&self, data: &'a [u8]) -> Headers<'a> {
-        Headers { raw: slice(data, &self.headers), count: self.header_count }
+        Headers {
+            raw: slice(data, &self.headers),
+            count: self.header_count,
+        }
     }
 }
 

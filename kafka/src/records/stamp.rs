@@ -1,7 +1,7 @@
-//! Stamping: what a leader writes into a batch it appends, without copying or re-reading the records.
+//! Stamping: what a leader writes into a batch it appends, without copying the records.
 
-use super::checksum::combine;
-use super::header::{BatchHeader, HEADER_BYTES, TimestampType};
+use super::checksum::crc32c_of_both;
+use super::header::{ATTRIBUTES_AT, BatchHeader, CRC_AT, HEADER_BYTES, TimestampType};
 
 /// Bytes that [`stamp`] replaces at the front of a batch.
 pub const STAMP_BYTES: usize = 16;
@@ -30,14 +30,20 @@ pub fn restamp_log_append_time(
     leader_epoch: i32,
     append_time_ms: i64,
 ) -> [u8; HEADER_BYTES] {
-    restamp(batch, base_offset, leader_epoch, TimestampType::LogAppendTime, append_time_ms)
+    restamp(
+        batch,
+        base_offset,
+        leader_epoch,
+        TimestampType::LogAppendTime,
+        append_time_ms,
+    )
 }
 
 /// As [`restamp_log_append_time`], with any timestamp type and largest timestamp (milliseconds): a leader
 /// that stores create time uses it to put right a `max_timestamp` which does not fit the records.
 ///
-/// The checksum is derived from the old one: CRCs are linear, so the change within the header is shifted
-/// over the length of the records and added. A checksum that was wrong before stays wrong.
+/// The checksum is taken anew over the whole batch, whose bytes are still in the cache: deriving it from the
+/// old one pays only from some 40 KiB on, and a microsecond at most.
 ///
 /// # Panics
 /// If `batch` is shorter than a header: callers pass a validated batch.
@@ -50,12 +56,12 @@ pub fn restamp(
 ) -> [u8; HEADER_BYTES] {
     let old: &[u8; HEADER_BYTES] = batch.first_chunk().expect("a validated batch has a header");
     let mut header = BatchHeader::read(old);
-    let crc_before = BatchHeader::checksummed_part(old);
     header.base_offset = base_offset;
     header.partition_leader_epoch = leader_epoch;
     header.attributes = header.attributes.with_timestamp_type(timestamp_type);
     header.max_timestamp = max_timestamp;
-    let crc_after = BatchHeader::checksummed_part(&header.to_bytes());
-    header.crc = combine(crc_before ^ crc_after, header.crc, batch.len() - HEADER_BYTES);
-    header.to_bytes()
+    let mut front = header.to_bytes();
+    let crc = crc32c_of_both(&front[ATTRIBUTES_AT..], &batch[HEADER_BYTES..]);
+    front[CRC_AT..ATTRIBUTES_AT].copy_from_slice(&crc.to_be_bytes());
+    front
 }

@@ -16,7 +16,10 @@ pub struct Limits {
 impl Default for Limits {
     /// Kafka's default for the batch; for its decompressed records, what a frame may hold.
     fn default() -> Self {
-        Self { batch_bytes_max: 1_048_588, decompressed_bytes_max: 100 << 20 }
+        Self {
+            batch_bytes_max: 1_048_588,
+            decompressed_bytes_max: 100 << 20,
+        }
     }
 }
 
@@ -68,7 +71,10 @@ pub fn validate(batch: &[u8], limits: Limits) -> Result<Validated, BatchError> {
 pub fn validate_with(batch: &[u8], limits: Limits, scratch: &mut Scratch) -> Result<Validated, BatchError> {
     let header = BatchHeader::parse(batch)?;
     if header.total_bytes() > limits.batch_bytes_max {
-        return Err(BatchError::TooLarge { bytes: header.total_bytes(), limit: limits.batch_bytes_max });
+        return Err(BatchError::TooLarge {
+            bytes: header.total_bytes(),
+            limit: limits.batch_bytes_max,
+        });
     }
     let view = BatchView::parse(batch)?;
     if view.bytes().len() != batch.len() {
@@ -89,13 +95,22 @@ fn check_header(header: &BatchHeader) -> Result<(), BatchError> {
         return Err(BatchError::Refused("a producer must not set log append time"));
     }
     if header.records_count == 0 || header.records_count - 1 != header.last_offset_delta {
-        return Err(BatchError::Field { field: "recordsCount", value: header.records_count.into() });
+        return Err(BatchError::Field {
+            field: "recordsCount",
+            value: header.records_count.into(),
+        });
     }
     if header.has_producer_id() && header.producer_epoch < 0 {
-        return Err(BatchError::Field { field: "producerEpoch", value: header.producer_epoch.into() });
+        return Err(BatchError::Field {
+            field: "producerEpoch",
+            value: header.producer_epoch.into(),
+        });
     }
     if header.has_producer_id() && header.base_sequence < 0 {
-        return Err(BatchError::Field { field: "baseSequence", value: header.base_sequence.into() });
+        return Err(BatchError::Field {
+            field: "baseSequence",
+            value: header.base_sequence.into(),
+        });
     }
     if attributes.is_transactional() && !header.has_producer_id() {
         return Err(BatchError::Refused("a transactional batch needs a producer id"));
@@ -109,7 +124,10 @@ fn check_records(view: &BatchView<'_>, data: &[u8]) -> Result<Validated, BatchEr
     for (index, span) in view.spans(data).enumerate() {
         let span = span?;
         if span.offset_delta as usize != index {
-            return Err(BatchError::Record { index: index as u32, reason: "offset deltas must count from 0" });
+            return Err(BatchError::Record {
+                index: index as u32,
+                reason: "offset deltas must count from 0",
+            });
         }
         min_delta = min_delta.min(span.timestamp_delta);
         if span.timestamp_delta > max_delta {

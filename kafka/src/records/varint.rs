@@ -84,7 +84,19 @@ mod tests {
 
     #[test]
     fn values_come_back_and_sizes_are_told() {
-        let edges = [0, 1, -1, 63, 64, -64, -65, 8191, 8192, i32::MAX.into(), i32::MIN.into()];
+        let edges = [
+            0,
+            1,
+            -1,
+            63,
+            64,
+            -64,
+            -65,
+            8191,
+            8192,
+            i32::MAX.into(),
+            i32::MIN.into(),
+        ];
         for value in edges.into_iter().chain([i64::MAX, i64::MIN, 1 << 40]) {
             let mut out = Vec::new();
             write(&mut out, value);

@@ -93,7 +93,10 @@ impl Frame {
         let described = &head[..head.len() - data.len()];
         let [check] = *take::<1>(data)?;
         if check != (XxHash32::oneshot(0, described) >> 8) as u8 {
-            return Err(damaged(Compression::Lz4, "the checksum of the frame header is wrong"));
+            return Err(damaged(
+                Compression::Lz4,
+                "the checksum of the frame header is wrong",
+            ));
         }
         Ok(Self {
             independent: flags & 0x20 != 0,
@@ -149,8 +152,14 @@ impl Frame {
 
     fn check_content(&self, data: &mut &[u8], start: usize, out: &mut Output<'_>) -> Result<(), BatchError> {
         let content = &out.split(0).0[start..];
-        if self.content_bytes.is_some_and(|bytes| bytes != content.len() as u64) {
-            return Err(damaged(Compression::Lz4, "the content is not as long as the frame says"));
+        if self
+            .content_bytes
+            .is_some_and(|bytes| bytes != content.len() as u64)
+        {
+            return Err(damaged(
+                Compression::Lz4,
+                "the content is not as long as the frame says",
+            ));
         }
         if self.content_checksum && take_u32(data)? != XxHash32::oneshot(0, content) {
             return Err(damaged(Compression::Lz4, "the checksum of the content is wrong"));

@@ -38,7 +38,10 @@ impl Compression {
     /// # Errors
     /// There is none.
     pub fn from_id(id: u8) -> Result<Self, BatchError> {
-        Self::ALL.get(usize::from(id)).copied().ok_or(BatchError::UnknownCompression(id))
+        Self::ALL
+            .get(usize::from(id))
+            .copied()
+            .ok_or(BatchError::UnknownCompression(id))
     }
 
     /// Its number in the attributes field.
@@ -92,7 +95,11 @@ pub fn compress(codec: Compression, data: &[u8], out: &mut Vec<u8>) -> Result<()
 /// Damaged or truncated data, more than `limit` bytes, a codec that is not built in.
 pub fn decompress(codec: Compression, data: &[u8], limit: usize) -> Result<Vec<u8>, BatchError> {
     if codec == Compression::None {
-        return if data.len() > limit { Err(too_large(limit)) } else { Ok(data.to_vec()) };
+        return if data.len() > limit {
+            Err(too_large(limit))
+        } else {
+            Ok(data.to_vec())
+        };
     }
     let mut decompressor = Decompressor::default();
     let filled = decompressor.decompress(codec, data, limit)?.len();
@@ -141,5 +148,8 @@ fn too_large(limit: usize) -> BatchError {
 }
 
 fn damaged(codec: Compression, reason: impl std::fmt::Display) -> BatchError {
-    BatchError::Compressed { codec: codec.name(), reason: reason.to_string() }
+    BatchError::Compressed {
+        codec: codec.name(),
+        reason: reason.to_string(),
+    }
 }

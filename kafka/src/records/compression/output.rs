@@ -11,7 +11,11 @@ pub(super) struct Output<'a> {
 impl<'a> Output<'a> {
     /// Over `buffer`, whose content is overwritten, for at most `limit` bytes. Record offsets are 32 bits wide.
     pub(super) fn new(buffer: &'a mut Vec<u8>, limit: usize) -> Self {
-        Self { buffer, filled: 0, limit: limit.min(i32::MAX as usize) }
+        Self {
+            buffer,
+            filled: 0,
+            limit: limit.min(i32::MAX as usize),
+        }
     }
 
     pub(super) fn filled(&self) -> usize {
@@ -54,7 +58,10 @@ impl<'a> Output<'a> {
     /// Tells that the first `bytes` of the space have been written.
     pub(super) fn advance(&mut self, bytes: usize) {
         self.filled += bytes;
-        debug_assert!(self.filled <= self.limit, "codecs write within the space they got");
+        debug_assert!(
+            self.filled <= self.limit,
+            "codecs write within the space they got"
+        );
     }
 
     pub(super) fn extend(&mut self, bytes: &[u8]) -> Result<(), BatchError> {

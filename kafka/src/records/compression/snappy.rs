@@ -46,7 +46,10 @@ fn block(compressed: &[u8], out: &mut Output<'_>) -> Result<(), BatchError> {
     }
     // The length is the sender's word: a copy of three bytes yields 64 at most.
     if bytes > compressed.len().saturating_mul(MAX_RATIO) {
-        return Err(damaged(Compression::Snappy, "the length of a block is more than it can hold"));
+        return Err(damaged(
+            Compression::Snappy,
+            "the length of a block is more than it can hold",
+        ));
     }
     let written = Decoder::new()
         .decompress(compressed, out.space(bytes))

@@ -27,7 +27,9 @@ impl Decoder {
             None => self.raw.insert(raw::Decoder::new().map_err(error)?),
         };
         decoder.reinit().map_err(error)?;
-        decoder.set_parameter(DParameter::WindowLogMax(window_log_max(out.limit()))).map_err(error)?;
+        decoder
+            .set_parameter(DParameter::WindowLogMax(window_log_max(out.limit())))
+            .map_err(error)?;
         reserve(data, out)?;
         let mut input = InBuffer::around(data);
         let mut at_frame_end = false;
@@ -65,7 +67,11 @@ fn reserve(data: &[u8], out: &mut Output<'_>) -> Result<(), BatchError> {
 }
 
 /// The limit is reached: only the end of the data may follow.
-fn at_limit(decoder: &mut raw::Decoder<'_>, input: &mut InBuffer<'_>, limit: usize) -> Result<(), BatchError> {
+fn at_limit(
+    decoder: &mut raw::Decoder<'_>,
+    input: &mut InBuffer<'_>,
+    limit: usize,
+) -> Result<(), BatchError> {
     let mut spare = [0];
     loop {
         let before = input.pos;
