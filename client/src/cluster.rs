@@ -1,0 +1,267 @@
+//! The cluster as one client sees it: connections by broker, cached metadata, leaders and coordinators.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use millstream_kafka::ErrorCode;
+use millstream_kafka::api::find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
+use millstream_kafka::api::metadata::{MetadataRequest, MetadataRequestTopic};
+use millstream_kafka::wire::Text;
+
+use crate::config::ClientConfig;
+use crate::connection::Connection;
+use crate::error::{Error, Result};
+use crate::metadata::{Broker, Metadata, Topic, TopicPartition};
+
+/// Handle to a cluster. Clones share connections and metadata.
+#[derive(Debug, Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: ClientConfig,
+    connections: Mutex<HashMap<(String, Purpose), Slot>>,
+    metadata: Mutex<Snapshot>,
+    /// Held while metadata is being asked for, so that one answer serves everyone who waits.
+    refreshing: tokio::sync::Mutex<()>,
+}
+
+/// Place of a connection; the lock is held while it is being made.
+type Slot = Arc<tokio::sync::Mutex<Option<Connection>>>;
+
+#[derive(Debug, Clone)]
+struct Snapshot {
+    metadata: Arc<Metadata>,
+    taken: Instant,
+}
+
+/// What a connection is for. A broker answers in order, so whatever waits has a connection of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Purpose {
+    /// Everything that is answered soon.
+    Requests,
+    /// Fetches, which wait for records.
+    Fetches,
+    /// Joining a group, which waits for its other members.
+    Group,
+}
+
+impl Client {
+    /// Connects to the first bootstrap address that answers and learns who is in the cluster.
+    ///
+    /// # Errors
+    /// No address was given, or none answers.
+    pub async fn connect(config: ClientConfig) -> Result<Self> {
+        if config.bootstrap.is_empty() {
+            return Err(Error::Invalid("no bootstrap address was given".to_owned()));
+        }
+        let client = Self {
+            inner: Arc::new(Inner {
+                config,
+                connections: Mutex::default(),
+                metadata: Mutex::new(Snapshot { metadata: Arc::default(), taken: Instant::now() }),
+                refreshing: tokio::sync::Mutex::default(),
+            }),
+        };
+        client.ask_metadata(Some(&[]), false).await?;
+        Ok(client)
+    }
+
+    /// The settings it was made with.
+    pub fn config(&self) -> &ClientConfig {
+        &self.inner.config
+    }
+
+    /// What is known of the cluster now.
+    pub fn metadata(&self) -> Arc<Metadata> {
+        self.snapshot().metadata
+    }
+
+    /// Asks for every topic of the cluster.
+    ///
+    /// # Errors
+    /// No broker answers.
+    pub async fn all_topics(&self) -> Result<Arc<Metadata>> {
+        self.ask_metadata(None, false).await
+    }
+
+    /// A topic, from the cache or from a broker. With `create`, a broker that creates topics by itself may do so,
+    /// and it is waited for.
+    ///
+    /// # Errors
+    /// The topic does not exist, its name is invalid, or no broker answers.
+    pub async fn topic(&self, name: &str, create: bool) -> Result<Topic> {
+        let snapshot = self.snapshot();
+        if snapshot.taken.elapsed() < self.inner.config.metadata_age_max {
+            if let Some(topic) = usable(&snapshot.metadata, name) {
+                return Ok(topic.clone());
+            }
+        }
+        self.retry(async || {
+            let metadata = self.ask_metadata(Some(&[name]), create).await?;
+            if let Some(topic) = usable(&metadata, name) {
+                return Ok(topic.clone());
+            }
+            let code = metadata.failed.get(name).copied().unwrap_or(ErrorCode::LeaderNotAvailable);
+            let unknown = code == ErrorCode::UnknownTopicOrPartition;
+            if unknown && !create {
+                return Err(Error::Invalid(format!("topic '{name}' does not exist")));
+            }
+            Err(Error::Broker { what: format!("topic '{name}'"), code, message: None })
+        })
+        .await
+    }
+
+    /// Asks for the topics of these partitions again, unless someone else did since `seen` was the newest.
+    pub(crate) async fn refresh(&self, topics: &[&str], seen: &Arc<Metadata>) -> Result<Arc<Metadata>> {
+        let _one_at_a_time = self.inner.refreshing.lock().await;
+        let current = self.metadata();
+        if !Arc::ptr_eq(&current, seen) {
+            return Ok(current);
+        }
+        self.ask_metadata(Some(topics), false).await
+    }
+
+    /// Connection to the leader of a partition, with the epoch it leads in.
+    pub(crate) async fn leader(&self, at: &TopicPartition, purpose: Purpose) -> Result<Connection> {
+        let broker = self.leader_broker(at)?;
+        self.connection(&broker.address(), purpose).await
+    }
+
+    /// The leader of a partition, as the cache has it.
+    pub(crate) fn leader_broker(&self, at: &TopicPartition) -> Result<Broker> {
+        self.metadata().leader(&at.topic, at.partition).cloned().ok_or_else(|| Error::Broker {
+            what: format!("{at} has no leader"),
+            code: ErrorCode::LeaderNotAvailable,
+            message: None,
+        })
+    }
+
+    /// A connection to any broker that can be reached.
+    pub(crate) async fn any(&self) -> Result<Connection> {
+        let mut last = None;
+        let known = self.metadata();
+        let addresses = known.brokers.values().map(Broker::address).chain(self.inner.config.bootstrap.iter().cloned());
+        for address in addresses {
+            match self.connection(&address, Purpose::Requests).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.expect("there is at least one bootstrap address"))
+    }
+
+    /// A connection to the broker that takes administrative requests.
+    pub(crate) async fn controller(&self) -> Result<Connection> {
+        let metadata = self.metadata();
+        match metadata.controller.and_then(|id| metadata.brokers.get(&id)) {
+            Some(broker) => self.connection(&broker.address(), Purpose::Requests).await,
+            None => self.any().await,
+        }
+    }
+
+    /// A connection to the broker that coordinates a group.
+    pub(crate) async fn coordinator(&self, group: &str, purpose: Purpose) -> Result<Connection> {
+        let connection = self.any().await?;
+        let version = connection.version::<FindCoordinatorRequest>(i16::MAX)?;
+        let mut request = FindCoordinatorRequest { key_type: GROUP_KEY_TYPE, ..Default::default() };
+        if version >= BATCHED_COORDINATORS_VERSION {
+            request.coordinator_keys = vec![Text::from(group)];
+        } else {
+            request.key = Text::from(group);
+        }
+        let answer = connection.call_at(version, &request, self.inner.config.request_timeout).await?;
+        let address = coordinator_address(group, answer)?;
+        self.connection(&address, purpose).await
+    }
+
+    /// A connection to an address, made if there is none that works.
+    pub(crate) async fn connection(&self, address: &str, purpose: Purpose) -> Result<Connection> {
+        let slot = {
+            let mut all = self.inner.connections.lock().unwrap_or_else(PoisonError::into_inner);
+            if all.len() > CONNECTIONS_MAX {
+                all.retain(|_, slot| slot.try_lock().is_ok_and(|c| c.as_ref().is_some_and(|c| !c.has_ended())));
+            }
+            all.entry((address.to_owned(), purpose)).or_default().clone()
+        };
+        let mut slot = slot.lock().await;
+        if let Some(connection) = slot.as_ref().filter(|connection| !connection.has_ended()) {
+            return Ok(connection.clone());
+        }
+        let connection = Connection::open(address, &self.inner.config).await?;
+        *slot = Some(connection.clone());
+        Ok(connection)
+    }
+
+    /// Repeats a call while its error is one that passes, with growing pauses, for `retry_timeout` at most.
+    pub(crate) async fn retry<T>(&self, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+        let begun = Instant::now();
+        let mut pause = self.inner.config.retry_backoff;
+        loop {
+            match attempt().await {
+                Err(error) if error.is_retriable() && begun.elapsed() + pause < self.inner.config.retry_timeout => {
+                    tracing::debug!(%error, "trying again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(self.inner.config.retry_backoff * BACKOFF_FACTOR_MAX);
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn ask_metadata(&self, topics: Option<&[&str]>, create: bool) -> Result<Arc<Metadata>> {
+        let connection = self.any().await?;
+        let request = MetadataRequest {
+            topics: topics.map(|topics| {
+                let named = |name: &&str| MetadataRequestTopic { name: Some(Text::from(*name)), ..Default::default() };
+                topics.iter().map(named).collect()
+            }),
+            allow_auto_topic_creation: create,
+            ..Default::default()
+        };
+        let answer = connection.call(&request).await?;
+        let mut current = self.inner.metadata.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut metadata = Metadata::clone(&current.metadata);
+        metadata.merge(answer, topics.is_none());
+        let metadata = Arc::new(metadata);
+        *current = Snapshot { metadata: metadata.clone(), taken: Instant::now() };
+        Ok(metadata)
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.inner.metadata.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn usable<'a>(metadata: &'a Metadata, name: &str) -> Option<&'a Topic> {
+    metadata.topics.get(name).filter(|topic| !topic.partitions.is_empty())
+}
+
+fn coordinator_address(group: &str, answer: FindCoordinatorResponse) -> Result<String> {
+    let what = || format!("coordinator of group '{group}'");
+    let broker = match answer.coordinators.into_iter().next() {
+        Some(found) => {
+            Error::check(found.error_code, found.error_message.as_deref(), what)?;
+            (found.host, found.port)
+        }
+        None => {
+            Error::check(answer.error_code, answer.error_message.as_deref(), what)?;
+            (answer.host, answer.port)
+        }
+    };
+    let port = u16::try_from(broker.1)
+        .map_err(|_| Error::Invalid(format!("{} is said to be on port {}", what(), broker.1)))?;
+    Ok(Broker { id: -1, host: broker.0.to_string(), port, rack: None }.address())
+}
+
+/// Kafka's key type of a group in FindCoordinator.
+const GROUP_KEY_TYPE: i8 = 0;
+/// FindCoordinator asks for several keys from this version on (KIP-699).
+const BATCHED_COORDINATORS_VERSION: i16 = 4;
+/// Pauses between attempts grow up to so many times the first.
+const BACKOFF_FACTOR_MAX: u32 = 10;
+/// Connections beyond this many make room by forgetting those that ended.
+const CONNECTIONS_MAX: usize = 1024;
