@@ -5,4 +5,6 @@
 
 pub mod cluster;
 pub mod config;
+pub mod fetch_session;
+pub mod group;
 pub mod ids;

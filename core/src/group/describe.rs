@@ -1,0 +1,58 @@
+//! DescribeGroups and ListGroups.
+
+use std::sync::Arc;
+
+use super::state::{Group, State};
+use super::types::{GroupDescription, GroupListing, MemberDescription};
+use super::{Groups, Member};
+
+impl Groups {
+    /// What a group is doing; none if there is no such group.
+    pub fn describe(&self, group: &str) -> Option<GroupDescription> {
+        self.groups
+            .get(group)
+            .filter(|group| !group.is_forgotten())
+            .map(Group::describe)
+    }
+
+    /// All groups, in the order of their ids.
+    pub fn list(&self) -> impl Iterator<Item = GroupListing> {
+        self.groups
+            .values()
+            .filter(|group| !group.is_forgotten())
+            .map(|group| GroupListing {
+                group: group.id.clone(),
+                protocol_type: group.protocol_type.clone().unwrap_or_default(),
+                state: group.state,
+            })
+    }
+}
+
+impl Group {
+    fn describe(&self) -> GroupDescription {
+        let stable = self.state == State::Stable;
+        let protocol = self.protocol.clone().filter(|_| stable).unwrap_or_default();
+        let member = |(id, member): (&Arc<str>, &Member)| MemberDescription {
+            member_id: id.to_string(),
+            instance: member.instance.clone(),
+            client_id: member.client_id.clone(),
+            client_host: member.client_host.clone(),
+            metadata: if stable {
+                member.metadata(&protocol)
+            } else {
+                Arc::default()
+            },
+            assignment: if stable {
+                member.assignment.clone()
+            } else {
+                Arc::default()
+            },
+        };
+        GroupDescription {
+            state: self.state,
+            protocol_type: self.protocol_type.clone().unwrap_or_default(),
+            members: self.members.iter().map(member).collect(),
+            protocol,
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The coordinator of consumer groups, classic protocol: who is a member, who consumes what, and how far.
+//!
+//! A state machine like Kafka's `GroupMetadataManager`: requests and the time come in; records to write and answers
+//! to give come out as a [`Step`]. The driver appends the records, then hands each to [`Groups::replay`], live and
+//! when it loads the log alike: only that changes offsets, assignments and which groups exist. What members are doing
+//! at the moment (who waits for a rebalance, deadlines) is lost with the coordinator, and clients cope with that.
+//!
+//! Answers leave once every record before them is durable; the driver sees to that. Sources: Kafka's protocol guide,
+//! KIP-62 (rebalance timeout), KIP-134 (initial delay), KIP-211 (expiry of offsets), KIP-345 and KIP-814 (static
+//! members), KIP-394 (member ids are required).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+mod describe;
+mod join;
+mod leave;
+mod member;
+mod offsets;
+mod rebalance;
+mod record;
+mod state;
+mod sync;
+mod timers;
+mod types;
+
+pub use record::{GroupValue, Key, MemberValue, OffsetValue, Record, RecordError, Value};
+pub use state::State;
+pub use types::{
+    CommitRequest, CommittedOffset, GroupConfig, GroupDescription, GroupError, GroupListing, Identity,
+    JoinRequest, JoinResponse, JoinedMember, LeaveMember, MemberDescription, OffsetCommit, Response, Step,
+    SyncRequest, SyncResponse, Token,
+};
+
+use member::Member;
+use state::Group;
+use timers::{Timer, Timers};
+
+/// All groups of one partition of `__consumer_offsets`.
+#[derive(Debug, Clone, Default)]
+pub struct Groups {
+    config: GroupConfig,
+    groups: BTreeMap<Arc<str>, Group>,
+    timers: Timers,
+}
+
+/// What the methods of a group may touch besides the group.
+struct Env<'a> {
+    config: &'a GroupConfig,
+    timers: &'a mut Timers,
+    step: &'a mut Step,
+    now_ms: i64,
+}
+
+impl Groups {
+    /// No groups yet.
+    pub fn new(config: GroupConfig) -> Self {
+        Self {
+            config,
+            ..Self::default()
+        }
+    }
+
+    /// Takes over one record of the log: the only way in which offsets, assignments and groups come and go.
+    pub fn replay(&mut self, record: &Record) {
+        match (&record.key, &record.value) {
+            (
+                Key::Offset {
+                    group,
+                    topic,
+                    partition,
+                },
+                Some(Value::Offset(value)),
+            ) => {
+                let group = self
+                    .groups
+                    .entry(group.clone())
+                    .or_insert_with(|| Group::new(group.clone()));
+                group
+                    .offsets
+                    .entry(topic.clone())
+                    .or_default()
+                    .insert(*partition, value.clone());
+            }
+            (
+                Key::Offset {
+                    group,
+                    topic,
+                    partition,
+                },
+                _,
+            ) => {
+                let Some(found) = self.groups.get_mut(group) else {
+                    return;
+                };
+                if let Some(partitions) = found.offsets.get_mut(topic) {
+                    partitions.remove(partition);
+                    if partitions.is_empty() {
+                        found.offsets.remove(topic);
+                    }
+                }
+                if found.is_forgotten() {
+                    self.forget(&group.clone());
+                }
+            }
+            (Key::Group { group }, Some(Value::Group(value))) => {
+                let id = group.clone();
+                self.groups
+                    .entry(id.clone())
+                    .or_insert_with(|| Group::new(id))
+                    .replay(value);
+            }
+            (Key::Group { group }, _) => self.forget(&group.clone()),
+        }
+    }
+
+    /// The log is loaded: members that were there have their session timeout to come back in.
+    pub fn loaded(&mut self, now_ms: i64) -> Step {
+        let mut step = Step::default();
+        for group in self.groups.values_mut() {
+            let mut env = Env {
+                config: &self.config,
+                timers: &mut self.timers,
+                step: &mut step,
+                now_ms,
+            };
+            for id in group.members.keys().cloned().collect::<Vec<_>>() {
+                group.extend_session(&id, &mut env);
+            }
+            if group.members.len() > self.config.members_max {
+                group.prepare_rebalance(&mut env);
+            }
+        }
+        step
+    }
+
+    /// When [`Groups::tick`] has something to do.
+    pub fn next_deadline(&self) -> Option<i64> {
+        self.timers.next()
+    }
+
+    /// Does what is due: members whose session ended leave, rebalances that waited long enough go on.
+    pub fn tick(&mut self, now_ms: i64) -> Step {
+        let mut step = Step::default();
+        while let Some((id, timer)) = self.timers.pop_due(now_ms) {
+            let Some(group) = self.groups.get_mut(&id) else {
+                continue;
+            };
+            let mut env = Env {
+                config: &self.config,
+                timers: &mut self.timers,
+                step: &mut step,
+                now_ms,
+            };
+            match timer {
+                Timer::Session(member) => group.session_ended(&member, &mut env),
+                Timer::Pending(member) => group.pending_member_gone(&member, &mut env),
+                Timer::Initial { remaining_ms } => group.initial_delay_over(remaining_ms, &mut env),
+                Timer::Join => group.complete_join(&mut env),
+                Timer::Sync => group.sync_overdue(&mut env),
+            }
+            self.forget_if_unused(&id);
+        }
+        step
+    }
+
+    /// Every record that makes the state there is: what a compacted log holds.
+    pub fn live_records(&self) -> Vec<Record> {
+        let mut records = Vec::new();
+        for group in self.groups.values() {
+            if let Some(value) = &group.written {
+                let key = Key::Group {
+                    group: group.id.clone(),
+                };
+                records.push(Record {
+                    key,
+                    value: Some(Value::Group(value.clone())),
+                });
+            }
+            for (topic, partitions) in &group.offsets {
+                for (partition, value) in partitions {
+                    let key = Key::Offset {
+                        group: group.id.clone(),
+                        topic: topic.clone(),
+                        partition: *partition,
+                    };
+                    records.push(Record {
+                        key,
+                        value: Some(Value::Offset(value.clone())),
+                    });
+                }
+            }
+        }
+        records
+    }
+
+    /// How many records [`Groups::live_records`] has.
+    pub fn live_record_count(&self) -> usize {
+        let count = |group: &Group| {
+            usize::from(group.written.is_some()) + group.offsets.values().map(BTreeMap::len).sum::<usize>()
+        };
+        self.groups.values().map(count).sum()
+    }
+
+    /// The coordinator stops: requests that wait are answered with `error`.
+    pub fn close(&mut self, error: GroupError) -> Step {
+        let mut step = Step::default();
+        for member in self.groups.values_mut().flat_map(|g| g.members.values_mut()) {
+            member.answer_waiting(error, &mut step);
+        }
+        step
+    }
+
+    /// Works on a group that exists.
+    fn with_group<T>(
+        &mut self,
+        id: &str,
+        now_ms: i64,
+        work: impl FnOnce(&mut Group, &mut Env<'_>) -> T,
+    ) -> (Option<T>, Step) {
+        let mut step = Step::default();
+        let Some(group) = self.groups.get_mut(id) else {
+            return (None, step);
+        };
+        let mut env = Env {
+            config: &self.config,
+            timers: &mut self.timers,
+            step: &mut step,
+            now_ms,
+        };
+        let answer = work(group, &mut env);
+        self.forget_if_unused(id);
+        (Some(answer), step)
+    }
+
+    /// Groups that nothing was ever written about vanish with their last member.
+    fn forget_if_unused(&mut self, id: &str) {
+        if self.groups.get(id).is_some_and(Group::is_forgotten) {
+            self.forget(id);
+        }
+    }
+
+    fn forget(&mut self, id: &str) {
+        self.groups.remove(id);
+        self.timers.cancel_group(id);
+    }
+}
+
+#[cfg(test)]
+mod tests;
