@@ -72,13 +72,14 @@ fn create_topic(
     if image.names.contains_key(&id) {
         return Err(Refusal::TopicIdExists(name.clone()));
     }
-    if name.has_collision_characters() {
-        if let Some(existing) = image.topics.keys().find(|existing| existing.collides_with(name)) {
-            return Err(Refusal::TopicCollides {
-                name: name.clone(),
-                existing: existing.clone(),
-            });
-        }
+    let collides = |existing: &&TopicName| existing.collides_with(name);
+    if name.has_collision_characters()
+        && let Some(existing) = image.topics.keys().find(collides)
+    {
+        return Err(Refusal::TopicCollides {
+            name: name.clone(),
+            existing: existing.clone(),
+        });
     }
     let config = check_configs(image, name, configs)?;
     let stored = match &config.view_source {

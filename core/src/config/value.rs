@@ -103,8 +103,8 @@ impl<'a> Values<'a> {
 
     /// Checks every value that the topic sets, also those that nothing reads.
     pub(super) fn check_all(&self) -> Result<(), ConfigError> {
-        let set = DEFINITIONS.iter().filter(|d| self.overrides.contains_key(d.name));
-        set.map(|d| check(d, &self.text(d.name))).collect()
+        let mut set = DEFINITIONS.iter().filter(|d| self.overrides.contains_key(d.name));
+        set.try_for_each(|d| check(d, &self.text(d.name)))
     }
 }
 

@@ -25,12 +25,12 @@ impl Groups {
 
 impl Group {
     fn leave(&mut self, leaving: &LeaveMember, env: &mut Env<'_>) -> Result<(), GroupError> {
-        if leaving.instance.is_none() {
-            if let Some(id) = self.pending.take(leaving.member.as_str()) {
-                env.timers.cancel(&self.id, &Timer::Pending(id));
-                self.complete_join_if_all_are_there(env);
-                return Ok(());
-            }
+        if leaving.instance.is_none()
+            && let Some(id) = self.pending.take(leaving.member.as_str())
+        {
+            env.timers.cancel(&self.id, &Timer::Pending(id));
+            self.complete_join_if_all_are_there(env);
+            return Ok(());
         }
         let id = match &leaving.instance {
             Some(instance) if leaving.member.is_empty() => self

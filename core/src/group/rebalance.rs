@@ -34,8 +34,8 @@ impl Group {
                 .set(&self.id, Timer::Initial { remaining_ms }, env.now_ms + delay_ms);
         } else {
             env.timers.set(&self.id, Timer::Join, env.now_ms + timeout_ms);
-            self.complete_join_if_all_are_there(env);
         }
+        self.complete_join_if_all_are_there(env);
     }
 
     /// Members that wait for an assignment have to join again instead.
@@ -214,10 +214,10 @@ impl Group {
         member.answer_waiting(error, env.step);
         env.timers.cancel(&self.id, &Timer::Session(id.clone()));
         self.unsynced.remove(id);
-        if let Some(instance) = &member.instance {
-            if self.instances.get(instance) == Some(id) {
-                self.instances.remove(instance);
-            }
+        if let Some(instance) = &member.instance
+            && self.instances.get(instance) == Some(id)
+        {
+            self.instances.remove(instance);
         }
         if self.leader.as_ref() == Some(id) {
             self.leader = self.members.keys().next().cloned();
