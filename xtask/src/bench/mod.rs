@@ -1,0 +1,124 @@
+//! `cargo xtask bench`: this broker beside Apache Kafka on the same machine, in one run.
+//!
+//! Both are loaded in turn, several times each, by a generator that sends requests encoded beforehand, so that the
+//! client is not what is measured. The servers' CPU time and memory are read from `/proc`. Kafka runs with its
+//! defaults (it does not wait for the disk), this broker with its own (it does).
+
+mod baseline;
+mod fetch;
+mod librdkafka;
+mod load;
+mod report;
+mod scenarios;
+mod server;
+mod setup;
+mod wire;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+use report::Report;
+use scenarios::SCENARIOS;
+use server::{Kind, Server};
+
+/// What to measure, and for how long.
+#[derive(Debug, Clone, Args)]
+pub struct BenchArgs {
+    /// Shorter loads and one round instead of three: for a look, not for the record.
+    #[arg(long)]
+    quick: bool,
+    /// Only the scenarios whose name contains this; may be given several times.
+    #[arg(long, value_name = "PATTERN")]
+    only: Vec<String>,
+    /// Rounds for each server.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Seconds of load that are measured for each figure.
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// Measure one server alone.
+    #[arg(long, value_enum)]
+    server: Option<Kind>,
+    /// Our binary; built first if this is not given.
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+    /// Folder for data directories; it should lie on a disk, not in memory.
+    #[arg(long, value_name = "FOLDER", default_value = "target/bench/data")]
+    data: PathBuf,
+    /// Print the names of the scenarios and end.
+    #[arg(long)]
+    list: bool,
+}
+
+impl BenchArgs {
+    fn wants(&self, scenario: &str) -> bool {
+        self.only.is_empty()
+            || self
+                .only
+                .iter()
+                .any(|pattern| scenario.contains(pattern.as_str()))
+    }
+
+    fn rounds(&self) -> usize {
+        if self.quick { 1 } else { self.rounds }
+    }
+
+    fn seconds(&self) -> u64 {
+        if self.quick {
+            self.seconds.min(2)
+        } else {
+            self.seconds
+        }
+    }
+
+    fn servers(&self) -> Vec<Kind> {
+        match self.server {
+            Some(one) => vec![one],
+            None => vec![Kind::Kafka, Kind::Millstream],
+        }
+    }
+}
+
+/// Runs the scenarios, prints a table of medians with their spread, and writes `target/bench/results.json`.
+///
+/// # Errors
+/// A server cannot be built or started, or refuses a request; no scenario has the name asked for.
+pub fn run(args: BenchArgs) -> anyhow::Result<()> {
+    if args.list {
+        SCENARIOS
+            .iter()
+            .for_each(|scenario| println!("{:34} {}", scenario.name, scenario.what));
+        return Ok(());
+    }
+    let chosen: Vec<_> = SCENARIOS
+        .iter()
+        .filter(|scenario| args.wants(scenario.name))
+        .collect();
+    if chosen.is_empty() {
+        bail!("no scenario is called like that; --list shows their names");
+    }
+    let binaries = server::Binaries::prepare(&args)?;
+    let mut report = Report::default();
+    for round in 0..args.rounds() {
+        for kind in args.servers() {
+            eprintln!("round {} of {}: {kind}", round + 1, args.rounds());
+            let mut server = Server::start(kind, &binaries, &args.data)?;
+            report.add("ready on an empty directory", kind, "ms", server.ready_ms());
+            for scenario in &chosen {
+                let outcome = (scenario.run)(&mut server, &args, &mut report);
+                if let Err(error) = outcome {
+                    eprintln!("  {}: {error:#}", scenario.name);
+                    report.fail(scenario.name, kind, &error);
+                }
+            }
+            server.stop().context("stopping a server")?;
+        }
+    }
+    if args.wants("fetch") {
+        baseline::measure(&args, &mut report)?;
+    }
+    println!("{report}");
+    report.write_json("target/bench/results.json".as_ref())
+}
