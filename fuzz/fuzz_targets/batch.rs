@@ -6,8 +6,11 @@ use libfuzzer_sys::fuzz_target;
 use millstream_kafka::records::{Limits, Scratch, batches, validate};
 
 fuzz_target!(|bytes: &[u8]| {
-    let limits = Limits { batch_bytes_max: LIMIT, decompressed_bytes_max: LIMIT };
-    let _ = validate(bytes, limits);
+    let limits = Limits {
+        batch_bytes_max: LIMIT,
+        decompressed_bytes_max: LIMIT,
+    };
+    let _ = validate(bytes, &limits);
     let mut scratch = Scratch::new();
     for batch in batches(bytes).flatten() {
         let _ = batch.verify_crc();

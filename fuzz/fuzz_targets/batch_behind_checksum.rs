@@ -11,14 +11,19 @@ fuzz_target!(|input: (u8, u16, &[u8])| {
     let (codec, count, payload) = input;
     let codec = Compression::ALL[usize::from(codec) % Compression::ALL.len()];
     let batch = batch_of(codec, i32::from(count) + 1, payload);
-    let limits = Limits { batch_bytes_max: LIMIT, decompressed_bytes_max: LIMIT };
-    if validate(&batch, limits).is_ok() {
+    let limits = Limits {
+        batch_bytes_max: LIMIT,
+        decompressed_bytes_max: LIMIT,
+    };
+    if validate(&batch, &limits).is_ok() {
         build_again(&batch);
     }
 });
 
 fn batch_of(codec: Compression, count: i32, payload: &[u8]) -> Vec<u8> {
-    let empty = BatchBuilder::new().finish().expect("an empty batch can always be built");
+    let empty = BatchBuilder::new()
+        .finish()
+        .expect("an empty batch can always be built");
     let mut header = BatchHeader::parse(&empty).expect("what the builder builds can be parsed");
     header.batch_length = (HEADER_BYTES - LOG_OVERHEAD_BYTES + payload.len()) as i32;
     header.attributes = header.attributes.with_compression(codec);
@@ -34,20 +39,32 @@ fn batch_of(codec: Compression, count: i32, payload: &[u8]) -> Vec<u8> {
 fn build_again(batch: &[u8]) {
     let (mut scratch, mut scratch_again) = (Scratch::new(), Scratch::new());
     let view = BatchView::parse(batch).expect("a validated batch can be parsed");
-    let data = view.data(&mut scratch, LIMIT).expect("a validated batch can be decompressed");
+    let data = view
+        .data(&mut scratch, LIMIT)
+        .expect("a validated batch can be decompressed");
     let mut builder = BatchBuilder::like(view.header());
     for span in view.spans(data) {
         let span = span.expect("a validated batch has whole records");
         let timestamp = view.header().timestamp_of(span.timestamp_delta);
         let headers = span.headers_in(data);
         builder
-            .append_raw(span.offset_delta, timestamp, span.key_in(data), span.value_in(data), headers)
+            .append_raw(
+                span.offset_delta,
+                timestamp,
+                span.key_in(data),
+                span.value_in(data),
+                headers,
+            )
             .expect("offsets of a validated batch rise");
     }
     let again = builder.finish().expect("no larger than it was");
     let view_again = BatchView::parse(&again).expect("what the builder builds can be parsed");
-    view_again.verify_crc().expect("what the builder builds has its checksum");
-    let data_again = view_again.data(&mut scratch_again, LIMIT * 2).expect("what was compressed can be read");
+    view_again
+        .verify_crc()
+        .expect("what the builder builds has its checksum");
+    let data_again = view_again
+        .data(&mut scratch_again, LIMIT * 2)
+        .expect("what was compressed can be read");
     let records = view.spans(data).zip(view_again.spans(data_again));
     for (before, after) in records {
         let (before, after) = (before.expect("read before"), after.expect("built well"));

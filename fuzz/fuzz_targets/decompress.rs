@@ -15,5 +15,8 @@ fuzz_target!(|input: (u8, &[u8])| {
     }
     let mut packed = Vec::new();
     compress(codec, bytes, &mut packed).expect("any bytes can be compressed");
-    assert_eq!(decompress(codec, &packed, bytes.len()).expect("and decompressed"), bytes);
+    assert_eq!(
+        decompress(codec, &packed, bytes.len()).expect("and decompressed"),
+        bytes
+    );
 });

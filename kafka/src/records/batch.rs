@@ -47,13 +47,13 @@ impl<'a> BatchView<'a> {
     /// Compares the checksum.
     ///
     /// # Errors
-    /// [`BatchError::Checksum`] with both values.
+    /// [`BatchError::Crc`] with both values.
     pub fn verify_crc(&self) -> Result<(), BatchError> {
         let computed = crc32c(&self.bytes[ATTRIBUTES_AT..]);
         if computed == self.header.crc {
             return Ok(());
         }
-        Err(BatchError::Checksum {
+        Err(BatchError::Crc {
             stored: self.header.crc,
             computed,
         })

@@ -16,7 +16,7 @@ pub enum BatchError {
     },
     /// A message set of magic 0 or 1, which Kafka has not accepted since 4.0 (KIP-724).
     #[error("message format with magic {0} is not supported, magic 2 is (Kafka 0.11 and later)")]
-    LegacyMagic(i8),
+    UnsupportedMagic(i8),
     /// A magic byte that no version of Kafka has written.
     #[error("unknown magic byte {0}")]
     UnknownMagic(i8),
@@ -25,7 +25,7 @@ pub enum BatchError {
     Length(i32),
     /// The checksum does not fit the bytes.
     #[error("checksum of the batch is {computed:#010x}, its header says {stored:#010x}")]
-    Checksum {
+    Crc {
         /// The field of the header.
         stored: u32,
         /// What the bytes give.
@@ -110,7 +110,7 @@ impl BatchError {
         match self {
             Self::Truncated { .. }
             | Self::Length(_)
-            | Self::Checksum { .. }
+            | Self::Crc { .. }
             | Self::Compressed { .. }
             | Self::UnknownMagic(_) => BatchErrorKind::Corrupt,
             Self::Field { .. }
@@ -119,7 +119,7 @@ impl BatchError {
             | Self::Refused(_)
             | Self::NotOneBatch => BatchErrorKind::Invalid,
             Self::TooLarge { .. } | Self::DecompressedTooLarge { .. } => BatchErrorKind::TooLarge,
-            Self::LegacyMagic(_) => BatchErrorKind::UnsupportedFormat,
+            Self::UnsupportedMagic(_) => BatchErrorKind::UnsupportedFormat,
             Self::UnknownCompression(_) | Self::UnsupportedCompression(_) => {
                 BatchErrorKind::UnsupportedCompression
             }

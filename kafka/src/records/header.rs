@@ -49,7 +49,7 @@ impl BatchHeader {
         // Magic sits at the same place in all formats, and old messages are shorter than a header.
         match bytes.get(MAGIC_AT).map(|magic| *magic as i8) {
             Some(MAGIC) => {}
-            Some(magic @ 0..=1) => return Err(BatchError::LegacyMagic(magic)),
+            Some(magic @ 0..=1) => return Err(BatchError::UnsupportedMagic(magic)),
             Some(magic) => return Err(BatchError::UnknownMagic(magic)),
             None => return Err(too_short(bytes)),
         }

@@ -14,6 +14,7 @@ mod checksum;
 mod compression;
 mod error;
 mod header;
+mod recompress;
 mod record;
 mod stamp;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use checksum::crc32c;
 pub use compression::{Compression, compress, decompress};
 pub use error::{BatchError, BatchErrorKind};
 pub use header::{Attributes, BatchHeader, HEADER_BYTES, LOG_OVERHEAD_BYTES, TimestampType};
+pub use recompress::recompress;
 pub use record::{Header, Headers, Record, RecordSpan, Spans};
 pub use stamp::{STAMP_BYTES, restamp, restamp_log_append_time, stamp};
 pub use validate::{Limits, Validated, validate, validate_with};

@@ -28,6 +28,8 @@ impl Default for Limits {
 pub struct Validated {
     /// The header as the producer sent it.
     pub header: BatchHeader,
+    /// How many records.
+    pub record_count: u32,
     /// Smallest timestamp of the records, milliseconds.
     pub min_timestamp: i64,
     /// Largest timestamp of the records, milliseconds.
@@ -53,7 +55,7 @@ impl Validated {
 ///
 /// # Errors
 /// The first fault found; [`BatchError::kind`] says which error the producer gets.
-pub fn validate(batch: &[u8], limits: Limits) -> Result<Validated, BatchError> {
+pub fn validate(batch: &[u8], limits: &Limits) -> Result<Validated, BatchError> {
     thread_local! {
         static SCRATCH: RefCell<Scratch> = RefCell::default();
     }
@@ -68,7 +70,7 @@ pub fn validate(batch: &[u8], limits: Limits) -> Result<Validated, BatchError> {
 ///
 /// # Errors
 /// The first fault found.
-pub fn validate_with(batch: &[u8], limits: Limits, scratch: &mut Scratch) -> Result<Validated, BatchError> {
+pub fn validate_with(batch: &[u8], limits: &Limits, scratch: &mut Scratch) -> Result<Validated, BatchError> {
     let header = BatchHeader::parse(batch)?;
     if header.total_bytes() > limits.batch_bytes_max {
         return Err(BatchError::TooLarge {
@@ -142,6 +144,7 @@ fn check_records(view: &BatchView<'_>, data: &[u8]) -> Result<Validated, BatchEr
     };
     Ok(Validated {
         header,
+        record_count: header.records_count as u32,
         min_timestamp: timestamp(min_delta)?,
         max_timestamp: timestamp(max_delta)?,
         max_timestamp_offset_delta: max_at,

@@ -24,7 +24,7 @@ proptest! {
         let mut bytes = bytes::BytesMut::new();
         let options = RecordEncodeOptions { version: 2, compression: their_codec(codec) };
         RecordBatchEncoder::encode(&mut bytes, &theirs, &options).unwrap();
-        validate(&bytes, LIMITS).unwrap();
+        validate(&bytes, &LIMITS).unwrap();
         prop_assert_eq!(read(&bytes), records);
     }
 }

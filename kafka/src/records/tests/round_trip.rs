@@ -6,7 +6,7 @@ proptest! {
     #[test]
     fn records_come_back_from_every_codec(records in records(), codec in codec()) {
         let batch = build(&records, codec);
-        let validated = validate(&batch, LIMITS).unwrap();
+        let validated = validate(&batch, &LIMITS).unwrap();
         prop_assert_eq!(validated.header.compression(), codec);
         prop_assert_eq!(validated.header.records_count as usize, records.len());
         prop_assert!(validated.max_timestamp_is_right());
@@ -15,6 +15,17 @@ proptest! {
         let first_max = records.iter().position(|record| record.timestamp == max).unwrap();
         prop_assert_eq!(validated.max_timestamp_offset_delta as usize, first_max);
         prop_assert_eq!(read(&batch), records);
+    }
+
+    #[test]
+    fn another_codec_changes_no_record(records in records(), before in codec(), after in codec()) {
+        let batch = fill(BatchBuilder::new().compression(before).producer(5, 1, 9), &records);
+        let view = BatchView::parse(&batch).unwrap();
+        let changed = recompress(&view, after, &mut Scratch::new(), LIMIT).unwrap();
+        let header = validate(&changed, &LIMITS).unwrap().header;
+        prop_assert_eq!(header.compression(), after);
+        prop_assert_eq!((header.producer_id, header.base_sequence), (5, 9));
+        prop_assert_eq!(read(&changed), records);
     }
 
     #[test]
@@ -108,7 +119,7 @@ fn sequence_numbers_wrap() {
         BatchBuilder::new().producer(1, 0, i32::MAX),
         &[plain("a"), plain("b")],
     );
-    assert_eq!(validate(&batch, LIMITS).unwrap().header.last_sequence(), 0);
+    assert_eq!(validate(&batch, &LIMITS).unwrap().header.last_sequence(), 0);
 }
 
 fn plain(value: &str) -> Owned {

@@ -32,10 +32,10 @@ fn a_wrong_largest_timestamp_can_be_put_right() {
         headers: vec![],
     };
     let mut batch = fill(wrong, std::slice::from_ref(&record)).to_vec();
-    let validated = validate(&batch, LIMITS).unwrap();
+    let validated = validate(&batch, &LIMITS).unwrap();
     assert!(!validated.max_timestamp_is_right());
     let front = restamp(&batch, 9, 0, TimestampType::CreateTime, validated.max_timestamp);
     batch[..HEADER_BYTES].copy_from_slice(&front);
-    assert!(validate(&batch, LIMITS).unwrap().max_timestamp_is_right());
+    assert!(validate(&batch, &LIMITS).unwrap().max_timestamp_is_right());
     assert_eq!(read(&batch), vec![record]);
 }
