@@ -61,6 +61,11 @@ impl Groups {
         }
     }
 
+    /// The bounds that hold.
+    pub fn config(&self) -> &GroupConfig {
+        &self.config
+    }
+
     /// Takes over one record of the log: the only way in which offsets, assignments and groups come and go.
     pub fn replay(&mut self, record: &Record) {
         match (&record.key, &record.value) {
