@@ -1,0 +1,111 @@
+//! What the handlers of administration have in common: commands to the controller, and what its refusals are in
+//! Kafka's terms.
+
+use std::sync::Arc;
+
+use millstream_core::cluster::{self, Command, Outcome, Refusal};
+use millstream_core::config::BrokerDefaults;
+use millstream_core::ids::BrokerId;
+use millstream_kafka::ErrorCode;
+use millstream_kafka::wire::Text;
+
+use crate::context::Context;
+
+/// A request that is not granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denied {
+    /// Kafka's error code.
+    pub code: ErrorCode,
+    /// A sentence for the user.
+    pub message: String,
+}
+
+impl Denied {
+    /// A refusal with a reason.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// The sentence, as answers carry it.
+    pub fn text(&self) -> Option<Text> {
+        Some(Text::from(self.message.as_str()))
+    }
+}
+
+/// Changes the cluster's image, or says whether it could be changed so.
+///
+/// # Errors
+/// The command is refused, or cannot be made durable.
+pub async fn apply(context: &Arc<Context>, command: Command, validate_only: bool) -> Result<Outcome, Denied> {
+    if validate_only {
+        let mut image = cluster::Image::clone(&context.controller.image());
+        return cluster::apply(&mut image, &command).map_err(|refusal| denied(&refusal));
+    }
+    context.controller.apply(command).await.map_err(|refusal| Denied::new(refusal.code, refusal.message))
+}
+
+/// Kafka's error code for a refused command, with its reason.
+pub fn denied(refusal: &Refusal) -> Denied {
+    let code = match refusal {
+        Refusal::TopicExists(_) | Refusal::TopicIdExists(_) => ErrorCode::TopicAlreadyExists,
+        Refusal::TopicCollides { .. } => ErrorCode::InvalidTopicException,
+        Refusal::UnknownTopic(_) => ErrorCode::UnknownTopicOrPartition,
+        Refusal::PartitionCount { .. } | Refusal::ViewPartitions { .. } => ErrorCode::InvalidPartitions,
+        Refusal::Replicas { .. } => ErrorCode::InvalidReplicaAssignment,
+        Refusal::Config(_)
+        | Refusal::UnknownSource { .. }
+        | Refusal::ViewCycle(_)
+        | Refusal::ViewTooDeep(_)
+        | Refusal::ViewOrNot(_)
+        | Refusal::PluginName(_)
+        | Refusal::UnknownPlugin(_)
+        | Refusal::WrongWorld { .. } => ErrorCode::InvalidConfig,
+        Refusal::ReadByViews { .. } | Refusal::DeadLetterOf { .. } => ErrorCode::PolicyViolation,
+        Refusal::PluginVersionExists { .. } | Refusal::PluginInUse { .. } => ErrorCode::PolicyViolation,
+        Refusal::Exhausted(_) => ErrorCode::UnknownServerError,
+    };
+    Denied::new(code, refusal.to_string())
+}
+
+/// The broker's settings as far as they stand behind topic configurations.
+pub fn broker_defaults(context: &Context) -> BrokerDefaults {
+    context.settings.show().into_iter().collect()
+}
+
+/// Replicas for new partitions: all on this broker.
+pub fn replicas(context: &Context, count: i32) -> Vec<Vec<BrokerId>> {
+    vec![vec![BrokerId(context.settings.node_id)]; count.max(0) as usize]
+}
+
+/// Replicas that the user chose; a lone broker can only be told itself.
+///
+/// # Errors
+/// A broker that is not there, or other than one replica.
+pub fn chosen_replicas(context: &Context, brokers: &[i32]) -> Result<Vec<BrokerId>, Denied> {
+    let invalid = |message: String| Denied::new(ErrorCode::InvalidReplicaAssignment, message);
+    if let Some(unknown) = brokers.iter().find(|id| **id != context.settings.node_id) {
+        return Err(invalid(format!("the replica assignment names broker {unknown}, which is not there")));
+    }
+    match brokers {
+        [_] => Ok(brokers.iter().map(|id| BrokerId(*id)).collect()),
+        [] => Err(invalid("the replica assignment of a partition is empty".to_owned())),
+        _ => Err(invalid("the replica assignment names a broker twice".to_owned())),
+    }
+}
+
+/// Checks how many partitions there would be against the broker's bound.
+///
+/// # Errors
+/// More than that.
+pub fn check_partition_bound(context: &Context, more: usize) -> Result<(), Denied> {
+    let image = context.controller.image();
+    let there: usize = image.topics().map(|topic| topic.partitions.len()).sum();
+    let max = context.settings.partitions_max as usize;
+    match there.saturating_add(more) <= max {
+        true => Ok(()),
+        false => {
+            let message = format!("{more} more partitions would be beyond millstream.partitions.max={max}");
+            Err(Denied::new(ErrorCode::PolicyViolation, message))
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! CreatePartitions: topics grow.
+
+use std::sync::Arc;
+
+use millstream_core::cluster::Command;
+use millstream_kafka::ErrorCode;
+use millstream_kafka::api::create_partitions::{
+    CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopic, CreatePartitionsTopicResult,
+};
+
+use super::admin::{self, Denied};
+use crate::connection::ConnectionInfo;
+use crate::context::Context;
+
+/// Answers for every topic.
+pub async fn handle(
+    context: &Arc<Context>,
+    _info: &ConnectionInfo,
+    _version: i16,
+    request: CreatePartitionsRequest,
+) -> CreatePartitionsResponse {
+    let mut results = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let name = topic.name.clone();
+        let grown = grow(context, topic, request.validate_only).await;
+        results.push(match grown {
+            Ok(()) => CreatePartitionsTopicResult { name, ..Default::default() },
+            Err(denied) => {
+                let (error_code, error_message) = (denied.code.code(), denied.text());
+                CreatePartitionsTopicResult { name, error_code, error_message, ..Default::default() }
+            }
+        });
+    }
+    CreatePartitionsResponse { results, ..Default::default() }
+}
+
+async fn grow(context: &Arc<Context>, asked: CreatePartitionsTopic, validate_only: bool) -> Result<(), Denied> {
+    let image = context.controller.image();
+    let topic = image
+        .topic(&asked.name)
+        .ok_or_else(|| Denied::new(ErrorCode::UnknownTopicOrPartition, "there is no such topic"))?;
+    let invalid = |message: String| Denied::new(ErrorCode::InvalidPartitions, message);
+    let there = image.partitions(topic).len() as i32;
+    if topic.is_internal() {
+        return Err(invalid(format!("'{}' is an internal topic: groups would lie elsewhere", topic.name)));
+    }
+    if topic.is_view() {
+        return Err(invalid(format!("'{}' is a view and grows with its source", topic.name)));
+    }
+    if asked.count <= there {
+        let how = if asked.count == there { "already has" } else { "has more, namely" };
+        return Err(invalid(format!("'{}' {how} {there} partitions", topic.name)));
+    }
+    let more = asked.count - there;
+    admin::check_partition_bound(context, more as usize)?;
+    let added = match &asked.assignments {
+        None => admin::replicas(context, more),
+        Some(chosen) if chosen.len() != more as usize => {
+            let message = format!("{more} partitions are added and {} assigned", chosen.len());
+            return Err(Denied::new(ErrorCode::InvalidReplicaAssignment, message));
+        }
+        Some(chosen) => {
+            chosen.iter().map(|c| admin::chosen_replicas(context, &c.broker_ids)).collect::<Result<_, _>>()?
+        }
+    };
+    let command = Command::CreatePartitions { topic: topic.name.clone(), added };
+    admin::apply(context, command, validate_only).await.map(|_| ())
+}

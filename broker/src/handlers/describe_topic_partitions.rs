@@ -1,0 +1,87 @@
+//! DescribeTopicPartitions: topics and their partitions, a page at a time (KIP-966).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use millstream_kafka::ErrorCode;
+use millstream_kafka::api::describe_topic_partitions::{
+    DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, DescribeTopicPartitionsResponsePartition,
+    DescribeTopicPartitionsResponseTopic, NextCursor,
+};
+use millstream_kafka::wire::Text;
+use uuid::Uuid;
+
+use crate::connection::ConnectionInfo;
+use crate::context::Context;
+use crate::topics::{Topic, is_internal};
+
+/// Answers in the order of names, from the cursor on, and says where the next page begins.
+pub async fn handle(
+    context: &Arc<Context>,
+    _info: &ConnectionInfo,
+    _version: i16,
+    request: DescribeTopicPartitionsRequest,
+) -> DescribeTopicPartitionsResponse {
+    let all = request.topics.is_empty();
+    let names: BTreeSet<Text> = match all {
+        true => context.topics.all().iter().map(|topic| Text::from(topic.name.as_str())).collect(),
+        false => request.topics.into_iter().map(|topic| topic.name).collect(),
+    };
+    let (from_topic, from_partition) = match request.cursor {
+        Some(cursor) => (cursor.topic_name, cursor.partition_index.max(0)),
+        None => (Text::default(), 0),
+    };
+    let mut room = request.response_partition_limit.clamp(1, PARTITIONS_MAX);
+    let mut answer = DescribeTopicPartitionsResponse::default();
+    for name in names.range(from_topic.clone()..) {
+        let first = if *name == from_topic { from_partition } else { 0 };
+        if room == 0 {
+            let (topic_name, partition_index) = (name.clone(), first);
+            answer.next_cursor = Some(NextCursor { topic_name, partition_index, ..Default::default() });
+            break;
+        }
+        match context.topics.find(name, Uuid::nil()) {
+            Ok(topic) => {
+                let end = topic.partition_count().min(first.saturating_add(room));
+                answer.topics.push(describe(context, &topic, first..end));
+                room -= (end - first).max(0);
+                if end < topic.partition_count() {
+                    let topic_name = name.clone();
+                    answer.next_cursor = Some(NextCursor { topic_name, partition_index: end, ..Default::default() });
+                    break;
+                }
+            }
+            Err(_) if all => {}
+            Err(_) => answer.topics.push(DescribeTopicPartitionsResponseTopic {
+                error_code: ErrorCode::UnknownTopicOrPartition.code(),
+                name: Some(name.clone()),
+                ..Default::default()
+            }),
+        }
+    }
+    answer
+}
+
+fn describe(context: &Context, topic: &Topic, indexes: std::ops::Range<i32>) -> DescribeTopicPartitionsResponseTopic {
+    let node = context.settings.node_id;
+    let partition = |partition_index| DescribeTopicPartitionsResponsePartition {
+        partition_index,
+        leader_id: node,
+        leader_epoch: 0,
+        replica_nodes: vec![node],
+        isr_nodes: vec![node],
+        eligible_leader_replicas: Some(Vec::new()),
+        last_known_elr: Some(Vec::new()),
+        ..Default::default()
+    };
+    DescribeTopicPartitionsResponseTopic {
+        name: Some(Text::from(topic.name.as_str())),
+        topic_id: topic.id,
+        is_internal: is_internal(&topic.name),
+        partitions: indexes.map(partition).collect(),
+        ..Default::default()
+    }
+}
+
+/// Most partitions of one page, whatever is asked for: Kafka's `max.request.partition.size.limit`.
+const PARTITIONS_MAX: i32 = 2000;

@@ -1,0 +1,68 @@
+//! IncrementalAlterConfigs: single configurations of topics change (KIP-339).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use millstream_core::cluster::{Command, ConfigChange, ConfigUpdate};
+use millstream_kafka::ErrorCode;
+use millstream_kafka::api::incremental_alter_configs::{
+    AlterConfigsResource, AlterConfigsResourceResponse, IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResponse,
+};
+
+use super::admin::{self, Denied};
+use super::alter_configs::topic_of;
+use crate::connection::ConnectionInfo;
+use crate::context::Context;
+
+/// Answers for every resource.
+pub async fn handle(
+    context: &Arc<Context>,
+    _info: &ConnectionInfo,
+    _version: i16,
+    request: IncrementalAlterConfigsRequest,
+) -> IncrementalAlterConfigsResponse {
+    let mut responses = Vec::with_capacity(request.resources.len());
+    for resource in request.resources {
+        let altered = alter(context, &resource, request.validate_only).await.err();
+        responses.push(AlterConfigsResourceResponse {
+            error_code: altered.as_ref().map_or(0, |denied| denied.code.code()),
+            error_message: altered.as_ref().and_then(Denied::text),
+            resource_type: resource.resource_type,
+            resource_name: resource.resource_name,
+            ..Default::default()
+        });
+    }
+    IncrementalAlterConfigsResponse { responses, ..Default::default() }
+}
+
+async fn alter(context: &Arc<Context>, resource: &AlterConfigsResource, validate_only: bool) -> Result<(), Denied> {
+    let topic = topic_of(resource.resource_type, &resource.resource_name)?;
+    let invalid = |message: String| Denied::new(ErrorCode::InvalidRequest, message);
+    let mut seen = BTreeSet::new();
+    let mut changes = Vec::with_capacity(resource.configs.len());
+    for config in &resource.configs {
+        let name = config.name.to_string();
+        if !seen.insert(name.clone()) {
+            return Err(invalid(format!("topic config '{name}' is in the request twice")));
+        }
+        let value = || {
+            let value = config.value.as_ref().map(ToString::to_string);
+            value.ok_or_else(|| invalid(format!("topic config '{}' has no value", &*config.name)))
+        };
+        changes.push(match config.config_operation {
+            SET => ConfigChange::Set(name, value()?),
+            DELETE => ConfigChange::Delete(name),
+            APPEND => ConfigChange::Append(name, value()?),
+            SUBTRACT => ConfigChange::Subtract(name, value()?),
+            other => return Err(invalid(format!("unknown operation {other}"))),
+        });
+    }
+    let command = Command::AlterConfigs { topic, update: ConfigUpdate::Change(changes) };
+    admin::apply(context, command, validate_only).await.map(|_| ())
+}
+
+const SET: i8 = 0;
+const DELETE: i8 = 1;
+const APPEND: i8 = 2;
+const SUBTRACT: i8 = 3;
