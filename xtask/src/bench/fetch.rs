@@ -110,4 +110,5 @@ fn walk(records: &[u8]) -> anyhow::Result<(i64, u64)> {
     ))
 }
 
-const WAIT: Duration = Duration::from_millis(500);
+/// How long the server may wait for more before it answers with nothing.
+pub const WAIT: Duration = Duration::from_millis(500);

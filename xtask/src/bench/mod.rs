@@ -12,6 +12,7 @@ mod report;
 mod scenarios;
 mod server;
 mod setup;
+mod view;
 mod wire;
 
 use std::path::PathBuf;

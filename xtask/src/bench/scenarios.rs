@@ -9,7 +9,7 @@ use super::fetch::Fetches;
 use super::load::{self, Load};
 use super::report::Report;
 use super::server::{Kind, Server};
-use super::{BenchArgs, librdkafka, setup};
+use super::{BenchArgs, librdkafka, setup, view};
 
 /// A scenario: loads the server and adds figures to the report.
 pub struct Scenario {

@@ -103,6 +103,7 @@ fn build_release() -> anyhow::Result<PathBuf> {
 pub struct Server {
     pub kind: Kind,
     pub address: String,
+    pub http_address: String,
     folder: PathBuf,
     child: Child,
     command: Vec<String>,
@@ -143,6 +144,11 @@ impl Server {
 
     pub fn client(&self) -> anyhow::Result<Client> {
         Client::connect(&self.address)
+    }
+
+    /// The program that runs.
+    pub fn binary(&self) -> &str {
+        &self.command[0]
     }
 
     /// Milliseconds from the start of the process to its first answer that names a broker.
