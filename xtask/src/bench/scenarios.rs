@@ -84,6 +84,11 @@ pub const SCENARIOS: &[Scenario] = &[
         run: librdkafka::consume,
     },
     Scenario {
+        name: "view-read",
+        what: "a filter on a JSON field, first read and from the cache",
+        run: view::read,
+    },
+    Scenario {
         name: "recovery",
         what: "10 GB (quick: 1), kill -9, start",
         run: recovery,

@@ -134,6 +134,7 @@ impl Server {
         Ok(Self {
             kind,
             address,
+            http_address: other,
             folder,
             child,
             command,
