@@ -1,2 +1,127 @@
-//! Placeholder.
-fn main() {}
+//! `millstream`: the broker and everything one does with it, in one binary.
+//!
+//! Each command has a file of its own. A command prints its result to standard output, as a table or as JSON, progress
+//! and warnings to standard error, and one line to standard error if it fails.
+
+mod broker;
+mod consume;
+mod failure;
+mod group;
+mod http;
+mod log;
+mod output;
+mod plugin;
+mod produce;
+mod time;
+mod topic;
+mod view;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use millstream_client::{Client, ClientConfig};
+use tracing_subscriber::EnvFilter;
+
+use output::Format;
+
+/// A streaming broker that speaks Kafka's protocol and runs WebAssembly plugins, and the tools to use it.
+#[derive(Debug, Parser)]
+#[command(name = "millstream", version, propagate_version = true, after_help = EXAMPLE)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Brokers to begin with, comma separated
+    #[arg(long, global = true, env = "MILLSTREAM_BOOTSTRAP", default_value = "127.0.0.1:9092", value_name = "HOST:PORT")]
+    bootstrap: String,
+    /// Admin HTTP address, for plugins and views
+    #[arg(long, global = true, env = "MILLSTREAM_ADMIN", default_value = "http://127.0.0.1:9644", value_name = "URL")]
+    admin: String,
+    /// How results are printed
+    #[arg(long, global = true, env = "MILLSTREAM_OUTPUT", default_value = "table", value_name = "FORMAT")]
+    output: Format,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs a broker
+    Broker(broker::BrokerArgs),
+    /// Creates, lists, describes, changes and deletes topics
+    #[command(subcommand)]
+    Topic(topic::TopicCommand),
+    /// Sends lines as records
+    Produce(produce::ProduceArgs),
+    /// Reads records
+    Consume(consume::ConsumeArgs),
+    /// Makes, tests, pushes and lists plugins
+    #[command(subcommand)]
+    Plugin(plugin::PluginCommand),
+    /// Creates, lists and deletes views: topics that plugins compute as they are read
+    #[command(subcommand)]
+    View(view::ViewCommand),
+    /// Lists, describes, resets and deletes consumer groups
+    #[command(subcommand)]
+    Group(group::GroupCommand),
+    /// Looks into log files
+    #[command(subcommand)]
+    Log(log::LogCommand),
+}
+
+impl Global {
+    /// Connects to the cluster.
+    async fn connect(&self) -> anyhow::Result<Client> {
+        Ok(Client::connect(ClientConfig::new(&self.bootstrap)).await?)
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let is_broker = matches!(cli.command, Command::Broker(_));
+    start_log(if is_broker { "info" } else { "error" });
+    let global = cli.global.clone();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has seen enough: `millstream consume … | head`.
+        Err(error) if failure::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", failure::line(&error, &global));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let global = &cli.global;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Broker(args) => broker::run(args).await,
+            Command::Topic(command) => topic::run(global, command).await,
+            Command::Produce(args) => produce::run(global, args).await,
+            Command::Consume(args) => consume::run(global, args).await,
+            Command::Plugin(command) => plugin::run(global, command),
+            Command::View(command) => view::run(global, command).await,
+            Command::Group(command) => group::run(global, command).await,
+            Command::Log(command) => log::run(global, command),
+        }
+    })
+}
+
+/// Logs to standard error, as `MILLSTREAM_LOG` says (`debug`, `millstream_broker=trace,info`).
+fn start_log(default: &str) {
+    let filter = EnvFilter::try_from_env("MILLSTREAM_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+const EXAMPLE: &str = "\
+Example:
+  millstream broker                          # data in ./millstream-data, Kafka on 127.0.0.1:9092
+  millstream topic create flights --partitions 6
+  millstream produce flights < flights.jsonl
+  millstream consume flights --from earliest --max 10 --format json";

@@ -1,8 +1,9 @@
 //! The cluster as one client sees it: connections by broker, cached metadata, leaders and coordinators.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use millstream_kafka::ErrorCode;
 use millstream_kafka::api::find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
@@ -100,7 +101,7 @@ impl Client {
                 return Ok(topic.clone());
             }
         }
-        self.retry(async || {
+        self.retry(|| async {
             let metadata = self.ask_metadata(Some(&[name]), create).await?;
             if let Some(topic) = usable(&metadata, name) {
                 return Ok(topic.clone());
@@ -197,19 +198,19 @@ impl Client {
     }
 
     /// Repeats a call while its error is one that passes, with growing pauses, for `retry_timeout` at most.
-    pub(crate) async fn retry<T>(&self, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
-        let begun = Instant::now();
-        let mut pause = self.inner.config.retry_backoff;
+    pub(crate) async fn retry<T, F: Future<Output = Result<T>>>(&self, mut attempt: impl FnMut() -> F) -> Result<T> {
+        let mut retries = self.retries();
         loop {
             match attempt().await {
-                Err(error) if error.is_retriable() && begun.elapsed() + pause < self.inner.config.retry_timeout => {
-                    tracing::debug!(%error, "trying again");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(self.inner.config.retry_backoff * BACKOFF_FACTOR_MAX);
-                }
+                Err(error) if retries.again(&error).await => {}
                 done => return done,
             }
         }
+    }
+
+    /// The pauses between attempts of one call.
+    pub(crate) fn retries(&self) -> Retries<'_> {
+        Retries { config: &self.inner.config, begun: Instant::now(), pause: self.inner.config.retry_backoff }
     }
 
     async fn ask_metadata(&self, topics: Option<&[&str]>, create: bool) -> Result<Arc<Metadata>> {
@@ -233,6 +234,27 @@ impl Client {
 
     fn snapshot(&self) -> Snapshot {
         self.inner.metadata.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Attempts of one call so far.
+#[derive(Debug)]
+pub(crate) struct Retries<'a> {
+    config: &'a ClientConfig,
+    begun: Instant,
+    pause: Duration,
+}
+
+impl Retries<'_> {
+    /// Pauses and says yes, or says no: the error is not one that passes, or the time is spent.
+    pub async fn again(&mut self, error: &Error) -> bool {
+        if !error.is_retriable() || self.begun.elapsed() + self.pause >= self.config.retry_timeout {
+            return false;
+        }
+        tracing::debug!(%error, "trying again");
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(self.config.retry_backoff * BACKOFF_FACTOR_MAX);
+        true
     }
 }
 

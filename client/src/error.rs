@@ -122,4 +122,12 @@ impl Error {
             _ => false,
         }
     }
+
+    /// Whether a group has moved on without this member: the next poll joins it again.
+    pub fn is_lost_membership(&self) -> bool {
+        matches!(
+            self.code(),
+            Some(ErrorCode::RebalanceInProgress | ErrorCode::IllegalGeneration | ErrorCode::UnknownMemberId)
+        )
+    }
 }

@@ -140,7 +140,7 @@ impl Admin {
 
     async fn ask_coordinator<R: millstream_kafka::Request>(&self, group: &str, request: &R) -> Result<R::Response> {
         let client = &self.client;
-        client.retry(async || client.coordinator(group, Purpose::Requests).await?.call(request).await).await
+        client.retry(|| async { client.coordinator(group, Purpose::Requests).await?.call(request).await }).await
     }
 }
 
@@ -150,7 +150,7 @@ pub(crate) async fn committed_offsets(
     group: &str,
     partitions: Option<&[TopicPartition]>,
 ) -> Result<BTreeMap<TopicPartition, i64>> {
-    client.retry(async || fetch_offsets(client, group, partitions).await).await
+    client.retry(|| fetch_offsets(client, group, partitions)).await
 }
 
 async fn fetch_offsets(
@@ -240,7 +240,7 @@ pub(crate) async fn commit_offsets(
         ..Default::default()
     };
     client
-        .retry(async || {
+        .retry(|| async {
             let connection = client.coordinator(group, Purpose::Requests).await?;
             let version = connection.version::<OffsetCommitRequest>(OFFSETS_BY_NAME_VERSION_MAX)?;
             let answer = connection.call_at(version, &request, client.config().request_timeout).await?;

@@ -38,7 +38,7 @@ impl Admin {
     /// Sends to the controller, in the newest version up to `version_max`, and once more if it has moved.
     async fn ask_controller<R: Request>(&self, version_max: i16, request: &R, limit: Duration) -> Result<R::Response> {
         self.client
-            .retry(async || {
+            .retry(|| async {
                 let connection = self.client.controller().await?;
                 let version = connection.version::<R>(version_max)?;
                 connection.call_at(version, request, limit).await

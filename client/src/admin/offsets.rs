@@ -63,7 +63,7 @@ impl Admin {
             ..Default::default()
         };
         self.client
-            .retry(async || {
+            .retry(|| async {
                 let seen = self.client.metadata();
                 let answer = self.client.leader(at, Purpose::Requests).await?.call(&request).await?;
                 let found = answer.topics.iter().flat_map(|topic| &topic.partitions).find(|p| p.partition_index == at.partition);
@@ -91,7 +91,7 @@ pub(crate) async fn list_offsets(
         let client = client.clone();
         waiting.spawn(async move {
             client.topic(&at.topic, false).await?;
-            let offset = client.retry(async || list_one(&client, &at, spec).await).await?;
+            let offset = client.retry(|| list_one(&client, &at, spec)).await?;
             Ok((at, offset))
         });
     }

@@ -82,7 +82,12 @@ impl Admin {
     /// # Errors
     /// The topic does not exist or has as many already.
     pub async fn create_partitions(&self, name: &str, partitions: i32) -> Result<()> {
-        let topic = CreatePartitionsTopic { name: Text::from(name), count: partitions, ..Default::default() };
+        let topic = CreatePartitionsTopic {
+            name: Text::from(name),
+            count: partitions,
+            assignments: None,
+            ..Default::default()
+        };
         let request = CreatePartitionsRequest {
             topics: vec![topic],
             timeout_ms: self.limit().as_millis() as i32,

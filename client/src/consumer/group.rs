@@ -100,7 +100,13 @@ impl Membership {
             _ => {}
         }
         let client = self.client.clone();
-        let assigned = client.retry(async || self.join_once().await).await?;
+        let mut retries = client.retries();
+        let assigned = loop {
+            match self.join_once().await {
+                Err(error) if retries.again(&error).await => {}
+                done => break done?,
+            }
+        };
         self.heart = Some(self.start_heart());
         Ok(assigned)
     }
@@ -259,7 +265,7 @@ impl Drop for Heart {
 
 /// Beats until the group is disturbed. A coordinator that cannot be reached is looked for again at the next beat.
 async fn beat(client: Client, group: String, request: HeartbeatRequest, session: Duration, tell: watch::Sender<Pulse>) {
-    let mut ticks = tokio::time::interval(session / BEATS_PER_SESSION);
+    let mut ticks = tokio::time::interval((session / BEATS_PER_SESSION).min(BEAT_INTERVAL_MAX));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     ticks.tick().await;
     loop {
@@ -285,6 +291,8 @@ async fn beat(client: Client, group: String, request: HeartbeatRequest, session:
 
 /// Heartbeats per session timeout, so that one may get lost.
 const BEATS_PER_SESSION: u32 = 4;
+/// Longest pause between two heartbeats: a member learns of a rebalance from the answer.
+const BEAT_INTERVAL_MAX: Duration = Duration::from_secs(3);
 /// How much longer than a rebalance may take the client waits for its end.
 const JOIN_GRACE: Duration = Duration::from_secs(10);
 /// LeaveGroup names several members from this version on.

@@ -214,6 +214,13 @@ impl Consumer {
         self.partitions.iter().filter_map(|p| Some((p.at.clone(), p.position?))).collect()
     }
 
+    /// Reads on at `offset` in an assigned partition; one that is not assigned is left alone.
+    pub fn seek(&mut self, at: &TopicPartition, offset: i64) {
+        if let Some(partition) = self.partitions.iter_mut().find(|partition| partition.at == *at) {
+            partition.seek(offset);
+        }
+    }
+
     /// Whether every assigned partition was read up to its end at least once since it was assigned. A member that
     /// has not joined yet has not; one that got no partition has.
     pub fn reached_end(&self) -> bool {
@@ -384,8 +391,8 @@ impl Consumer {
             return;
         }
         let now = Instant::now();
-        let mut questions: BTreeMap<i32, (String, Vec<&Partition>)> = BTreeMap::new();
-        for partition in &mut self.partitions {
+        let mut questions: BTreeMap<i32, (String, Vec<usize>)> = BTreeMap::new();
+        for (index, partition) in self.partitions.iter_mut().enumerate() {
             let rests = partition.rests_until.is_some_and(|until| until > now);
             if partition.position.is_none() || rests || partition.ready_bytes >= self.config.partition_bytes_max {
                 continue;
@@ -393,7 +400,7 @@ impl Consumer {
             match self.client.leader_broker(&partition.at) {
                 Ok(leader) if self.busy.contains(&leader.id) => {}
                 Ok(leader) => {
-                    questions.entry(leader.id).or_insert_with(|| (leader.address(), Vec::new())).1.push(partition);
+                    questions.entry(leader.id).or_insert_with(|| (leader.address(), Vec::new())).1.push(index);
                 }
                 // Looked for again when the pause is over.
                 Err(_) => {
@@ -403,7 +410,8 @@ impl Consumer {
                 }
             }
         }
-        for (broker, (address, partitions)) in questions {
+        for (broker, (address, indexes)) in questions {
+            let partitions: Vec<&Partition> = indexes.iter().map(|index| &self.partitions[*index]).collect();
             let request = self.question(&partitions);
             let asked = partitions.iter().map(|p| (p.at.clone(), p.question(0).fetch_offset)).collect();
             let client = self.client.clone();
@@ -481,7 +489,7 @@ impl Consumer {
             return Ok(());
         }
         match self.commit().await {
-            Err(error) if error.is_retriable() || error.code().is_some_and(moves_on) => {
+            Err(error) if error.is_retriable() || error.is_lost_membership() => {
                 tracing::debug!(%error, "positions were not committed");
                 Ok(())
             }
@@ -516,11 +524,6 @@ async fn disturbed(membership: &mut Option<Membership>) {
         Some(membership) => membership.disturbed().await,
         None => std::future::pending().await,
     }
-}
-
-/// Errors of a commit that the next join puts right.
-fn moves_on(code: ErrorCode) -> bool {
-    matches!(code, ErrorCode::RebalanceInProgress | ErrorCode::IllegalGeneration | ErrorCode::UnknownMemberId)
 }
 
 /// The newest version of Fetch that names topics; later ones use their ids (KIP-516).

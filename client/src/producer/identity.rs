@@ -31,7 +31,7 @@ impl Identity {
         if let Some(usable) = current.filter(|id| Some(*id) != spent) {
             return Ok(usable);
         }
-        let new = client.retry(async || ask(client).await).await?;
+        let new = client.retry(|| ask(client)).await?;
         *current = Some(new);
         Ok(new)
     }

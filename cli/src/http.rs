@@ -1,0 +1,96 @@
+//! The admin HTTP interface, as a client.
+
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Calls to one broker's admin interface.
+#[derive(Debug)]
+pub struct AdminHttp {
+    agent: ureq::Agent,
+    base: String,
+}
+
+/// What the interface answers when it refuses.
+#[derive(Debug, Deserialize)]
+struct Refusal {
+    message: String,
+}
+
+impl AdminHttp {
+    /// Calls to `base`, such as `http://127.0.0.1:9644`.
+    pub fn new(base: &str) -> Self {
+        let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(TIMEOUT)).build();
+        let base = base.trim_end_matches('/');
+        let base = if base.contains("://") { base.to_owned() } else { format!("http://{base}") };
+        Self { agent: config.into(), base }
+    }
+
+    /// Asks for something.
+    pub fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.read(self.agent.get(self.url(path)).call())
+    }
+
+    /// Sends bytes, with parameters in the query.
+    pub fn post(&self, path: &str, query: &[(&str, String)], body: &[u8]) -> anyhow::Result<Value> {
+        let mut request = self.agent.post(self.url(path)).content_type("application/wasm");
+        for (name, value) in query {
+            request = request.query(*name, value);
+        }
+        self.read(request.send(body))
+    }
+
+    /// Deletes something.
+    pub fn delete(&self, path: &str) -> anyhow::Result<Value> {
+        self.read(self.agent.delete(self.url(path)).call())
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    fn read(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> anyhow::Result<Value> {
+        let mut answer = answer.map_err(|error| {
+            anyhow!(
+                "cannot reach the admin interface at {}: {error}; is the broker running? --admin names another",
+                self.base
+            )
+        })?;
+        let status = answer.status();
+        let text = answer
+            .body_mut()
+            .with_config()
+            .limit(ANSWER_BYTES_MAX)
+            .read_to_string()
+            .with_context(|| format!("answer of {}", self.base))?;
+        if status.is_success() {
+            if text.is_empty() {
+                return Ok(Value::Null);
+            }
+            return serde_json::from_str(&text).with_context(|| format!("{} did not answer with JSON", self.base));
+        }
+        match serde_json::from_str::<Refusal>(&text) {
+            Ok(refusal) => bail!("{}", refusal.message),
+            Err(_) => bail!("{} answered with status {status}", self.base),
+        }
+    }
+}
+
+/// A path segment with everything escaped that is not plain (RFC 3986, section 2.3).
+pub fn segment(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte as char),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+/// Longest wait for an answer: a push compiles the component.
+const TIMEOUT: Duration = Duration::from_secs(120);
+/// Largest answer that is read.
+const ANSWER_BYTES_MAX: u64 = 64 << 20;
