@@ -5,6 +5,7 @@
 //! defaults (it does not wait for the disk), this broker with its own (it does).
 
 mod baseline;
+mod codec;
 mod fetch;
 mod librdkafka;
 mod load;
@@ -21,7 +22,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use report::Report;
-use scenarios::SCENARIOS;
+use scenarios::{SCENARIOS, Scenario};
 use server::{Kind, Server};
 
 /// What to measure, and for how long.
@@ -90,26 +91,41 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
     if args.list {
         SCENARIOS
             .iter()
-            .for_each(|scenario| println!("{:34} {}", scenario.name, scenario.what));
+            .for_each(|scenario| println!("{:24} {}", scenario.name, scenario.what));
+        println!("{CODEC:24} checking batches, in this process");
         return Ok(());
     }
     let chosen: Vec<_> = SCENARIOS
         .iter()
         .filter(|scenario| args.wants(scenario.name))
         .collect();
-    if chosen.is_empty() {
+    if chosen.is_empty() && !args.wants(CODEC) {
         bail!("no scenario is called like that; --list shows their names");
     }
-    let binaries = server::Binaries::prepare(&args)?;
     let mut report = Report::default();
+    if args.wants(CODEC) {
+        codec::measure(&args, &mut report)?;
+    }
+    if !chosen.is_empty() {
+        load_servers(&args, &chosen, &mut report)?;
+    }
+    if args.wants("fetch-plain") {
+        baseline::measure(&args, &mut report)?;
+    }
+    println!("{report}");
+    report.write_json("target/bench/results.json".as_ref())
+}
+
+/// Each round starts each server afresh; the rounds alternate, so that a slow minute of the machine hits both.
+fn load_servers(args: &BenchArgs, scenarios: &[&Scenario], report: &mut Report) -> anyhow::Result<()> {
+    let binaries = server::Binaries::prepare(args)?;
     for round in 0..args.rounds() {
         for kind in args.servers() {
             eprintln!("round {} of {}: {kind}", round + 1, args.rounds());
             let mut server = Server::start(kind, &binaries, &args.data)?;
             report.add("ready on an empty directory", kind, "ms", server.ready_ms());
-            for scenario in &chosen {
-                let outcome = (scenario.run)(&mut server, &args, &mut report);
-                if let Err(error) = outcome {
+            for scenario in scenarios {
+                if let Err(error) = (scenario.run)(&mut server, args, report) {
                     eprintln!("  {}: {error:#}", scenario.name);
                     report.fail(scenario.name, kind, &error);
                 }
@@ -117,9 +133,7 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
             server.stop().context("stopping a server")?;
         }
     }
-    if args.wants("fetch") {
-        baseline::measure(&args, &mut report)?;
-    }
-    println!("{report}");
-    report.write_json("target/bench/results.json".as_ref())
+    Ok(())
 }
+
+const CODEC: &str = "codec";
