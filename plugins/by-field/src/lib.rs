@@ -4,3 +4,32 @@ pub mod murmur2;
 mod routing;
 
 pub use routing::{Parts, Routing, Unroutable};
+
+use millstream_plugin::{Partitioner, Record};
+
+impl Parts for Record<'_> {
+    fn key(&self) -> Option<&[u8]> {
+        self.key()
+    }
+
+    fn value(&self) -> Option<&[u8]> {
+        self.value()
+    }
+
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        self.header(name)
+    }
+}
+
+impl Partitioner for Routing {
+    fn configure(config: &[u8]) -> Result<Self, String> {
+        Ok(Routing::configure(config)?)
+    }
+
+    fn partition(&mut self, record: &Record<'_>, partitions: u32) -> Result<u32, String> {
+        self.partition(record, partitions)
+            .map_err(|unroutable| unroutable.to_string())
+    }
+}
+
+millstream_plugin::partitioner!(Routing);

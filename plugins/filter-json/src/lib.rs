@@ -11,3 +11,18 @@ mod predicate;
 pub use config::FilterJson;
 pub use parser::{LENGTH_MAX, NESTING_MAX, ParseError};
 pub use predicate::Predicate;
+
+use millstream_plugin::{Filter, Record};
+
+impl Filter for FilterJson {
+    fn configure(config: &[u8]) -> Result<Self, String> {
+        Ok(FilterJson::configure(config)?)
+    }
+
+    fn keep(&mut self, record: &Record<'_>) -> Result<bool, String> {
+        self.keeps(record.value())
+            .map_err(|malformed| malformed.to_string())
+    }
+}
+
+millstream_plugin::filter!(FilterJson);

@@ -4,3 +4,26 @@
 mod masking;
 
 pub use masking::Masking;
+
+use millstream_plugin::{Output, Record, Transform};
+
+impl Transform for Masking {
+    fn configure(config: &[u8]) -> Result<Self, String> {
+        Ok(Masking::configure(config)?)
+    }
+
+    fn transform(&mut self, record: &Record<'_>, output: &mut Output) -> Result<(), String> {
+        let Some(doc) = record.value() else {
+            output.unchanged();
+            return Ok(());
+        };
+        if !self.find(doc).map_err(|malformed| malformed.to_string())? {
+            output.unchanged();
+            return Ok(());
+        }
+        output.value_from(|out| self.write(doc, out));
+        Ok(())
+    }
+}
+
+millstream_plugin::transform!(Masking);

@@ -71,18 +71,20 @@ impl Masking {
         })
     }
 
-    /// Writes the document to `out`, the values hidden, every other byte as it was. Returns false, and writes nothing, if
-    /// there is nothing to hide. Of repeated keys every value is hidden. `null` stays: it says nothing but that there is no value.
+    /// Finds what is to be hidden in a document; false if there is nothing. Of repeated keys every value is hidden.
+    /// `null` stays: it says nothing but that there is no value.
     ///
     /// # Errors
-    /// The document is not JSON. What is in `out` then must not be used.
-    pub fn mask(&mut self, doc: &[u8], out: &mut Vec<u8>) -> Result<bool, Malformed> {
+    /// The document is not JSON.
+    pub fn find(&mut self, doc: &[u8]) -> Result<bool, Malformed> {
         self.found.0.clear();
         scan(doc, &self.pointers, &mut self.found)?;
         self.found.0.retain(|span| span.kind != Kind::Null);
-        if self.found.0.is_empty() {
-            return Ok(false);
-        }
+        Ok(!self.found.0.is_empty())
+    }
+
+    /// Appends the document in which [`Masking::find`] has just looked to `out`, the values hidden, every other byte as it was.
+    pub fn write(&mut self, doc: &[u8], out: &mut Vec<u8>) {
         let mut copied = 0;
         for span in &self.found.0 {
             out.extend_from_slice(&doc[copied..span.start as usize]);
@@ -90,7 +92,6 @@ impl Masking {
             copied = span.end as usize;
         }
         out.extend_from_slice(&doc[copied..]);
-        Ok(true)
     }
 }
 
