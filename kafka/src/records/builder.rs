@@ -7,7 +7,7 @@ use super::checksum::crc32c;
 use super::compression::compress;
 use super::header::{ATTRIBUTES_AT, CRC_AT, MAGIC};
 use super::{Attributes, BatchError, BatchHeader, Compression, HEADER_BYTES, Header, Headers, varint};
-use super::{LOG_OVERHEAD_BYTES, TimestampType};
+use super::{LOG_OVERHEAD_BYTES, RecordSpan, TimestampType};
 
 /// Collects records and encodes them as one batch.
 ///
@@ -273,6 +273,39 @@ impl BatchBuilder {
         self.last_delta = offset_delta;
         self.max_timestamp = self.max_timestamp.max(timestamp);
         self.header.records_count += 1;
+        Ok(())
+    }
+
+    /// Appends a record of the batch that this one was begun [`like`](BatchBuilder::like), unchanged: what a view does with a record that it
+    /// keeps. Offset and timestamp count from the same base, so the encoded record is copied as it is.
+    ///
+    /// # Errors
+    /// The delta does not rise or passes the last offset delta, or the batch would grow beyond 2 GiB.
+    pub fn append_encoded(&mut self, span: &RecordSpan, data: &[u8]) -> Result<(), BuildError> {
+        self.check_delta(span.offset_delta)?;
+        let record = span.record_in(data);
+        if self.buffer.len() + record.len() > BATCH_BYTES_MAX {
+            return Err(BuildError::TooLarge {
+                limit: BATCH_BYTES_MAX,
+            });
+        }
+        self.buffer.extend_from_slice(record);
+        self.last_delta = span.offset_delta;
+        self.max_timestamp = self
+            .max_timestamp
+            .max(self.header.base_timestamp.wrapping_add(span.timestamp_delta));
+        self.header.records_count += 1;
+        Ok(())
+    }
+
+    fn check_delta(&self, delta: i32) -> Result<(), BuildError> {
+        let end = self.fixed.last_offset_delta.unwrap_or(i32::MAX);
+        if delta <= self.last_delta || delta > end {
+            return Err(BuildError::OffsetDelta {
+                delta,
+                last: self.last_delta,
+            });
+        }
         Ok(())
     }
 

@@ -7,6 +7,8 @@ use super::{BatchError, varint};
 /// Where the parts of one record lie, as offsets into the data of its batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordSpan {
+    /// The whole record, its length in front included.
+    pub record: Range<u32>,
     /// Milliseconds from the batch's `base_timestamp`.
     pub timestamp_delta: i64,
     /// Offset from the batch's `base_offset`.
@@ -97,6 +99,7 @@ impl Iterator for Spans<'_> {
 
 #[inline(always)]
 fn span_at(data: &[u8], at: usize) -> Result<(RecordSpan, usize), &'static str> {
+    let start = at;
     let (length, at) = varint::read_i32(data, at).ok_or("its length is cut short or too long")?;
     let length = usize::try_from(length).map_err(|_| "its length is negative")?;
     if length > data.len() - at || data.len() > u32::MAX as usize {
@@ -117,6 +120,7 @@ fn span_at(data: &[u8], at: usize) -> Result<(RecordSpan, usize), &'static str> 
         return Err(LENGTH_IS_WRONG);
     }
     let span = RecordSpan {
+        record: start as u32..end as u32,
         timestamp_delta,
         offset_delta,
         key,
@@ -186,6 +190,12 @@ pub struct Record<'a> {
 }
 
 impl RecordSpan {
+    /// The whole record within `data`, as it is encoded.
+    #[inline]
+    pub fn record_in<'a>(&self, data: &'a [u8]) -> &'a [u8] {
+        slice(data, &self.record)
+    }
+
     /// The key within `data`, the bytes that the span was found in.
     #[inline]
     pub fn key_in<'a>(&self, data: &'a [u8]) -> Option<&'a [u8]> {

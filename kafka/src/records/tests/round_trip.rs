@@ -38,7 +38,9 @@ proptest! {
         let mut scratch = Scratch::new();
         let data = view.data(&mut scratch, LIMIT).unwrap();
         let mut filtered = BatchBuilder::like(view.header());
+        let mut copied = BatchBuilder::like(view.header());
         for span in view.spans(data).map(Result::unwrap).filter(|span| keep[span.offset_delta as usize]) {
+            copied.append_encoded(&span, data).unwrap();
             let timestamp = view.header().timestamp_of(span.timestamp_delta);
             let headers = span.headers_in(data);
             filtered
@@ -46,6 +48,7 @@ proptest! {
                 .unwrap();
         }
         let filtered = filtered.finish().unwrap();
+        prop_assert_eq!(&copied.finish().unwrap(), &filtered);
 
         let (before, after) = (*view.header(), BatchHeader::parse(&filtered).unwrap());
         prop_assert_eq!(after.next_offset(), before.next_offset());
