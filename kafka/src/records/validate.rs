@@ -123,19 +123,21 @@ fn check_header(header: &BatchHeader) -> Result<(), BatchError> {
 fn check_records(view: &BatchView<'_>, data: &[u8]) -> Result<Validated, BatchError> {
     let header = *view.header();
     let (mut min_delta, mut max_delta, mut max_at) = (i64::MAX, i64::MIN, 0);
-    for (index, span) in view.spans(data).enumerate() {
-        let span = span?;
-        if span.offset_delta as usize != index {
+    let mut index = 0;
+    view.spans(data).each(|span| {
+        if span.offset_delta as u32 != index {
             return Err(BatchError::Record {
-                index: index as u32,
+                index,
                 reason: "offset deltas must count from 0",
             });
         }
+        index += 1;
         min_delta = min_delta.min(span.timestamp_delta);
         if span.timestamp_delta > max_delta {
             (max_delta, max_at) = (span.timestamp_delta, span.offset_delta);
         }
-    }
+        Ok(())
+    })?;
     let timestamp = |delta| {
         header.base_timestamp.checked_add(delta).ok_or(BatchError::Field {
             field: "baseTimestamp",
