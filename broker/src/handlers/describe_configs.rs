@@ -83,7 +83,6 @@ fn topic_config(described: Described) -> DescribeConfigsResourceResult {
     DescribeConfigsResourceResult {
         name: Text::from(described.name),
         value: described.value.map(Text::from),
-        is_default: described.source == config::Source::Default,
         config_source: described.source as i8,
         synonyms: described.synonyms.into_iter().map(synonym).collect(),
         config_type: kind(described.kind),
@@ -119,7 +118,6 @@ fn broker(context: &Context, name: &str) -> Result<Vec<DescribeConfigsResourceRe
             name: Text::from(definition.name),
             value,
             read_only: true,
-            is_default,
             config_source: source as i8,
             synonyms: vec![synonym],
             config_type: kind_of_setting(definition.kind),

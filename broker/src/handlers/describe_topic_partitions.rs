@@ -6,7 +6,7 @@ use std::sync::Arc;
 use millstream_kafka::ErrorCode;
 use millstream_kafka::api::describe_topic_partitions::{
     DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, DescribeTopicPartitionsResponsePartition,
-    DescribeTopicPartitionsResponseTopic, NextCursor,
+    DescribeTopicPartitionsResponseTopic, Cursor,
 };
 use millstream_kafka::wire::Text;
 use uuid::Uuid;
@@ -37,7 +37,7 @@ pub async fn handle(
         let first = if *name == from_topic { from_partition } else { 0 };
         if room == 0 {
             let (topic_name, partition_index) = (name.clone(), first);
-            answer.next_cursor = Some(NextCursor { topic_name, partition_index, ..Default::default() });
+            answer.next_cursor = Some(Cursor { topic_name, partition_index, ..Default::default() });
             break;
         }
         match context.topics.find(name, Uuid::nil()) {
@@ -47,7 +47,7 @@ pub async fn handle(
                 room -= (end - first).max(0);
                 if end < topic.partition_count() {
                     let topic_name = name.clone();
-                    answer.next_cursor = Some(NextCursor { topic_name, partition_index: end, ..Default::default() });
+                    answer.next_cursor = Some(Cursor { topic_name, partition_index: end, ..Default::default() });
                     break;
                 }
             }
