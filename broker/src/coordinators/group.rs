@@ -36,7 +36,12 @@ impl GroupCoordinator {
             offset_metadata_bytes_max: settings.offset_metadata_max_bytes as usize,
         };
         let expiry_interval_ms = settings.offsets_retention_check_interval_ms;
-        Self { config, expiry_interval_ms, shards: ArcSwap::default(), starting: tokio::sync::Mutex::default() }
+        Self {
+            config,
+            expiry_interval_ms,
+            shards: ArcSwap::default(),
+            starting: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Starts with the `__consumer_offsets` that there is; without one nothing happens.
@@ -74,7 +79,8 @@ impl GroupCoordinator {
             tokio::spawn(shard.clone().run(self.expiry_interval_ms, shutdown.subscribe()));
             shard
         };
-        self.shards.store(Arc::new(partitions.into_iter().map(start).collect()));
+        self.shards
+            .store(Arc::new(partitions.into_iter().map(start).collect()));
     }
 
     /// Whether there is a `__consumer_offsets` to keep groups in.
@@ -112,31 +118,47 @@ impl GroupCoordinator {
 }
 
 fn partitions(topic: &Topic) -> Vec<Arc<Partition>> {
-    (0..topic.partition_count()).filter_map(|index| topic.partition(index).cloned()).collect()
+    (0..topic.partition_count())
+        .filter_map(|index| topic.partition(index).cloned())
+        .collect()
 }
 
 /// Makes `__consumer_offsets`. Its segments are a sixth of Kafka's, since the log is compacted by load and whole
 /// segments are what that frees.
 async fn create_offsets_topic(context: &Arc<Context>) -> Result<Arc<Topic>, ErrorCode> {
-    let configs = [("cleanup.policy", "compact"), ("compression.type", "producer"), ("segment.bytes", "16777216")];
+    let configs = [
+        ("cleanup.policy", "compact"),
+        ("compression.type", "producer"),
+        ("segment.bytes", "16777216"),
+    ];
     let command = Command::CreateTopic {
         name: TopicName::new(CONSUMER_OFFSETS).expect("it is a legal name"),
         id: TopicId(Uuid::new_v4()),
-        partitions: vec![vec![BrokerId(context.settings.node_id)]; context.settings.offsets_topic_num_partitions as usize],
-        configs: configs.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        partitions: vec![
+            vec![BrokerId(context.settings.node_id)];
+            context.settings.offsets_topic_num_partitions as usize
+        ],
+        configs: configs
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
     };
     let created = context.controller.apply(command).await;
     // Somebody else may have made it at the same moment.
-    context.topics.find(CONSUMER_OFFSETS, Uuid::nil()).map_err(|_| match created {
-        Err(refusal) => refusal.code,
-        Ok(_) => ErrorCode::CoordinatorNotAvailable,
-    })
+    context
+        .topics
+        .find(CONSUMER_OFFSETS, Uuid::nil())
+        .map_err(|_| match created {
+            Err(refusal) => refusal.code,
+            Ok(_) => ErrorCode::CoordinatorNotAvailable,
+        })
 }
 
 /// The partition of `__consumer_offsets` that keeps a group: Java's hash of the group id, as Kafka has it, so that a
 /// log that Kafka wrote is read by the same partition.
 fn partition_of(group: &str, count: i32) -> i32 {
-    let hash = group.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    let hash = group.encode_utf16().fold(0_i32, |hash, unit| {
+        hash.wrapping_mul(31).wrapping_add(i32::from(unit))
+    });
     (hash & i32::MAX) % count
 }
 

@@ -26,8 +26,13 @@ impl ProducerIds {
             return Ok(ProducerId(id));
         }
         let broker = BrokerId(context.settings.node_id);
-        let command = Command::AllocateProducerIds { broker, count: BLOCK_IDS };
-        let Outcome::ProducerIds { first, count } = context.controller.apply(command).await.map_err(|r| r.code)? else {
+        let command = Command::AllocateProducerIds {
+            broker,
+            count: BLOCK_IDS,
+        };
+        let Outcome::ProducerIds { first, count } =
+            context.controller.apply(command).await.map_err(|r| r.code)?
+        else {
             return Err(ErrorCode::UnknownServerError);
         };
         *block = first.0 + 1..first.0 + i64::from(count);

@@ -30,9 +30,14 @@ pub fn read(partition: &Arc<Partition>, config: GroupConfig) -> Result<(Groups, 
     let mut offset = partition.watermarks().log_start;
     loop {
         let outcome = partition.read(offset, READ_BYTES, true);
-        let ReadOutcome { slice, .. } = outcome.map_err(|error| LoadError::Read(offset, error.to_string()))?;
-        let Some(slice) = slice else { return Ok((groups, records)) };
-        let bytes = slice.read_blocking().map_err(|error| LoadError::Read(offset, error.to_string()))?;
+        let ReadOutcome { slice, .. } =
+            outcome.map_err(|error| LoadError::Read(offset, error.to_string()))?;
+        let Some(slice) = slice else {
+            return Ok((groups, records));
+        };
+        let bytes = slice
+            .read_blocking()
+            .map_err(|error| LoadError::Read(offset, error.to_string()))?;
         let before = offset;
         for batch in batches(&bytes) {
             let batch = batch.map_err(|error| LoadError::Batch(offset, error.to_string()))?;
@@ -41,7 +46,10 @@ pub fn read(partition: &Arc<Partition>, config: GroupConfig) -> Result<(Groups, 
             offset = Offset(batch.header().base_offset + i64::from(batch.header().last_offset_delta) + 1);
         }
         if offset <= before {
-            return Err(LoadError::Read(offset, "the log gives the same batch again".to_owned()));
+            return Err(LoadError::Read(
+                offset,
+                "the log gives the same batch again".to_owned(),
+            ));
         }
     }
 }
@@ -61,7 +69,11 @@ fn replay_batch(
         match Record::decode(record.key.unwrap_or_default(), record.value) {
             Ok(decoded) => groups.replay(&decoded),
             Err(RecordError::Version(version)) => {
-                tracing::debug!(offset = record.offset, version, "skipped a record of another kind of group");
+                tracing::debug!(
+                    offset = record.offset,
+                    version,
+                    "skipped a record of another kind of group"
+                );
             }
             Err(error) => {
                 tracing::warn!(offset = record.offset, %error, "skipped a damaged record of a group");

@@ -86,7 +86,8 @@ impl Shard {
     /// # Errors
     /// The coordinator cannot serve now.
     pub async fn join(&self, request: JoinRequest) -> Result<Response, GroupError> {
-        self.wait_for(|groups, now_ms, token| groups.join(now_ms, request, token)).await
+        self.wait_for(|groups, now_ms, token| groups.join(now_ms, request, token))
+            .await
     }
 
     /// SyncGroup; the answer comes when the leader has assigned.
@@ -94,7 +95,8 @@ impl Shard {
     /// # Errors
     /// The coordinator cannot serve now.
     pub async fn sync(&self, request: &SyncRequest) -> Result<Response, GroupError> {
-        self.wait_for(|groups, now_ms, token| groups.sync(now_ms, request, token)).await
+        self.wait_for(|groups, now_ms, token| groups.sync(now_ms, request, token))
+            .await
     }
 
     /// A request that is answered at once: as soon as what it wrote and what it may have read is on the disk.
@@ -121,7 +123,10 @@ impl Shard {
         Ok(look(&self.ready()?.groups))
     }
 
-    async fn wait_for(&self, work: impl FnOnce(&mut Groups, i64, Token) -> Step) -> Result<Response, GroupError> {
+    async fn wait_for(
+        &self,
+        work: impl FnOnce(&mut Groups, i64, Token) -> Step,
+    ) -> Result<Response, GroupError> {
         let (sender, receiver) = oneshot::channel();
         {
             let mut state = self.ready()?;
@@ -135,7 +140,12 @@ impl Shard {
     }
 
     /// Writes and replays a step's records, and queues its answers behind them.
-    fn take(&self, state: &mut State, step: Step, done: Option<oneshot::Sender<()>>) -> Result<(), GroupError> {
+    fn take(
+        &self,
+        state: &mut State,
+        step: Step,
+        done: Option<oneshot::Sender<()>>,
+    ) -> Result<(), GroupError> {
         let written = self.write(state, &step.records);
         let failed = written.is_err();
         let (durable, step, done) = match written {
@@ -149,11 +159,21 @@ impl Shard {
             }
         };
         let responses = step.responses.into_iter();
-        let answers: Vec<_> = responses.filter_map(|(token, r)| state.waiting.remove(&token).map(|s| (s, r))).collect();
-        if state.groups.next_deadline().is_some_and(|next_ms| next_ms < state.armed_ms) {
+        let answers: Vec<_> = responses
+            .filter_map(|(token, r)| state.waiting.remove(&token).map(|s| (s, r)))
+            .collect();
+        if state
+            .groups
+            .next_deadline()
+            .is_some_and(|next_ms| next_ms < state.armed_ms)
+        {
             self.wake.notify_one();
         }
-        let release = Release { durable, answers, done };
+        let release = Release {
+            durable,
+            answers,
+            done,
+        };
         if release.durable.is_none() && self.unsettled.load(Ordering::Acquire) == 0 {
             release.send();
         } else {
@@ -161,11 +181,19 @@ impl Shard {
             // The receiver lives as long as the broker; when it is gone nobody waits for answers.
             let _ = self.releases.send(release);
         }
-        if failed { Err(GroupError::CoordinatorNotAvailable) } else { Ok(()) }
+        if failed {
+            Err(GroupError::CoordinatorNotAvailable)
+        } else {
+            Ok(())
+        }
     }
 
     /// Appends records. What is returned resolves when they are durable.
-    fn write(&self, state: &mut State, records: &[Record]) -> Result<Option<oneshot::Receiver<()>>, WriteError> {
+    fn write(
+        &self,
+        state: &mut State,
+        records: &[Record],
+    ) -> Result<Option<oneshot::Receiver<()>>, WriteError> {
         let mut durable = None;
         for (n, chunk) in records.chunks(BATCH_RECORDS_MAX).enumerate() {
             match self.append(chunk) {
@@ -192,7 +220,9 @@ impl Shard {
             appended.map_err(|error| WriteError(error.to_string()))?;
         }
         let batch = batch.finish().map_err(|error| WriteError(error.to_string()))?;
-        self.partition.append(&batch, LeaderEpoch(0), now_ms).map_err(|error| WriteError(error.to_string()))
+        self.partition
+            .append(&batch, LeaderEpoch(0), now_ms)
+            .map_err(|error| WriteError(error.to_string()))
     }
 
     /// Reads the log, then does what is due until the broker shuts down.
@@ -204,7 +234,15 @@ impl Shard {
         while !*shutdown.borrow() {
             let wake_ms = {
                 let mut state = self.lock();
-                state.armed_ms = state.groups.next_deadline().unwrap_or(i64::MAX).min(next_expiry_ms);
+                if state.status == Status::Failed {
+                    // Nothing can be written, so nothing can be decided.
+                    return;
+                }
+                state.armed_ms = state
+                    .groups
+                    .next_deadline()
+                    .unwrap_or(i64::MAX)
+                    .min(next_expiry_ms);
                 state.armed_ms
             };
             let wait = Duration::from_millis((wake_ms - self.clock.now_ms()).max(0) as u64);
@@ -248,7 +286,13 @@ impl Shard {
                 let groups = state.groups.list().count();
                 if records > 0 {
                     let took_ms = started.elapsed().as_millis() as u64;
-                    tracing::info!(partition = self.partition.index.0, groups, records, took_ms, "groups loaded");
+                    tracing::info!(
+                        partition = self.partition.index.0,
+                        groups,
+                        records,
+                        took_ms,
+                        "groups loaded"
+                    );
                 }
             }
             Ok(Err(error)) => {
@@ -267,7 +311,8 @@ impl Shard {
         let (first, durable) = {
             let Ok(mut state) = self.ready() else { return };
             let live = state.groups.live_record_count();
-            if state.records_in_log < COMPACT_AFTER_RECORDS || state.records_in_log / COMPACT_AT_RATIO < live {
+            if state.records_in_log < COMPACT_AFTER_RECORDS || state.records_in_log / COMPACT_AT_RATIO < live
+            {
                 return;
             }
             let first = self.partition.watermarks().log_end;
@@ -336,7 +381,10 @@ async fn release_in_order(mut releases: mpsc::UnboundedReceiver<Release>, unsett
 }
 
 fn delete_before(partition: &Arc<Partition>, first: Offset) -> Result<(), WriteError> {
-    partition.delete_records_before(first).map(|_| ()).map_err(|error| WriteError(error.to_string()))
+    partition
+        .delete_records_before(first)
+        .map(|_| ())
+        .map_err(|error| WriteError(error.to_string()))
 }
 
 /// Time that goes on evenly: a clock that is set does not end sessions.
@@ -347,11 +395,15 @@ struct Clock {
 
 impl Clock {
     fn start() -> Self {
-        Self { started: Instant::now(), started_ms: now_ms() }
+        Self {
+            started: Instant::now(),
+            started_ms: now_ms(),
+        }
     }
 
     fn now_ms(&self) -> i64 {
-        self.started_ms.saturating_add(self.started.elapsed().as_millis() as i64)
+        self.started_ms
+            .saturating_add(self.started.elapsed().as_millis() as i64)
     }
 }
 

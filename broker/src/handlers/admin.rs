@@ -23,7 +23,10 @@ pub struct Denied {
 impl Denied {
     /// A refusal with a reason.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self {
+            code,
+            message: message.into(),
+        }
     }
 
     /// The sentence, as answers carry it.
@@ -41,7 +44,11 @@ pub async fn apply(context: &Arc<Context>, command: Command, validate_only: bool
         let mut image = cluster::Image::clone(&context.controller.image());
         return cluster::apply(&mut image, &command).map_err(|refusal| denied(&refusal));
     }
-    context.controller.apply(command).await.map_err(|refusal| Denied::new(refusal.code, refusal.message))
+    context
+        .controller
+        .apply(command)
+        .await
+        .map_err(|refusal| Denied::new(refusal.code, refusal.message))
 }
 
 /// Kafka's error code for a refused command, with its reason.
@@ -84,11 +91,15 @@ pub fn replicas(context: &Context, count: i32) -> Vec<Vec<BrokerId>> {
 pub fn chosen_replicas(context: &Context, brokers: &[i32]) -> Result<Vec<BrokerId>, Denied> {
     let invalid = |message: String| Denied::new(ErrorCode::InvalidReplicaAssignment, message);
     if let Some(unknown) = brokers.iter().find(|id| **id != context.settings.node_id) {
-        return Err(invalid(format!("the replica assignment names broker {unknown}, which is not there")));
+        return Err(invalid(format!(
+            "the replica assignment names broker {unknown}, which is not there"
+        )));
     }
     match brokers {
         [_] => Ok(brokers.iter().map(|id| BrokerId(*id)).collect()),
-        [] => Err(invalid("the replica assignment of a partition is empty".to_owned())),
+        [] => Err(invalid(
+            "the replica assignment of a partition is empty".to_owned(),
+        )),
         _ => Err(invalid("the replica assignment names a broker twice".to_owned())),
     }
 }

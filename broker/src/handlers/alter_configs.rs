@@ -33,22 +33,38 @@ pub async fn handle(
             ..Default::default()
         });
     }
-    AlterConfigsResponse { responses, ..Default::default() }
+    AlterConfigsResponse {
+        responses,
+        ..Default::default()
+    }
 }
 
-async fn alter(context: &Arc<Context>, resource: &AlterConfigsResource, validate_only: bool) -> Result<(), Denied> {
+async fn alter(
+    context: &Arc<Context>,
+    resource: &AlterConfigsResource,
+    validate_only: bool,
+) -> Result<(), Denied> {
     let topic = topic_of(resource.resource_type, &resource.resource_name)?;
     let mut configs = BTreeMap::new();
     for config in &resource.configs {
         let value = config.value.as_ref().ok_or_else(|| {
-            Denied::new(ErrorCode::InvalidRequest, format!("topic config '{}' has no value", &*config.name))
+            Denied::new(
+                ErrorCode::InvalidRequest,
+                format!("topic config '{}' has no value", &*config.name),
+            )
         })?;
-        if configs.insert(config.name.to_string(), value.to_string()).is_some() {
+        if configs
+            .insert(config.name.to_string(), value.to_string())
+            .is_some()
+        {
             let message = format!("topic config '{}' is in the request twice", &*config.name);
             return Err(Denied::new(ErrorCode::InvalidRequest, message));
         }
     }
-    let command = Command::AlterConfigs { topic, update: ConfigUpdate::Replace(configs) };
+    let command = Command::AlterConfigs {
+        topic,
+        update: ConfigUpdate::Replace(configs),
+    };
     admin::apply(context, command, validate_only).await.map(|_| ())
 }
 
@@ -64,6 +80,9 @@ pub(super) fn topic_of(resource_type: i8, name: &str) -> Result<TopicName, Denie
             let message = "a broker reads its settings when it starts: change them there";
             Err(Denied::new(ErrorCode::InvalidRequest, message))
         }
-        _ => Err(Denied::new(ErrorCode::InvalidRequest, "only topics can be configured")),
+        _ => Err(Denied::new(
+            ErrorCode::InvalidRequest,
+            "only topics can be configured",
+        )),
     }
 }

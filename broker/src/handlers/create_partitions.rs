@@ -24,17 +24,32 @@ pub async fn handle(
         let name = topic.name.clone();
         let grown = grow(context, topic, request.validate_only).await;
         results.push(match grown {
-            Ok(()) => CreatePartitionsTopicResult { name, ..Default::default() },
+            Ok(()) => CreatePartitionsTopicResult {
+                name,
+                ..Default::default()
+            },
             Err(denied) => {
                 let (error_code, error_message) = (denied.code.code(), denied.text());
-                CreatePartitionsTopicResult { name, error_code, error_message, ..Default::default() }
+                CreatePartitionsTopicResult {
+                    name,
+                    error_code,
+                    error_message,
+                    ..Default::default()
+                }
             }
         });
     }
-    CreatePartitionsResponse { results, ..Default::default() }
+    CreatePartitionsResponse {
+        results,
+        ..Default::default()
+    }
 }
 
-async fn grow(context: &Arc<Context>, asked: CreatePartitionsTopic, validate_only: bool) -> Result<(), Denied> {
+async fn grow(
+    context: &Arc<Context>,
+    asked: CreatePartitionsTopic,
+    validate_only: bool,
+) -> Result<(), Denied> {
     let image = context.controller.image();
     let topic = image
         .topic(&asked.name)
@@ -42,13 +57,23 @@ async fn grow(context: &Arc<Context>, asked: CreatePartitionsTopic, validate_onl
     let invalid = |message: String| Denied::new(ErrorCode::InvalidPartitions, message);
     let there = image.partitions(topic).len() as i32;
     if topic.is_internal() {
-        return Err(invalid(format!("'{}' is an internal topic: groups would lie elsewhere", topic.name)));
+        return Err(invalid(format!(
+            "'{}' is an internal topic: groups would lie elsewhere",
+            topic.name
+        )));
     }
     if topic.is_view() {
-        return Err(invalid(format!("'{}' is a view and grows with its source", topic.name)));
+        return Err(invalid(format!(
+            "'{}' is a view and grows with its source",
+            topic.name
+        )));
     }
     if asked.count <= there {
-        let how = if asked.count == there { "already has" } else { "has more, namely" };
+        let how = if asked.count == there {
+            "already has"
+        } else {
+            "has more, namely"
+        };
         return Err(invalid(format!("'{}' {how} {there} partitions", topic.name)));
     }
     let more = asked.count - there;
@@ -59,10 +84,14 @@ async fn grow(context: &Arc<Context>, asked: CreatePartitionsTopic, validate_onl
             let message = format!("{more} partitions are added and {} assigned", chosen.len());
             return Err(Denied::new(ErrorCode::InvalidReplicaAssignment, message));
         }
-        Some(chosen) => {
-            chosen.iter().map(|c| admin::chosen_replicas(context, &c.broker_ids)).collect::<Result<_, _>>()?
-        }
+        Some(chosen) => chosen
+            .iter()
+            .map(|c| admin::chosen_replicas(context, &c.broker_ids))
+            .collect::<Result<_, _>>()?,
     };
-    let command = Command::CreatePartitions { topic: topic.name.clone(), added };
+    let command = Command::CreatePartitions {
+        topic: topic.name.clone(),
+        added,
+    };
     admin::apply(context, command, validate_only).await.map(|_| ())
 }

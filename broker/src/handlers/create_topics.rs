@@ -8,8 +8,8 @@ use millstream_core::config;
 use millstream_core::ids::{BrokerId, TopicId, TopicName};
 use millstream_kafka::ErrorCode;
 use millstream_kafka::api::create_topics::{
-    CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest,
-    CreateTopicsResponse,
+    CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfigs, CreatableTopicResult,
+    CreateTopicsRequest, CreateTopicsResponse,
 };
 use millstream_kafka::wire::Text;
 use uuid::Uuid;
@@ -26,13 +26,20 @@ pub async fn handle(
     request: CreateTopicsRequest,
 ) -> CreateTopicsResponse {
     let mut seen = BTreeSet::new();
-    let repeated: BTreeSet<Text> =
-        request.topics.iter().filter(|topic| !seen.insert(&topic.name)).map(|topic| topic.name.clone()).collect();
+    let repeated: BTreeSet<Text> = request
+        .topics
+        .iter()
+        .filter(|topic| !seen.insert(&topic.name))
+        .map(|topic| topic.name.clone())
+        .collect();
     let mut topics = Vec::with_capacity(request.topics.len());
     for asked in request.topics {
         let name = asked.name.clone();
         let created = match repeated.contains(&name) {
-            true => Err(Denied::new(ErrorCode::InvalidRequest, "the request names the topic twice")),
+            true => Err(Denied::new(
+                ErrorCode::InvalidRequest,
+                "the request names the topic twice",
+            )),
             false => create(context, asked, request.validate_only).await,
         };
         topics.push(match created {
@@ -47,7 +54,10 @@ pub async fn handle(
             },
         });
     }
-    CreateTopicsResponse { topics, ..Default::default() }
+    CreateTopicsResponse {
+        topics,
+        ..Default::default()
+    }
 }
 
 async fn create(
@@ -62,22 +72,37 @@ async fn create(
         .iter()
         .map(|c| match &c.value {
             Some(value) => Ok((c.name.to_string(), value.to_string())),
-            None => Err(Denied::new(ErrorCode::InvalidConfig, format!("topic config '{}' has no value", &*c.name))),
+            None => Err(Denied::new(
+                ErrorCode::InvalidConfig,
+                format!("topic config '{}' has no value", &*c.name),
+            )),
         })
         .collect::<Result<_, _>>()?;
     let partitions = partitions(context, &asked, configs.contains_key("millstream.view.source"))?;
     admin::check_partition_bound(context, partitions.len())?;
     let id = TopicId(Uuid::new_v4());
-    let command = Command::CreateTopic { name: name.clone(), id, partitions, configs: configs.clone() };
+    let command = Command::CreateTopic {
+        name: name.clone(),
+        id,
+        partitions,
+        configs: configs.clone(),
+    };
     let outcome = admin::apply(context, command, validate_only).await?;
     let millstream_core::cluster::Outcome::Topic(topic) = outcome else {
-        return Err(Denied::new(ErrorCode::UnknownServerError, "the controller answered something else"));
+        return Err(Denied::new(
+            ErrorCode::UnknownServerError,
+            "the controller answered something else",
+        ));
     };
     Ok(describe(context, &topic, &configs, validate_only))
 }
 
 /// Replicas of the partitions that are asked for; none for a view that leaves the number to its source.
-fn partitions(context: &Context, asked: &CreatableTopic, is_view: bool) -> Result<Vec<Vec<BrokerId>>, Denied> {
+fn partitions(
+    context: &Context,
+    asked: &CreatableTopic,
+    is_view: bool,
+) -> Result<Vec<Vec<BrokerId>>, Denied> {
     if !asked.assignments.is_empty() {
         if asked.num_partitions != -1 || asked.replication_factor != -1 {
             let message = "a replica assignment excludes a number of partitions and a replication factor";
@@ -104,21 +129,33 @@ fn partitions(context: &Context, asked: &CreatableTopic, is_view: bool) -> Resul
             Err(Denied::new(ErrorCode::InvalidPartitions, message))
         }
         count if count > context.settings.partitions_max => {
-            let message = format!("{count} partitions are beyond millstream.partitions.max={}", context.settings.partitions_max);
+            let message = format!(
+                "{count} partitions are beyond millstream.partitions.max={}",
+                context.settings.partitions_max
+            );
             Err(Denied::new(ErrorCode::InvalidPartitions, message))
         }
         count => Ok(admin::replicas(context, count)),
     }
 }
 
-fn assigned(context: &Context, assignments: &[CreatableReplicaAssignment]) -> Result<Vec<Vec<BrokerId>>, Denied> {
-    let by_index: BTreeMap<i32, &Vec<i32>> = assignments.iter().map(|a| (a.partition_index, &a.broker_ids)).collect();
+fn assigned(
+    context: &Context,
+    assignments: &[CreatableReplicaAssignment],
+) -> Result<Vec<Vec<BrokerId>>, Denied> {
+    let by_index: BTreeMap<i32, &Vec<i32>> = assignments
+        .iter()
+        .map(|a| (a.partition_index, &a.broker_ids))
+        .collect();
     let consecutive = by_index.keys().copied().eq(0..assignments.len() as i32);
     if !consecutive {
         let message = "the replica assignment must name the partitions from 0 on, each once";
         return Err(Denied::new(ErrorCode::InvalidReplicaAssignment, message));
     }
-    by_index.values().map(|brokers| admin::chosen_replicas(context, brokers)).collect()
+    by_index
+        .values()
+        .map(|brokers| admin::chosen_replicas(context, brokers))
+        .collect()
 }
 
 fn describe(

@@ -18,12 +18,26 @@ pub async fn handle(
 ) -> DeleteGroupsResponse {
     let mut results = Vec::with_capacity(request.groups_names.len());
     for group_id in request.groups_names {
-        let error_code = delete(context, &group_id).await.err().map_or(0, |error| code(error).code());
-        results.push(DeletableGroupResult { group_id, error_code, ..Default::default() });
+        let error_code = delete(context, &group_id)
+            .await
+            .err()
+            .map_or(0, |error| code(error).code());
+        results.push(DeletableGroupResult {
+            group_id,
+            error_code,
+            ..Default::default()
+        });
     }
-    DeleteGroupsResponse { results, ..Default::default() }
+    DeleteGroupsResponse {
+        results,
+        ..Default::default()
+    }
 }
 
 async fn delete(context: &Context, group: &str) -> Result<(), GroupError> {
-    context.groups.shard(group)?.call(|groups, _| groups.delete_group(group)).await?
+    context
+        .groups
+        .shard(group)?
+        .call(|groups, _| groups.delete_group(group))
+        .await?
 }

@@ -34,9 +34,16 @@ pub async fn handle(
                 ..Default::default()
             });
         }
-        topics.push(DeleteRecordsTopicResult { name: topic.name, partitions, ..Default::default() });
+        topics.push(DeleteRecordsTopicResult {
+            name: topic.name,
+            partitions,
+            ..Default::default()
+        });
     }
-    DeleteRecordsResponse { topics, ..Default::default() }
+    DeleteRecordsResponse {
+        topics,
+        ..Default::default()
+    }
 }
 
 async fn delete(topic: &TopicLookup, index: i32, before: i64) -> Result<Offset, ErrorCode> {
@@ -47,7 +54,10 @@ async fn delete(topic: &TopicLookup, index: i32, before: i64) -> Result<Offset, 
     if crate::topics::is_internal(&topic.name) {
         return Err(ErrorCode::InvalidTopicException);
     }
-    let partition: Arc<Partition> = topic.partition(index).ok_or(ErrorCode::UnknownTopicOrPartition)?.clone();
+    let partition: Arc<Partition> = topic
+        .partition(index)
+        .ok_or(ErrorCode::UnknownTopicOrPartition)?
+        .clone();
     let watermarks = partition.watermarks();
     let before = match before {
         HIGH_WATERMARK => watermarks.high,

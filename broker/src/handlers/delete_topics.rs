@@ -25,7 +25,10 @@ pub async fn handle(
 ) -> DeleteTopicsResponse {
     let mut asked = request.topics;
     if version < 6 {
-        let by_name = |name| DeleteTopicState { name: Some(name), ..Default::default() };
+        let by_name = |name| DeleteTopicState {
+            name: Some(name),
+            ..Default::default()
+        };
         asked = request.topic_names.into_iter().map(by_name).collect();
     }
     let mut responses: Vec<Option<DeletableTopicResult>> = asked.iter().map(|_| None).collect();
@@ -34,18 +37,34 @@ pub async fn handle(
         let DeleteTopicState { name, topic_id, .. } = asked[place].clone();
         let again = !seen.insert((name.clone(), topic_id));
         let deleted = match again {
-            true => Err(Denied::new(ErrorCode::InvalidRequest, "the request names the topic twice")),
+            true => Err(Denied::new(
+                ErrorCode::InvalidRequest,
+                "the request names the topic twice",
+            )),
             false => delete(context, name.as_ref(), topic_id).await,
         };
         responses[place] = Some(match deleted {
-            Ok((name, topic_id)) => DeletableTopicResult { name: Some(name), topic_id, ..Default::default() },
+            Ok((name, topic_id)) => DeletableTopicResult {
+                name: Some(name),
+                topic_id,
+                ..Default::default()
+            },
             Err(denied) => {
                 let (error_code, error_message) = (denied.code.code(), denied.text());
-                DeletableTopicResult { name, topic_id, error_code, error_message, ..Default::default() }
+                DeletableTopicResult {
+                    name,
+                    topic_id,
+                    error_code,
+                    error_message,
+                    ..Default::default()
+                }
             }
         });
     }
-    DeleteTopicsResponse { responses: responses.into_iter().flatten().collect(), ..Default::default() }
+    DeleteTopicsResponse {
+        responses: responses.into_iter().flatten().collect(),
+        ..Default::default()
+    }
 }
 
 /// Places of the request, the deepest views first.
@@ -71,15 +90,23 @@ fn views_first(context: &Context, asked: &[DeleteTopicState]) -> Vec<usize> {
 
 async fn delete(context: &Arc<Context>, name: Option<&Text>, topic_id: Uuid) -> Result<(Text, Uuid), Denied> {
     if !context.settings.delete_topic_enable {
-        return Err(Denied::new(ErrorCode::TopicDeletionDisabled, "delete.topic.enable is false"));
+        return Err(Denied::new(
+            ErrorCode::TopicDeletionDisabled,
+            "delete.topic.enable is false",
+        ));
     }
     if name.is_some() && !topic_id.is_nil() {
-        return Err(Denied::new(ErrorCode::InvalidRequest, "a topic is named by name or by id, not by both"));
+        return Err(Denied::new(
+            ErrorCode::InvalidRequest,
+            "a topic is named by name or by id, not by both",
+        ));
     }
     let image = context.controller.image();
     let topic = match name {
         Some(name) => image.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition),
-        None => image.topic_by_id(TopicId(topic_id)).ok_or(ErrorCode::UnknownTopicId),
+        None => image
+            .topic_by_id(TopicId(topic_id))
+            .ok_or(ErrorCode::UnknownTopicId),
     };
     let topic = topic.map_err(|code| Denied::new(code, "there is no such topic"))?;
     if topic.is_internal() {

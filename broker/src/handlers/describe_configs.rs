@@ -29,7 +29,10 @@ pub async fn handle(
             TOPIC => topic(context, &asked.resource_name),
             BROKER => broker(context, &asked.resource_name),
             BROKER_LOGGER | CLIENT_METRICS | GROUP => Ok(Vec::new()),
-            kind => Err(Denied::new(ErrorCode::InvalidRequest, format!("unknown type of resource {kind}"))),
+            kind => Err(Denied::new(
+                ErrorCode::InvalidRequest,
+                format!("unknown type of resource {kind}"),
+            )),
         };
         let answer = DescribeConfigsResult {
             resource_type: asked.resource_type,
@@ -40,7 +43,11 @@ pub async fn handle(
             Ok(configs) => configs,
             Err(denied) => {
                 let (error_code, error_message) = (denied.code.code(), denied.text());
-                return DescribeConfigsResult { error_code, error_message, ..answer };
+                return DescribeConfigsResult {
+                    error_code,
+                    error_message,
+                    ..answer
+                };
             }
         };
         // An empty list means all, as null does.
@@ -57,7 +64,10 @@ pub async fn handle(
         }
         DescribeConfigsResult { configs, ..answer }
     };
-    DescribeConfigsResponse { results: request.resources.into_iter().map(describe).collect(), ..Default::default() }
+    DescribeConfigsResponse {
+        results: request.resources.into_iter().map(describe).collect(),
+        ..Default::default()
+    }
 }
 
 fn topic(context: &Context, name: &str) -> Result<Vec<DescribeConfigsResourceResult>, Denied> {
@@ -65,7 +75,10 @@ fn topic(context: &Context, name: &str) -> Result<Vec<DescribeConfigsResourceRes
     let topic = image.topic(name).ok_or_else(|| {
         let valid = millstream_core::ids::TopicName::new(name);
         match valid {
-            Ok(_) => Denied::new(ErrorCode::UnknownTopicOrPartition, format!("there is no topic '{name}'")),
+            Ok(_) => Denied::new(
+                ErrorCode::UnknownTopicOrPartition,
+                format!("there is no topic '{name}'"),
+            ),
             Err(error) => Denied::new(ErrorCode::InvalidTopicException, error.to_string()),
         }
     })?;
@@ -106,7 +119,11 @@ fn broker(context: &Context, name: &str) -> Result<Vec<DescribeConfigsResourceRe
     let describe = |definition: &settings::Definition| {
         let value = values.get(definition.name).cloned().unwrap_or_default();
         let is_default = defaults.get(definition.name) == Some(&value);
-        let source = if is_default { config::Source::Default } else { config::Source::StaticBroker };
+        let source = if is_default {
+            config::Source::Default
+        } else {
+            config::Source::StaticBroker
+        };
         let value = Some(value).filter(|value| !value.is_empty()).map(Text::from);
         let synonym = DescribeConfigsSynonym {
             name: Text::from(definition.name),

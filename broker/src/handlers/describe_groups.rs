@@ -21,18 +21,27 @@ pub async fn handle(
     request: DescribeGroupsRequest,
 ) -> DescribeGroupsResponse {
     let describe = |group: Text| {
-        let described = context.groups.shard(&group).and_then(|shard| shard.look(|groups| groups.describe(&group)));
+        let described = context
+            .groups
+            .shard(&group)
+            .and_then(|shard| shard.look(|groups| groups.describe(&group)));
         match described {
             Ok(Some(description)) => answer(group, description),
             Ok(None) if version >= 6 => {
                 let message = format!("Group {} not found.", &*group);
                 refused(group, GroupError::GroupIdNotFound, Some(message))
             }
-            Ok(None) => DescribedGroup { error_code: 0, ..refused(group, GroupError::GroupIdNotFound, None) },
+            Ok(None) => DescribedGroup {
+                error_code: 0,
+                ..refused(group, GroupError::GroupIdNotFound, None)
+            },
             Err(error) => refused(group, error, None),
         }
     };
-    DescribeGroupsResponse { groups: request.groups.into_iter().map(describe).collect(), ..Default::default() }
+    DescribeGroupsResponse {
+        groups: request.groups.into_iter().map(describe).collect(),
+        ..Default::default()
+    }
 }
 
 fn answer(group_id: Text, description: GroupDescription) -> DescribedGroup {

@@ -26,7 +26,9 @@ pub async fn handle(
         None => wanted.extend(context.topics.all().iter().map(|topic| (topic.clone(), None))),
         Some(topics) => {
             let mut partitions: BTreeMap<Text, Vec<i32>> = BTreeMap::new();
-            topics.into_iter().for_each(|t| partitions.entry(t.topic).or_default().extend(t.partitions));
+            topics
+                .into_iter()
+                .for_each(|t| partitions.entry(t.topic).or_default().extend(t.partitions));
             for (name, partitions) in partitions {
                 if let Ok(topic) = context.topics.find(&name, Uuid::nil()) {
                     wanted.push((topic, Some(partitions)));
@@ -35,7 +37,10 @@ pub async fn handle(
         }
     }
     wanted.retain(|(topic, _)| topic.view().is_none());
-    let topics = wanted.iter().map(|(topic, partitions)| describe(topic, partitions.as_deref())).collect();
+    let topics = wanted
+        .iter()
+        .map(|(topic, partitions)| describe(topic, partitions.as_deref()))
+        .collect();
     let (total_bytes, usable_bytes) = space(&context.settings.data_dir);
     let log_dir = std::path::absolute(&context.settings.data_dir).unwrap_or_default();
     let result = DescribeLogDirsResult {
@@ -45,11 +50,15 @@ pub async fn handle(
         usable_bytes,
         ..Default::default()
     };
-    DescribeLogDirsResponse { results: vec![result], ..Default::default() }
+    DescribeLogDirsResponse {
+        results: vec![result],
+        ..Default::default()
+    }
 }
 
 fn describe(topic: &Topic, wanted: Option<&[i32]>) -> DescribeLogDirsTopic {
-    let indexes = (0..topic.partition_count()).filter(|index| wanted.is_none_or(|wanted| wanted.contains(index)));
+    let indexes =
+        (0..topic.partition_count()).filter(|index| wanted.is_none_or(|wanted| wanted.contains(index)));
     let partition = |index: i32| {
         let size = topic.partition(index)?.with_log(|log| log.size_bytes());
         Some(DescribeLogDirsPartition {
@@ -59,14 +68,19 @@ fn describe(topic: &Topic, wanted: Option<&[i32]>) -> DescribeLogDirsTopic {
         })
     };
     let partitions = indexes.filter_map(partition).collect();
-    DescribeLogDirsTopic { name: Text::from(topic.name.as_str()), partitions, ..Default::default() }
+    DescribeLogDirsTopic {
+        name: Text::from(topic.name.as_str()),
+        partitions,
+        ..Default::default()
+    }
 }
 
 /// Size of the file system and what is left of it, in bytes; -1 if that cannot be known.
 fn space(directory: &str) -> (i64, i64) {
     match rustix::fs::statvfs(directory) {
         Ok(found) => {
-            let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(found.f_frsize)).unwrap_or(i64::MAX);
+            let bytes =
+                |blocks: u64| i64::try_from(blocks.saturating_mul(found.f_frsize)).unwrap_or(i64::MAX);
             (bytes(found.f_blocks), bytes(found.f_bavail))
         }
         Err(_) => (-1, -1),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use millstream_kafka::ErrorCode;
 use millstream_kafka::api::describe_topic_partitions::{
-    DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, DescribeTopicPartitionsResponsePartition,
-    DescribeTopicPartitionsResponseTopic, Cursor,
+    Cursor, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse,
+    DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
 use millstream_kafka::wire::Text;
 use uuid::Uuid;
@@ -24,7 +24,12 @@ pub async fn handle(
 ) -> DescribeTopicPartitionsResponse {
     let all = request.topics.is_empty();
     let names: BTreeSet<Text> = match all {
-        true => context.topics.all().iter().map(|topic| Text::from(topic.name.as_str())).collect(),
+        true => context
+            .topics
+            .all()
+            .iter()
+            .map(|topic| Text::from(topic.name.as_str()))
+            .collect(),
         false => request.topics.into_iter().map(|topic| topic.name).collect(),
     };
     let (from_topic, from_partition) = match request.cursor {
@@ -37,7 +42,11 @@ pub async fn handle(
         let first = if *name == from_topic { from_partition } else { 0 };
         if room == 0 {
             let (topic_name, partition_index) = (name.clone(), first);
-            answer.next_cursor = Some(Cursor { topic_name, partition_index, ..Default::default() });
+            answer.next_cursor = Some(Cursor {
+                topic_name,
+                partition_index,
+                ..Default::default()
+            });
             break;
         }
         match context.topics.find(name, Uuid::nil()) {
@@ -47,7 +56,11 @@ pub async fn handle(
                 room -= (end - first).max(0);
                 if end < topic.partition_count() {
                     let topic_name = name.clone();
-                    answer.next_cursor = Some(Cursor { topic_name, partition_index: end, ..Default::default() });
+                    answer.next_cursor = Some(Cursor {
+                        topic_name,
+                        partition_index: end,
+                        ..Default::default()
+                    });
                     break;
                 }
             }
@@ -62,7 +75,11 @@ pub async fn handle(
     answer
 }
 
-fn describe(context: &Context, topic: &Topic, indexes: std::ops::Range<i32>) -> DescribeTopicPartitionsResponseTopic {
+fn describe(
+    context: &Context,
+    topic: &Topic,
+    indexes: std::ops::Range<i32>,
+) -> DescribeTopicPartitionsResponseTopic {
     let node = context.settings.node_id;
     let partition = |partition_index| DescribeTopicPartitionsResponsePartition {
         partition_index,

@@ -16,7 +16,11 @@ pub async fn handle(
     version: i16,
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
-    let keys = if version >= 4 { request.coordinator_keys } else { vec![request.key] };
+    let keys = if version >= 4 {
+        request.coordinator_keys
+    } else {
+        vec![request.key]
+    };
     let mut coordinators = Vec::with_capacity(keys.len());
     let refused = check(context, request.key_type).await.err();
     for key in keys {
@@ -33,7 +37,10 @@ pub async fn handle(
         });
     }
     if version >= 4 {
-        return FindCoordinatorResponse { coordinators, ..Default::default() };
+        return FindCoordinatorResponse {
+            coordinators,
+            ..Default::default()
+        };
     }
     let only = coordinators.swap_remove(0);
     FindCoordinatorResponse {
@@ -50,9 +57,17 @@ async fn check(context: &Arc<Context>, key_type: i8) -> Result<(), (ErrorCode, &
     match key_type {
         GROUP => {
             let started = context.groups.ensure_started(context).await;
-            started.map_err(|_| (ErrorCode::CoordinatorNotAvailable, "__consumer_offsets cannot be made"))
+            started.map_err(|_| {
+                (
+                    ErrorCode::CoordinatorNotAvailable,
+                    "__consumer_offsets cannot be made",
+                )
+            })
         }
-        TRANSACTION => Err((ErrorCode::TransactionalIdAuthorizationFailed, "transactions are not built yet")),
+        TRANSACTION => Err((
+            ErrorCode::TransactionalIdAuthorizationFailed,
+            "transactions are not built yet",
+        )),
         _ => Err((ErrorCode::InvalidRequest, "there are coordinators of groups only")),
     }
 }

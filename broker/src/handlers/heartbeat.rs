@@ -22,11 +22,19 @@ pub async fn handle(
         instance: request.group_instance_id.map(|id| id.to_string()),
         generation: request.generation_id,
     };
-    let error_code = heartbeat(context, &who).await.err().map_or(0, |error| code(error).code());
-    HeartbeatResponse { error_code, ..Default::default() }
+    let error_code = heartbeat(context, &who)
+        .await
+        .err()
+        .map_or(0, |error| code(error).code());
+    HeartbeatResponse {
+        error_code,
+        ..Default::default()
+    }
 }
 
 async fn heartbeat(context: &Context, who: &Identity) -> Result<(), GroupError> {
     let shard = context.groups.shard(&who.group)?;
-    shard.call(|groups, now_ms| (groups.heartbeat(now_ms, who), Step::default())).await?
+    shard
+        .call(|groups, now_ms| (groups.heartbeat(now_ms, who), Step::default()))
+        .await?
 }

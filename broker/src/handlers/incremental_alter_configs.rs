@@ -33,10 +33,17 @@ pub async fn handle(
             ..Default::default()
         });
     }
-    IncrementalAlterConfigsResponse { responses, ..Default::default() }
+    IncrementalAlterConfigsResponse {
+        responses,
+        ..Default::default()
+    }
 }
 
-async fn alter(context: &Arc<Context>, resource: &AlterConfigsResource, validate_only: bool) -> Result<(), Denied> {
+async fn alter(
+    context: &Arc<Context>,
+    resource: &AlterConfigsResource,
+    validate_only: bool,
+) -> Result<(), Denied> {
     let topic = topic_of(resource.resource_type, &resource.resource_name)?;
     let invalid = |message: String| Denied::new(ErrorCode::InvalidRequest, message);
     let mut seen = BTreeSet::new();
@@ -58,7 +65,10 @@ async fn alter(context: &Arc<Context>, resource: &AlterConfigsResource, validate
             other => return Err(invalid(format!("unknown operation {other}"))),
         });
     }
-    let command = Command::AlterConfigs { topic, update: ConfigUpdate::Change(changes) };
+    let command = Command::AlterConfigs {
+        topic,
+        update: ConfigUpdate::Change(changes),
+    };
     admin::apply(context, command, validate_only).await.map(|_| ())
 }
 

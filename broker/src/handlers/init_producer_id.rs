@@ -28,7 +28,11 @@ pub async fn handle(
         None => {}
     }
     match context.producer_ids.next(context).await {
-        Ok(id) => InitProducerIdResponse { producer_id: id.0, producer_epoch: 0, ..Default::default() },
+        Ok(id) => InitProducerIdResponse {
+            producer_id: id.0,
+            producer_epoch: 0,
+            ..Default::default()
+        },
         Err(code) => refused(code),
     }
 }

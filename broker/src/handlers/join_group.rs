@@ -21,7 +21,11 @@ pub async fn handle(
     request: JoinGroupRequest,
 ) -> JoinGroupResponse {
     let member_id = request.member_id.clone();
-    if request.group_instance_id.as_ref().is_some_and(|id| millstream_core::ids::TopicName::new(id).is_err()) {
+    if request
+        .group_instance_id
+        .as_ref()
+        .is_some_and(|id| millstream_core::ids::TopicName::new(id).is_err())
+    {
         // Kafka wants instance ids to look like topic names.
         return refused(version, member_id, ErrorCode::InvalidRequest);
     }
@@ -44,7 +48,10 @@ fn translate(info: &ConnectionInfo, version: i16, request: JoinGroupRequest) -> 
         timeout_ms if version >= 1 && timeout_ms > 0 => timeout_ms,
         _ => request.session_timeout_ms,
     };
-    let protocols = request.protocols.iter().map(|p| (p.name.to_string(), Arc::from(&p.metadata[..])));
+    let protocols = request
+        .protocols
+        .iter()
+        .map(|p| (p.name.to_string(), Arc::from(&p.metadata[..])));
     JoinRequest {
         group: request.group_id.to_string(),
         member: request.member_id.to_string(),

@@ -24,23 +24,46 @@ pub async fn handle(
         };
         members.map(leave).collect()
     } else {
-        vec![LeaveMember { member: request.member_id.to_string(), instance: None }]
+        vec![LeaveMember {
+            member: request.member_id.to_string(),
+            instance: None,
+        }]
     };
     let answers = match leave(context, &request.group_id, &leaving).await {
         Ok(answers) => answers,
-        Err(error) => return LeaveGroupResponse { error_code: code(error).code(), ..Default::default() },
+        Err(error) => {
+            return LeaveGroupResponse {
+                error_code: code(error).code(),
+                ..Default::default()
+            };
+        }
     };
     let error_of = |answer: &Result<(), GroupError>| answer.err().map_or(0, |error| code(error).code());
     if version < 3 {
         let error_code = answers.first().map_or(0, error_of);
-        return LeaveGroupResponse { error_code, ..Default::default() };
+        return LeaveGroupResponse {
+            error_code,
+            ..Default::default()
+        };
     }
     let member = |(asked, answer)| {
-        let millstream_kafka::api::leave_group::MemberIdentity { member_id, group_instance_id, .. } = asked;
-        MemberResponse { member_id, group_instance_id, error_code: error_of(answer), ..Default::default() }
+        let millstream_kafka::api::leave_group::MemberIdentity {
+            member_id,
+            group_instance_id,
+            ..
+        } = asked;
+        MemberResponse {
+            member_id,
+            group_instance_id,
+            error_code: error_of(answer),
+            ..Default::default()
+        }
     };
     let members = request.members.into_iter().zip(&answers).map(member).collect();
-    LeaveGroupResponse { members, ..Default::default() }
+    LeaveGroupResponse {
+        members,
+        ..Default::default()
+    }
 }
 
 async fn leave(
@@ -48,5 +71,9 @@ async fn leave(
     group: &str,
     leaving: &[LeaveMember],
 ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
-    context.groups.shard(group)?.call(|groups, now_ms| groups.leave(now_ms, group, leaving)).await
+    context
+        .groups
+        .shard(group)?
+        .call(|groups, now_ms| groups.leave(now_ms, group, leaving))
+        .await
 }

@@ -17,7 +17,8 @@ pub async fn handle(
     _version: i16,
     request: ListGroupsRequest,
 ) -> ListGroupsResponse {
-    let wanted = |filter: &[Text], is: &str| filter.is_empty() || filter.iter().any(|f| f.eq_ignore_ascii_case(is));
+    let wanted =
+        |filter: &[Text], is: &str| filter.is_empty() || filter.iter().any(|f| f.eq_ignore_ascii_case(is));
     if !wanted(&request.types_filter, TYPE) {
         return ListGroupsResponse::default();
     }
@@ -25,13 +26,23 @@ pub async fn handle(
     for shard in context.groups.shards().iter() {
         match shard.look(|groups| groups.list().collect::<Vec<_>>()) {
             Ok(listed) => {
-                let listed = listed.into_iter().filter(|g| wanted(&request.states_filter, g.state.name()));
+                let listed = listed
+                    .into_iter()
+                    .filter(|g| wanted(&request.states_filter, g.state.name()));
                 groups.extend(listed.map(answer));
             }
-            Err(error) => return ListGroupsResponse { error_code: code(error).code(), ..Default::default() },
+            Err(error) => {
+                return ListGroupsResponse {
+                    error_code: code(error).code(),
+                    ..Default::default()
+                };
+            }
         }
     }
-    ListGroupsResponse { groups, ..Default::default() }
+    ListGroupsResponse {
+        groups,
+        ..Default::default()
+    }
 }
 
 fn answer(group: GroupListing) -> ListedGroup {

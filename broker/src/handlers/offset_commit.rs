@@ -35,7 +35,11 @@ pub async fn handle(
         for asked in topic.partitions {
             let exists = found.as_ref().map_err(|code| *code).and_then(|topic| {
                 let exists = (0..topic.partition_count()).contains(&asked.partition_index);
-                if exists { Ok(topic) } else { Err(ErrorCode::UnknownTopicOrPartition) }
+                if exists {
+                    Ok(topic)
+                } else {
+                    Err(ErrorCode::UnknownTopicOrPartition)
+                }
             });
             let error_code = match exists {
                 Ok(found) => {
@@ -45,27 +49,49 @@ pub async fn handle(
                         partition: asked.partition_index,
                         offset: asked.committed_offset,
                         leader_epoch: asked.committed_leader_epoch,
-                        metadata: asked.committed_metadata.map(|text| text.to_string()).unwrap_or_default(),
+                        metadata: asked
+                            .committed_metadata
+                            .map(|text| text.to_string())
+                            .unwrap_or_default(),
                     });
                     0
                 }
                 Err(code) => code.code(),
             };
             let partition_index = asked.partition_index;
-            partitions.push(OffsetCommitResponsePartition { partition_index, error_code, ..Default::default() });
+            partitions.push(OffsetCommitResponsePartition {
+                partition_index,
+                error_code,
+                ..Default::default()
+            });
         }
         let (name, topic_id) = (topic.name, topic.topic_id);
-        topics.push(OffsetCommitResponseTopic { name, topic_id, partitions, ..Default::default() });
+        topics.push(OffsetCommitResponseTopic {
+            name,
+            topic_id,
+            partitions,
+            ..Default::default()
+        });
     }
     let answers = commit(context, CommitRequest { who, offsets }).await;
     for (n, (topic, partition)) in places.into_iter().enumerate() {
-        let answer = answers.as_ref().map_or_else(|error| Err(*error), |answers| answers[n]);
+        let answer = answers
+            .as_ref()
+            .map_or_else(|error| Err(*error), |answers| answers[n]);
         topics[topic].partitions[partition].error_code = answer.err().map_or(0, |error| code(error).code());
     }
-    OffsetCommitResponse { topics, ..Default::default() }
+    OffsetCommitResponse {
+        topics,
+        ..Default::default()
+    }
 }
 
-async fn commit(context: &Context, request: CommitRequest) -> Result<Vec<Result<(), GroupError>>, GroupError> {
+async fn commit(
+    context: &Context,
+    request: CommitRequest,
+) -> Result<Vec<Result<(), GroupError>>, GroupError> {
     let shard = context.groups.shard(&request.who.group)?;
-    shard.call(|groups, now_ms| groups.commit(now_ms, &request)).await?
+    shard
+        .call(|groups, now_ms| groups.commit(now_ms, &request))
+        .await?
 }

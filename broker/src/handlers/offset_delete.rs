@@ -21,11 +21,22 @@ pub async fn handle(
     request: OffsetDeleteRequest,
 ) -> OffsetDeleteResponse {
     let topics = &request.topics;
-    let partitions: Vec<(String, i32)> =
-        topics.iter().flat_map(|t| t.partitions.iter().map(|p| (t.name.to_string(), p.partition_index))).collect();
+    let partitions: Vec<(String, i32)> = topics
+        .iter()
+        .flat_map(|t| {
+            t.partitions
+                .iter()
+                .map(|p| (t.name.to_string(), p.partition_index))
+        })
+        .collect();
     let answers = match delete(context, &request.group_id, &partitions).await {
         Ok(answers) => answers,
-        Err(error) => return OffsetDeleteResponse { error_code: code(error).code(), ..Default::default() },
+        Err(error) => {
+            return OffsetDeleteResponse {
+                error_code: code(error).code(),
+                ..Default::default()
+            };
+        }
     };
     let mut answers = answers.into_iter();
     let mut answered = Vec::with_capacity(request.topics.len());
@@ -33,18 +44,36 @@ pub async fn handle(
         let known = context.topics.find(&topic.name, Uuid::nil());
         let partition = |index: i32| {
             let answer = answers.next().unwrap_or(Ok(()));
-            let exists = known.as_ref().is_ok_and(|topic| (0..topic.partition_count()).contains(&index));
+            let exists = known
+                .as_ref()
+                .is_ok_and(|topic| (0..topic.partition_count()).contains(&index));
             let error_code = match answer {
                 Err(error) => code(error).code(),
                 Ok(()) if !exists => ErrorCode::UnknownTopicOrPartition.code(),
                 Ok(()) => 0,
             };
-            OffsetDeleteResponsePartition { partition_index: index, error_code, ..Default::default() }
+            OffsetDeleteResponsePartition {
+                partition_index: index,
+                error_code,
+                ..Default::default()
+            }
         };
-        let partitions = topic.partitions.iter().map(|p| p.partition_index).map(partition).collect();
-        answered.push(OffsetDeleteResponseTopic { name: topic.name, partitions, ..Default::default() });
+        let partitions = topic
+            .partitions
+            .iter()
+            .map(|p| p.partition_index)
+            .map(partition)
+            .collect();
+        answered.push(OffsetDeleteResponseTopic {
+            name: topic.name,
+            partitions,
+            ..Default::default()
+        });
     }
-    OffsetDeleteResponse { topics: answered, ..Default::default() }
+    OffsetDeleteResponse {
+        topics: answered,
+        ..Default::default()
+    }
 }
 
 async fn delete(
@@ -52,5 +81,9 @@ async fn delete(
     group: &str,
     partitions: &[(String, i32)],
 ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
-    context.groups.shard(group)?.call(|groups, _| groups.delete_offsets(group, partitions)).await?
+    context
+        .groups
+        .shard(group)?
+        .call(|groups, _| groups.delete_offsets(group, partitions))
+        .await?
 }

@@ -7,7 +7,8 @@ use millstream_core::group::{CommittedOffset, GroupError, Step};
 use millstream_kafka::ErrorCode;
 use millstream_kafka::api::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchResponse, OffsetFetchResponseGroup,
-    OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic, OffsetFetchResponseTopics,
+    OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
+    OffsetFetchResponseTopics,
 };
 use millstream_kafka::wire::Text;
 use uuid::Uuid;
@@ -28,17 +29,25 @@ pub async fn handle(
         for group in request.groups {
             groups.push(fetch_group(context, version, group).await);
         }
-        return OffsetFetchResponse { groups, ..Default::default() };
+        return OffsetFetchResponse {
+            groups,
+            ..Default::default()
+        };
     }
     let topics = request.topics.map(|topics| {
-        topics.into_iter().map(|topic| Asked { name: topic.name, id: Uuid::nil(), partitions: topic.partition_indexes })
+        topics.into_iter().map(|topic| Asked {
+            name: topic.name,
+            id: Uuid::nil(),
+            partitions: topic.partition_indexes,
+        })
     });
     let all = topics.is_none();
     let asked: Vec<Asked> = topics.into_iter().flatten().collect();
     match fetch(context, &request.group_id, (!all).then_some(&asked)).await {
-        Ok(found) => {
-            OffsetFetchResponse { topics: found.into_iter().map(Found::into_topic).collect(), ..Default::default() }
-        }
+        Ok(found) => OffsetFetchResponse {
+            topics: found.into_iter().map(Found::into_topic).collect(),
+            ..Default::default()
+        },
         Err(error) => refuse_old(version, code(error), asked),
     }
 }
@@ -57,30 +66,52 @@ struct Found {
     partitions: Vec<OffsetFetchResponsePartitions>,
 }
 
-async fn fetch_group(context: &Arc<Context>, version: i16, group: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
+async fn fetch_group(
+    context: &Arc<Context>,
+    version: i16,
+    group: OffsetFetchRequestGroup,
+) -> OffsetFetchResponseGroup {
     let mut unknown = Vec::new();
     let asked = group.topics.map(|topics| {
         let mut asked = Vec::with_capacity(topics.len());
         for topic in topics {
             let partitions = topic.partition_indexes;
             if version < 10 {
-                asked.push(Asked { name: topic.name, id: Uuid::nil(), partitions });
+                asked.push(Asked {
+                    name: topic.name,
+                    id: Uuid::nil(),
+                    partitions,
+                });
                 continue;
             }
             match context.topics.find("", topic.topic_id) {
                 Ok(found) => {
                     let name = Text::from(found.name.as_str());
-                    asked.push(Asked { name, id: topic.topic_id, partitions });
+                    asked.push(Asked {
+                        name,
+                        id: topic.topic_id,
+                        partitions,
+                    });
                 }
                 Err(_) => {
-                    let partitions = partitions.into_iter().map(|p| nothing(p, ErrorCode::UnknownTopicId)).collect();
-                    unknown.push(Found { name: Text::default(), id: topic.topic_id, partitions });
+                    let partitions = partitions
+                        .into_iter()
+                        .map(|p| nothing(p, ErrorCode::UnknownTopicId))
+                        .collect();
+                    unknown.push(Found {
+                        name: Text::default(),
+                        id: topic.topic_id,
+                        partitions,
+                    });
                 }
             }
         }
         asked
     });
-    let answer = OffsetFetchResponseGroup { group_id: group.group_id.clone(), ..Default::default() };
+    let answer = OffsetFetchResponseGroup {
+        group_id: group.group_id.clone(),
+        ..Default::default()
+    };
     match fetch(context, &group.group_id, asked.as_ref()).await {
         Ok(mut found) => {
             if version >= 10 && asked.is_none() {
@@ -95,21 +126,30 @@ async fn fetch_group(context: &Arc<Context>, version: i16, group: OffsetFetchReq
             let topics = found.into_iter().chain(unknown).map(Found::into_topics).collect();
             OffsetFetchResponseGroup { topics, ..answer }
         }
-        Err(error) => OffsetFetchResponseGroup { error_code: code(error).code(), ..answer },
+        Err(error) => OffsetFetchResponseGroup {
+            error_code: code(error).code(),
+            ..answer
+        },
     }
 }
 
 async fn fetch(context: &Context, group: &str, asked: Option<&Vec<Asked>>) -> Result<Vec<Found>, GroupError> {
     let shard = context.groups.shard(group)?;
     let Some(asked) = asked else {
-        let offsets = shard.call(|groups, _| (groups.offsets(group), Step::default())).await?;
+        let offsets = shard
+            .call(|groups, _| (groups.offsets(group), Step::default()))
+            .await?;
         return Ok(by_topic(offsets));
     };
     let look = |groups: &mut millstream_core::group::Groups, _| {
         let find = |topic: &Asked| Found {
             name: topic.name.clone(),
             id: topic.id,
-            partitions: topic.partitions.iter().map(|p| look_up(groups, group, &topic.name, *p)).collect(),
+            partitions: topic
+                .partitions
+                .iter()
+                .map(|p| look_up(groups, group, &topic.name, *p))
+                .collect(),
         };
         (asked.iter().map(find).collect(), Step::default())
     };
@@ -137,15 +177,25 @@ fn look_up(
 fn by_topic(offsets: Vec<CommittedOffset>) -> Vec<Found> {
     let mut topics: BTreeMap<Arc<str>, Vec<OffsetFetchResponsePartitions>> = BTreeMap::new();
     for offset in offsets {
-        topics.entry(offset.topic).or_default().push(OffsetFetchResponsePartitions {
-            partition_index: offset.partition,
-            committed_offset: offset.offset,
-            committed_leader_epoch: offset.leader_epoch,
-            metadata: Some(Text::from(offset.metadata)),
-            ..Default::default()
-        });
+        topics
+            .entry(offset.topic)
+            .or_default()
+            .push(OffsetFetchResponsePartitions {
+                partition_index: offset.partition,
+                committed_offset: offset.offset,
+                committed_leader_epoch: offset.leader_epoch,
+                metadata: Some(Text::from(offset.metadata)),
+                ..Default::default()
+            });
     }
-    topics.into_iter().map(|(name, partitions)| Found { name: Text::from(&*name), id: Uuid::nil(), partitions }).collect()
+    topics
+        .into_iter()
+        .map(|(name, partitions)| Found {
+            name: Text::from(&*name),
+            id: Uuid::nil(),
+            partitions,
+        })
+        .collect()
 }
 
 fn nothing(partition_index: i32, code: ErrorCode) -> OffsetFetchResponsePartitions {
@@ -162,20 +212,31 @@ fn nothing(partition_index: i32, code: ErrorCode) -> OffsetFetchResponsePartitio
 /// Versions 0 and 1 have no place for the error of a group: it stands at every partition.
 fn refuse_old(version: i16, code: ErrorCode, asked: Vec<Asked>) -> OffsetFetchResponse {
     if version >= 2 {
-        return OffsetFetchResponse { error_code: code.code(), ..Default::default() };
+        return OffsetFetchResponse {
+            error_code: code.code(),
+            ..Default::default()
+        };
     }
     let refuse = |topic: Asked| Found {
         partitions: topic.partitions.into_iter().map(|p| nothing(p, code)).collect(),
         name: topic.name,
         id: topic.id,
     };
-    OffsetFetchResponse { topics: asked.into_iter().map(|t| refuse(t).into_topic()).collect(), ..Default::default() }
+    OffsetFetchResponse {
+        topics: asked.into_iter().map(|t| refuse(t).into_topic()).collect(),
+        ..Default::default()
+    }
 }
 
 impl Found {
     fn into_topics(self) -> OffsetFetchResponseTopics {
         let Self { name, id, partitions } = self;
-        OffsetFetchResponseTopics { name, topic_id: id, partitions, ..Default::default() }
+        OffsetFetchResponseTopics {
+            name,
+            topic_id: id,
+            partitions,
+            ..Default::default()
+        }
     }
 
     fn into_topic(self) -> OffsetFetchResponseTopic {
@@ -188,6 +249,10 @@ impl Found {
             ..Default::default()
         };
         let partitions = self.partitions.into_iter().map(partition).collect();
-        OffsetFetchResponseTopic { name: self.name, partitions, ..Default::default() }
+        OffsetFetchResponseTopic {
+            name: self.name,
+            partitions,
+            ..Default::default()
+        }
     }
 }

@@ -24,18 +24,41 @@ pub async fn handle(
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let found = context.topics.find(&topic.topic, Uuid::nil());
-        let partitions = topic.partitions.iter().map(|asked| answer(&found, asked)).collect();
-        topics.push(OffsetForLeaderTopicResult { topic: topic.topic, partitions, ..Default::default() });
+        let partitions = topic
+            .partitions
+            .iter()
+            .map(|asked| answer(&found, asked))
+            .collect();
+        topics.push(OffsetForLeaderTopicResult {
+            topic: topic.topic,
+            partitions,
+            ..Default::default()
+        });
     }
-    OffsetForLeaderEpochResponse { topics, ..Default::default() }
+    OffsetForLeaderEpochResponse {
+        topics,
+        ..Default::default()
+    }
 }
 
 fn answer(topic: &TopicLookup, asked: &OffsetForLeaderPartition) -> EpochEndOffset {
-    let answer = EpochEndOffset { partition: asked.partition, leader_epoch: -1, end_offset: -1, ..Default::default() };
+    let answer = EpochEndOffset {
+        partition: asked.partition,
+        leader_epoch: -1,
+        end_offset: -1,
+        ..Default::default()
+    };
     match look_up(topic, asked) {
-        Ok(Some((epoch, end))) => EpochEndOffset { leader_epoch: epoch.0, end_offset: end.0, ..answer },
+        Ok(Some((epoch, end))) => EpochEndOffset {
+            leader_epoch: epoch.0,
+            end_offset: end.0,
+            ..answer
+        },
         Ok(None) => answer,
-        Err(code) => EpochEndOffset { error_code: code.code(), ..answer },
+        Err(code) => EpochEndOffset {
+            error_code: code.code(),
+            ..answer
+        },
     }
 }
 
@@ -44,7 +67,9 @@ fn look_up(
     asked: &OffsetForLeaderPartition,
 ) -> Result<Option<(LeaderEpoch, Offset)>, ErrorCode> {
     let topic = topic.as_ref().map_err(|code| *code)?;
-    let partition = topic.partition(asked.partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let partition = topic
+        .partition(asked.partition)
+        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
     partition.check_leader_epoch(asked.current_leader_epoch)?;
     Ok(partition.with_log(|log| log.offset_for_leader_epoch(LeaderEpoch(asked.leader_epoch))))
 }

@@ -18,7 +18,10 @@ pub async fn handle(
     _version: i16,
     request: SyncGroupRequest,
 ) -> SyncGroupResponse {
-    let assignments = request.assignments.iter().map(|a| (a.member_id.to_string(), Arc::from(&a.assignment[..])));
+    let assignments = request
+        .assignments
+        .iter()
+        .map(|a| (a.member_id.to_string(), Arc::from(&a.assignment[..])));
     let request = SyncRequest {
         who: Identity {
             group: request.group_id.to_string(),
@@ -31,7 +34,10 @@ pub async fn handle(
         assignments: assignments.collect(),
     };
     let synced = sync(context, &request).await;
-    let synced = synced.unwrap_or_else(|error| SyncResponse { error: Some(error), ..SyncResponse::default() });
+    let synced = synced.unwrap_or_else(|error| SyncResponse {
+        error: Some(error),
+        ..SyncResponse::default()
+    });
     SyncGroupResponse {
         error_code: synced.error.map_or(0, |error| code(error).code()),
         protocol_type: synced.protocol_type.map(Text::from),
