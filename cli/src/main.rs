@@ -26,7 +26,7 @@ use output::Format;
 
 /// A streaming broker that speaks Kafka's protocol and runs WebAssembly plugins, and the tools to use it.
 #[derive(Debug, Parser)]
-#[command(name = "millstream", version, propagate_version = true, after_help = EXAMPLE)]
+#[command(name = "millstream", version, after_help = EXAMPLE)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -125,3 +125,29 @@ Example:
   millstream topic create flights --partitions 6
   millstream produce flights < flights.jsonl
   millstream consume flights --from earliest --max 10 --format json";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn leaves(command: &clap::Command, found: &mut Vec<clap::Command>) {
+        if command.get_subcommands().next().is_none() {
+            found.push(command.clone());
+        }
+        command.get_subcommands().filter(|inner| inner.get_name() != "help").for_each(|inner| leaves(inner, found));
+    }
+
+    #[test]
+    fn every_command_is_sound_and_has_an_example() {
+        Cli::command().debug_assert();
+        let mut commands = Vec::new();
+        leaves(&Cli::command(), &mut commands);
+        assert!(commands.len() > 20);
+        for command in commands {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example") && help.contains("millstream "), "{} has no example", command.get_name());
+        }
+    }
+}

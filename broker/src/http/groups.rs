@@ -1,0 +1,138 @@
+//! Consumer groups: who is in them, how far they have read.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use millstream_core::group::CommittedOffset;
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::error::{ApiError, ErrorBody};
+use crate::context::Context;
+
+/// A group in a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct GroupBody {
+    group: String,
+    /// Kafka's name of the state.
+    state: &'static str,
+    protocol_type: String,
+}
+
+/// A group, its members and offsets.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct GroupDetailBody {
+    group: String,
+    state: &'static str,
+    protocol: String,
+    members: Vec<MemberBody>,
+    offsets: Vec<OffsetBody>,
+}
+
+/// A member of a group.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct MemberBody {
+    member: String,
+    instance: Option<String>,
+    client: String,
+    host: String,
+}
+
+/// How far a group has read in a partition.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OffsetBody {
+    /// Name of the topic.
+    pub topic: String,
+    /// Index of the partition.
+    pub partition: i32,
+    /// Offset of the next record to read.
+    pub committed: i64,
+    /// Offset after the last record that may be read; none where the topic is gone.
+    pub end: Option<i64>,
+    /// Records between the two.
+    pub lag: Option<i64>,
+}
+
+/// Lists groups.
+#[utoipa::path(get, path = "/v1/groups",
+    responses((status = 200, body = Vec<GroupBody>), (status = 503, body = ErrorBody)))]
+pub async fn groups(State(context): State<Arc<Context>>) -> Result<Json<Vec<GroupBody>>, ApiError> {
+    let mut found = Vec::new();
+    for shard in context.groups.shards().iter() {
+        let listed = shard.look(|groups| groups.list().collect::<Vec<_>>()).map_err(|_| loading())?;
+        found.extend(listed.into_iter().map(|group| GroupBody {
+            group: group.group.to_string(),
+            state: group.state.name(),
+            protocol_type: group.protocol_type,
+        }));
+    }
+    found.sort_unstable_by(|a, b| a.group.cmp(&b.group));
+    Ok(Json(found))
+}
+
+/// Shows a group with its lag.
+#[utoipa::path(get, path = "/v1/groups/{group}", params(("group" = String, Path)),
+    responses((status = 200, body = GroupDetailBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub async fn group(
+    State(context): State<Arc<Context>>,
+    Path(group): Path<String>,
+) -> Result<Json<GroupDetailBody>, ApiError> {
+    let unknown = || ApiError::not_found(format!("there is no group '{group}'"));
+    if !context.groups.is_started() {
+        return Err(unknown());
+    }
+    let shard = context.groups.shard(&group).map_err(|_| loading())?;
+    let look = shard.look(|groups| groups.describe(&group).map(|described| (described, groups.offsets(&group))));
+    let (described, offsets) = look.map_err(|_| loading())?.ok_or_else(unknown)?;
+    let members = described.members.into_iter().map(|member| MemberBody {
+        member: member.member_id,
+        instance: member.instance,
+        client: member.client_id,
+        host: member.client_host,
+    });
+    Ok(Json(GroupDetailBody {
+        state: described.state.name(),
+        protocol: described.protocol,
+        members: members.collect(),
+        offsets: offsets.iter().map(|offset| with_lag(&context, offset)).collect(),
+        group,
+    }))
+}
+
+/// Every committed offset of every group, with its lag: what `/metrics` shows. Groups that are being loaded are left
+/// out.
+pub fn all_offsets(context: &Context) -> Vec<(String, OffsetBody)> {
+    let mut found = Vec::new();
+    for shard in context.groups.shards().iter() {
+        let offsets = shard.look(|groups| {
+            let ids = groups.list().map(|group| group.group.to_string()).collect::<Vec<_>>();
+            ids.into_iter().map(|id| (groups.offsets(&id), id)).collect::<Vec<_>>()
+        });
+        for (offsets, group) in offsets.into_iter().flatten() {
+            found.extend(offsets.iter().map(|offset| (group.clone(), with_lag(context, offset))));
+        }
+    }
+    found
+}
+
+fn with_lag(context: &Context, offset: &CommittedOffset) -> OffsetBody {
+    let end = context
+        .topics
+        .find(&offset.topic, Uuid::nil())
+        .ok()
+        .and_then(|topic| Some(topic.partition(offset.partition)?.watermarks().high.0));
+    OffsetBody {
+        topic: offset.topic.to_string(),
+        partition: offset.partition,
+        committed: offset.offset,
+        end,
+        lag: end.map(|end| (end - offset.offset).max(0)),
+    }
+}
+
+fn loading() -> ApiError {
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "loading", "the group coordinator is reading its log; try again")
+}

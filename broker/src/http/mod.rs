@@ -1,0 +1,84 @@
+//! The admin interface over HTTP: plugins, what the cluster holds, health, metrics.
+//!
+//! What Kafka's protocol can do (topics, groups, records) is done there; here it is only shown. Pushing plugins has no
+//! place in Kafka's protocol and is done here. The interface is described by itself at `/v1/openapi.json`.
+
+mod cluster;
+mod error;
+mod groups;
+mod health;
+mod hosts;
+mod metrics;
+mod plugins;
+mod topics;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::routing::{delete, get};
+use axum::{Json, Router, middleware};
+use tokio::net::TcpListener;
+use utoipa::OpenApi;
+
+use crate::context::Context;
+use error::ApiError;
+use hosts::AllowedHosts;
+
+/// The interface's own description (OpenAPI 3.1).
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Millstream admin interface", description = "Plugins, topics, views, groups, health and metrics of a broker."),
+    paths(
+        health::healthz, health::readyz, metrics::metrics,
+        plugins::list, plugins::push, plugins::describe, plugins::delete,
+        topics::topics, topics::topic, topics::views, groups::groups, groups::group, cluster::cluster,
+    )
+)]
+struct Description;
+
+/// Serves the interface until the broker shuts down.
+///
+/// # Errors
+/// The listener failed.
+pub async fn serve(listener: TcpListener, context: Arc<Context>) -> std::io::Result<()> {
+    let bound = listener.local_addr()?;
+    let mut shutdown = context.shutdown.subscribe();
+    axum::serve(listener, router(context, bound))
+        .with_graceful_shutdown(async move {
+            // An error means that the broker is gone already.
+            let _ = shutdown.wait_for(|down| *down).await;
+        })
+        .await
+}
+
+fn router(context: Arc<Context>, bound: SocketAddr) -> Router {
+    let hosts = Arc::new(AllowedHosts::new(bound, &context.settings.http_allowed_hosts));
+    let plugin_bytes_max = usize::try_from(context.settings.plugin_max_bytes).unwrap_or(usize::MAX);
+    let plugins = get(plugins::list).post(plugins::push).layer(DefaultBodyLimit::max(plugin_bytes_max));
+    Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(metrics::metrics))
+        .route("/v1/openapi.json", get(async || Json(Description::openapi())))
+        .route("/v1/plugins", plugins)
+        .route("/v1/plugins/{name}", get(plugins::describe))
+        .route("/v1/plugins/{name}/{version}", delete(plugins::delete))
+        .route("/v1/topics", get(topics::topics))
+        .route("/v1/topics/{name}", get(topics::topic))
+        .route("/v1/views", get(topics::views))
+        .route("/v1/groups", get(groups::groups))
+        .route("/v1/groups/{group}", get(groups::group))
+        .route("/v1/cluster", get(cluster::cluster))
+        .fallback(async || ApiError::not_found("there is nothing here; /v1/openapi.json tells what there is"))
+        .method_not_allowed_fallback(async || {
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this cannot be done here")
+        })
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(hosts, hosts::refuse_foreign))
+        .with_state(context)
+}
+
+/// Largest body of a request that is no plugin.
+const BODY_BYTES_MAX: usize = 64 * 1024;

@@ -1,0 +1,207 @@
+//! Plugins: push, list, describe, delete.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use millstream_core::cluster::{Image, Plugin, PluginLimits, PluginVersion};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::error::{ApiError, ErrorBody};
+use crate::context::Context;
+use crate::plugins::{PluginError, Stats};
+
+/// How to store a component.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct PushQuery {
+    /// Name to store it under.
+    name: String,
+    /// Version; without it, the one after the newest.
+    version: Option<String>,
+    /// Memory of one instance, in bytes.
+    memory: Option<u64>,
+    /// Fuel of one call.
+    fuel: Option<u64>,
+    /// Output of one call, in bytes.
+    output: Option<u64>,
+    /// Instances at a time.
+    instances: Option<u32>,
+}
+
+/// A version of a plugin.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PluginBody {
+    name: String,
+    version: String,
+    /// SHA-256 of the component, in hexadecimal.
+    sha256: String,
+    /// `filter`, `partitioner` or `transform`.
+    world: String,
+    /// Size of the component, in bytes.
+    size: u64,
+    /// When it was pushed, in milliseconds since 1970.
+    pushed_at_ms: i64,
+    /// Topics and views that use it, and as what.
+    users: Vec<String>,
+}
+
+/// A plugin with its versions, what it cost and what it logged.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PluginDetailBody {
+    name: String,
+    /// Oldest first.
+    versions: Vec<PluginBody>,
+    stats: Vec<StatsBody>,
+    /// The last lines that it logged.
+    log: Vec<LogBody>,
+}
+
+/// What an attached plugin has done since the broker started.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StatsBody {
+    /// Topic or view.
+    attached_to: String,
+    version: String,
+    calls: u64,
+    records: u64,
+    errors: u64,
+    /// Mean time per record, in nanoseconds.
+    ns_per_record: f64,
+}
+
+/// A line that a plugin logged.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LogBody {
+    time_ms: i64,
+    level: &'static str,
+    message: String,
+}
+
+/// Lists plugins by name, each with its newest version.
+#[utoipa::path(get, path = "/v1/plugins", responses((status = 200, body = Vec<PluginBody>)))]
+pub async fn list(State(context): State<Arc<Context>>) -> Json<Vec<PluginBody>> {
+    let image = context.controller.image();
+    let newest: BTreeMap<&str, &Arc<Plugin>> = image.plugins().fold(BTreeMap::new(), |mut newest, plugin| {
+        let known = newest.entry(plugin.name.as_str()).or_insert(plugin);
+        if plugin.version > known.version {
+            *known = plugin;
+        }
+        newest
+    });
+    Json(newest.into_values().map(|plugin| body(&image, plugin)).collect())
+}
+
+/// Stores a component under a name. The same bytes again change nothing.
+#[utoipa::path(post, path = "/v1/plugins", params(PushQuery),
+    request_body(content = Vec<u8>, content_type = "application/wasm"),
+    responses((status = 200, body = PluginBody), (status = 201, body = PluginBody),
+        (status = 400, body = ErrorBody), (status = 409, body = ErrorBody), (status = 413, body = ErrorBody)))]
+pub async fn push(
+    State(context): State<Arc<Context>>,
+    query: Result<Query<PushQuery>, axum::extract::rejection::QueryRejection>,
+    component: Result<Bytes, BytesRejection>,
+) -> Result<(StatusCode, Json<PluginBody>), ApiError> {
+    let Query(query) = query.map_err(|rejection| ApiError::invalid(rejection.body_text()))?;
+    let component = component.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too_large",
+            format!("a component may have {} bytes (millstream.plugin.max.bytes)", context.settings.plugin_max_bytes),
+        ),
+        _ => ApiError::invalid(rejection.body_text()),
+    })?;
+    let version = query.version.as_deref().map(parse_version).transpose()?;
+    let limits = PluginLimits {
+        memory_bytes: query.memory,
+        fuel: query.fuel,
+        output_bytes: query.output,
+        instances: query.instances,
+        ..PluginLimits::default()
+    };
+    let (plugin, created) = context.plugins.push(&context, query.name, version, limits, component).await.map_err(refuse)?;
+    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(body(&context.controller.image(), &plugin))))
+}
+
+/// Shows a plugin.
+#[utoipa::path(get, path = "/v1/plugins/{name}", params(("name" = String, Path)),
+    responses((status = 200, body = PluginDetailBody), (status = 404, body = ErrorBody)))]
+pub async fn describe(
+    State(context): State<Arc<Context>>,
+    Path(name): Path<String>,
+) -> Result<Json<PluginDetailBody>, ApiError> {
+    let image = context.controller.image();
+    let mut versions: Vec<&Arc<Plugin>> = image.plugins().filter(|plugin| plugin.name == name).collect();
+    if versions.is_empty() {
+        return Err(ApiError::not_found(format!("there is no plugin '{name}'")));
+    }
+    versions.sort_unstable_by_key(|plugin| plugin.version);
+    let log = context.plugins.log(&name).into_iter().map(|line| LogBody {
+        time_ms: line.time_ms,
+        level: line.level,
+        message: line.message,
+    });
+    Ok(Json(PluginDetailBody {
+        versions: versions.into_iter().map(|plugin| body(&image, plugin)).collect(),
+        stats: context.plugins.stats().into_iter().filter(|stats| stats.plugin == name).map(stats_body).collect(),
+        log: log.collect(),
+        name,
+    }))
+}
+
+/// Deletes a version that nobody uses.
+#[utoipa::path(delete, path = "/v1/plugins/{name}/{version}", params(("name" = String, Path), ("version" = String, Path)),
+    responses((status = 204), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
+pub async fn delete(
+    State(context): State<Arc<Context>>,
+    Path((name, version)): Path<(String, String)>,
+) -> Result<StatusCode, ApiError> {
+    let version = parse_version(&version)?;
+    context.plugins.delete(&context, name, version).await.map_err(refuse)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn body(image: &Image, plugin: &Plugin) -> PluginBody {
+    PluginBody {
+        name: plugin.name.clone(),
+        version: plugin.version.to_string(),
+        sha256: plugin.sha256.clone(),
+        world: plugin.world.to_string(),
+        size: plugin.size,
+        pushed_at_ms: plugin.pushed_at_ms,
+        users: image.users_of_plugin(&plugin.name, plugin.version).iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn stats_body(stats: Stats) -> StatsBody {
+    let ns_per_record = if stats.records == 0 { 0.0 } else { stats.nanoseconds as f64 / stats.records as f64 };
+    StatsBody {
+        attached_to: stats.topic,
+        version: stats.version.to_string(),
+        calls: stats.calls,
+        records: stats.records,
+        errors: stats.errors,
+        ns_per_record: (ns_per_record * 10.0).round() / 10.0,
+    }
+}
+
+fn parse_version(text: &str) -> Result<PluginVersion, ApiError> {
+    PluginVersion::try_from(text.to_owned()).map_err(|error| ApiError::invalid(error.to_string()))
+}
+
+fn refuse(error: PluginError) -> ApiError {
+    let message = error.to_string();
+    match error {
+        PluginError::Unknown(_) => ApiError::not_found(message),
+        PluginError::InUse { users, .. } => ApiError::in_use(message, users),
+        PluginError::VersionExists(_) => ApiError::new(StatusCode::CONFLICT, "version_exists", message),
+        PluginError::Invalid(_) => ApiError::new(StatusCode::BAD_REQUEST, "invalid_plugin", message),
+        PluginError::Storage(_) => ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", message),
+    }
+}

@@ -1,0 +1,130 @@
+//! Topics and views: what they are, how much they hold.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use millstream_core::cluster;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::error::{ApiError, ErrorBody};
+use crate::context::Context;
+
+/// A topic in a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TopicBody {
+    name: String,
+    id: String,
+    partitions: usize,
+    /// Whether it is one of the brokers' own.
+    internal: bool,
+    /// The topic that it is a view of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
+}
+
+/// A topic with its configs and partitions.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TopicDetailBody {
+    #[serde(flatten)]
+    topic: TopicBody,
+    /// The configs that were set.
+    configs: BTreeMap<String, String>,
+    offsets: Vec<PartitionBody>,
+    /// Views that read it.
+    views: Vec<String>,
+}
+
+/// A partition's offsets and size. A view has those of its source, and stores nothing.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PartitionBody {
+    partition: i32,
+    leader: Option<i32>,
+    start_offset: i64,
+    /// Where readers may read to.
+    end_offset: i64,
+    bytes: u64,
+}
+
+/// A view in a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ViewBody {
+    name: String,
+    source: String,
+    partitions: usize,
+    /// What runs on each record, in this order: names or objects, as they were attached.
+    plugins: Value,
+}
+
+/// Lists topics and views.
+#[utoipa::path(get, path = "/v1/topics", responses((status = 200, body = Vec<TopicBody>)))]
+pub async fn topics(State(context): State<Arc<Context>>) -> Json<Vec<TopicBody>> {
+    let image = context.controller.image();
+    Json(image.topics().map(|topic| body(&image, topic)).collect())
+}
+
+/// Shows a topic or a view.
+#[utoipa::path(get, path = "/v1/topics/{name}", params(("name" = String, Path)),
+    responses((status = 200, body = TopicDetailBody), (status = 404, body = ErrorBody)))]
+pub async fn topic(
+    State(context): State<Arc<Context>>,
+    Path(name): Path<String>,
+) -> Result<Json<TopicDetailBody>, ApiError> {
+    let image = context.controller.image();
+    let topic = image.topic(&name).ok_or_else(|| ApiError::not_found(format!("there is no topic '{name}'")))?;
+    Ok(Json(TopicDetailBody {
+        topic: body(&image, topic),
+        configs: topic.configs.clone(),
+        offsets: offsets(&context, &image, topic),
+        views: image.views_of(&name).map(|view| view.name.to_string()).collect(),
+    }))
+}
+
+/// Lists views.
+#[utoipa::path(get, path = "/v1/views", responses((status = 200, body = Vec<ViewBody>)))]
+pub async fn views(State(context): State<Arc<Context>>) -> Json<Vec<ViewBody>> {
+    let image = context.controller.image();
+    let view = |topic: &Arc<cluster::Topic>| {
+        let plugins = topic.configs.get("millstream.view.plugins").map(String::as_str).unwrap_or("[]");
+        Some(ViewBody {
+            name: topic.name.to_string(),
+            source: topic.view_source()?.to_owned(),
+            partitions: image.partitions(topic).len(),
+            plugins: serde_json::from_str(plugins).unwrap_or(Value::Null),
+        })
+    };
+    Json(image.topics().filter_map(view).collect())
+}
+
+fn body(image: &cluster::Image, topic: &Arc<cluster::Topic>) -> TopicBody {
+    TopicBody {
+        name: topic.name.to_string(),
+        id: topic.id.0.to_string(),
+        partitions: image.partitions(topic).len(),
+        internal: topic.is_internal(),
+        source: topic.view_source().map(str::to_owned),
+    }
+}
+
+fn offsets(context: &Context, image: &cluster::Image, topic: &Arc<cluster::Topic>) -> Vec<PartitionBody> {
+    let stored = image.stored_topic(topic);
+    let Ok(running) = context.topics.find(stored.name.as_str(), Uuid::nil()) else { return Vec::new() };
+    let partitions = image.partitions(topic).iter().zip(0_i32..);
+    partitions
+        .filter_map(|(partition, index)| {
+            let owner = running.partition(index)?;
+            let watermarks = owner.watermarks();
+            Some(PartitionBody {
+                partition: index,
+                leader: partition.leader.map(|leader| leader.0),
+                start_offset: watermarks.log_start.0,
+                end_offset: watermarks.high.0,
+                bytes: if topic.is_view() { 0 } else { owner.with_log(|log| log.size_bytes()) },
+            })
+        })
+        .collect()
+}

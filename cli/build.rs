@@ -1,0 +1,34 @@
+//! Embeds the plugin SDK's sources, so that `millstream plugin new` makes projects that build anywhere.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
+
+fn main() -> io::Result<()> {
+    let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins-sdk");
+    println!("cargo::rerun-if-changed={}", sdk.display());
+    let mut files = Vec::new();
+    collect(&sdk, &sdk, &mut files)?;
+    files.sort();
+    let mut list = String::from("&[");
+    for file in files {
+        let name = file.strip_prefix(&sdk).expect("collected below it").display().to_string();
+        let _ = write!(list, "({name:?}, include_str!({:?})),", file.canonicalize()?.display().to_string());
+    }
+    list.push(']');
+    fs::write(Path::new(&env::var("OUT_DIR").expect("cargo sets it")).join("sdk.rs"), list)
+}
+
+/// The manifest and the sources: not what else may lie there.
+fn collect(sdk: &Path, directory: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let within = path.strip_prefix(sdk).expect("it is below");
+        if path.is_dir() && within.starts_with("src") {
+            collect(sdk, &path, files)?;
+        } else if within == Path::new("Cargo.toml") || within.starts_with("src") && path.extension().is_some_and(|e| e == "rs") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
