@@ -12,11 +12,22 @@ fn main() -> io::Result<()> {
     files.sort();
     let mut list = String::from("&[");
     for file in files {
-        let name = file.strip_prefix(&sdk).expect("collected below it").display().to_string();
-        let _ = write!(list, "({name:?}, include_str!({:?})),", file.canonicalize()?.display().to_string());
+        let name = file
+            .strip_prefix(&sdk)
+            .expect("collected below it")
+            .display()
+            .to_string();
+        let _ = write!(
+            list,
+            "({name:?}, include_str!({:?})),",
+            file.canonicalize()?.display().to_string()
+        );
     }
     list.push(']');
-    fs::write(Path::new(&env::var("OUT_DIR").expect("cargo sets it")).join("sdk.rs"), list)
+    fs::write(
+        Path::new(&env::var("OUT_DIR").expect("cargo sets it")).join("sdk.rs"),
+        list,
+    )
 }
 
 /// The manifest and the sources: not what else may lie there.
@@ -26,7 +37,9 @@ fn collect(sdk: &Path, directory: &Path, files: &mut Vec<PathBuf>) -> io::Result
         let within = path.strip_prefix(sdk).expect("it is below");
         if path.is_dir() && within.starts_with("src") {
             collect(sdk, &path, files)?;
-        } else if within == Path::new("Cargo.toml") || within.starts_with("src") && path.extension().is_some_and(|e| e == "rs") {
+        } else if within == Path::new("Cargo.toml")
+            || within.starts_with("src") && path.extension().is_some_and(|e| e == "rs")
+        {
             files.push(path);
         }
     }

@@ -54,7 +54,11 @@ pub async fn run(args: BrokerArgs) -> anyhow::Result<()> {
     if args.ready_json {
         print_text(&json!({"kafka": broker.kafka_addr(), "http": broker.http_addr()}).to_string())?;
     } else {
-        print_text(&format!("ready: Kafka on {}, HTTP on http://{}", broker.kafka_addr(), broker.http_addr()))?;
+        print_text(&format!(
+            "ready: Kafka on {}, HTTP on http://{}",
+            broker.kafka_addr(),
+            broker.http_addr()
+        ))?;
     }
     tokio::select! {
         _ = terminate.recv() => tracing::info!("asked to end"),
@@ -72,7 +76,9 @@ impl BrokerArgs {
         }
         // The environment is shared: what is not text is no setting of ours.
         let variables = std::env::vars_os();
-        settings.load_env(variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))))?;
+        settings.load_env(
+            variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        )?;
         let named = [
             ("millstream.data.dir", &self.data_dir),
             ("millstream.kafka.listen", &self.kafka),
@@ -95,7 +101,12 @@ fn show(settings: &Settings) -> anyhow::Result<()> {
     let values = settings.show();
     for definition in millstream_broker::settings::DEFINITIONS {
         let value = values.get(definition.name).map_or("", String::as_str);
-        print_text(&format!("# {} ({})\n\"{}\" = {value:?}\n", definition.doc.trim(), definition.kind, definition.name))?;
+        print_text(&format!(
+            "# {} ({})\n\"{}\" = {value:?}\n",
+            definition.doc.trim(),
+            definition.kind,
+            definition.name
+        ))?;
     }
     Ok(())
 }

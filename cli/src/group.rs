@@ -32,7 +32,9 @@ pub enum GroupCommand {
         groups: Vec<String>,
     },
     /// Moves a group that has no members to other offsets
-    #[command(after_help = "Example:\n  millstream group reset-offsets g1 --topic flights --to earliest --dry-run")]
+    #[command(
+        after_help = "Example:\n  millstream group reset-offsets g1 --topic flights --to earliest --dry-run"
+    )]
     ResetOffsets(ResetArgs),
 }
 
@@ -72,7 +74,11 @@ pub async fn run(global: &Global, command: GroupCommand) -> anyhow::Result<()> {
             for group in &groups {
                 admin.delete_group(group).await?;
             }
-            done(global, &format!("deleted {}", groups.join(", ")), json!({ "deleted": groups }))
+            done(
+                global,
+                &format!("deleted {}", groups.join(", ")),
+                json!({ "deleted": groups }),
+            )
         }
         GroupCommand::ResetOffsets(args) => reset(global, &client, &admin, args).await,
     }
@@ -83,8 +89,11 @@ async fn describe(global: &Global, admin: &Admin, name: &str) -> anyhow::Result<
         bail!("group '{name}' does not exist; 'millstream group list' shows those that do");
     };
     let committed = admin.committed_offsets(name).await?;
-    let owners: BTreeMap<_, _> =
-        group.members.iter().flat_map(|member| member.partitions.iter().map(move |at| (at.clone(), member))).collect();
+    let owners: BTreeMap<_, _> = group
+        .members
+        .iter()
+        .flat_map(|member| member.partitions.iter().map(move |at| (at.clone(), member)))
+        .collect();
     let all: BTreeSet<TopicPartition> = committed.keys().chain(owners.keys()).cloned().collect();
     let asked: Vec<_> = all.iter().map(|at| (at.clone(), OffsetSpec::Latest)).collect();
     let ends = admin.list_offsets(&asked).await?;
@@ -92,10 +101,20 @@ async fn describe(global: &Global, admin: &Admin, name: &str) -> anyhow::Result<
     for at in all {
         let committed = committed.get(&at).copied();
         let end = ends.get(&at).copied().flatten().map(|end| end.offset);
-        let lag = end.zip(committed).map(|(end, committed)| (end - committed).max(0));
+        let lag = end
+            .zip(committed)
+            .map(|(end, committed)| (end - committed).max(0));
         let owner = owners.get(&at);
         let (member, host) = (owner.map(|owner| &owner.member), owner.map(|owner| &owner.host));
-        rows.push([json!(at.topic), json!(at.partition), json!(committed), json!(end), json!(lag), json!(member), json!(host)]);
+        rows.push([
+            json!(at.topic),
+            json!(at.partition),
+            json!(committed),
+            json!(end),
+            json!(lag),
+            json!(member),
+            json!(host),
+        ]);
     }
     if global.output == Format::Json {
         let members = group.members.iter().map(|member| {
@@ -107,7 +126,11 @@ async fn describe(global: &Global, admin: &Admin, name: &str) -> anyhow::Result<
         }))?);
     }
     let members = group.members.len();
-    Ok(print_text(&format!("group {name}: {}, {members} members\n\n{}", group.state, rows.table()))?)
+    Ok(print_text(&format!(
+        "group {name}: {}, {members} members\n\n{}",
+        group.state,
+        rows.table()
+    ))?)
 }
 
 async fn reset(global: &Global, client: &Client, admin: &Admin, args: ResetArgs) -> anyhow::Result<()> {
@@ -118,7 +141,10 @@ async fn reset(global: &Global, client: &Client, admin: &Admin, args: ResetArgs)
         args.topics.into_iter().collect()
     };
     if topics.is_empty() {
-        bail!("group '{}' has no offsets yet; name a --topic to give it some", args.group);
+        bail!(
+            "group '{}' has no offsets yet; name a --topic to give it some",
+            args.group
+        );
     }
     let mut partitions = Vec::new();
     for name in &topics {
@@ -134,7 +160,12 @@ async fn reset(global: &Global, client: &Client, admin: &Admin, args: ResetArgs)
     }
     let mut rows = Rows::new(&["topic", "partition", "before", "after"]);
     for (at, offset) in targets {
-        rows.push([json!(at.topic), json!(at.partition), json!(committed.get(&at)), json!(offset)]);
+        rows.push([
+            json!(at.topic),
+            json!(at.partition),
+            json!(committed.get(&at)),
+            json!(offset),
+        ]);
     }
     Ok(rows.print(global.output)?)
 }

@@ -22,10 +22,20 @@ struct Refusal {
 impl AdminHttp {
     /// Calls to `base`, such as `http://127.0.0.1:9644`.
     pub fn new(base: &str) -> Self {
-        let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(TIMEOUT)).build();
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(TIMEOUT))
+            .build();
         let base = base.trim_end_matches('/');
-        let base = if base.contains("://") { base.to_owned() } else { format!("http://{base}") };
-        Self { agent: config.into(), base }
+        let base = if base.contains("://") {
+            base.to_owned()
+        } else {
+            format!("http://{base}")
+        };
+        Self {
+            agent: config.into(),
+            base,
+        }
     }
 
     /// Asks for something.
@@ -69,7 +79,8 @@ impl AdminHttp {
             if text.is_empty() {
                 return Ok(Value::Null);
             }
-            return serde_json::from_str(&text).with_context(|| format!("{} did not answer with JSON", self.base));
+            return serde_json::from_str(&text)
+                .with_context(|| format!("{} did not answer with JSON", self.base));
         }
         match serde_json::from_str::<Refusal>(&text) {
             Ok(refusal) => bail!("{}", refusal.message),

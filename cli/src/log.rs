@@ -44,7 +44,8 @@ pub fn run(global: &Global, command: LogCommand) -> anyhow::Result<()> {
     };
     for path in &args.paths {
         for file in files_of(path)? {
-            dump.file(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            dump.file(&file)
+                .with_context(|| format!("cannot read {}", file.display()))?;
         }
     }
     dump.out.flush()?;
@@ -69,7 +70,10 @@ fn files_of(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     }
     files.sort();
     if files.is_empty() {
-        bail!("{} holds no log files; a partition's directory is named TOPIC-PARTITION", path.display());
+        bail!(
+            "{} holds no log files; a partition's directory is named TOPIC-PARTITION",
+            path.display()
+        );
     }
     Ok(files)
 }
@@ -100,7 +104,9 @@ struct Dump {
 
 impl Dump {
     fn file(&mut self, path: &Path) -> anyhow::Result<()> {
-        let Some(kind) = kind(path) else { bail!("it is none of .log, .index, .timeindex") };
+        let Some(kind) = kind(path) else {
+            bail!("it is none of .log, .index, .timeindex")
+        };
         let file = File::open(path)?;
         if !self.json {
             writeln!(self.out, "{}", path.display())?;
@@ -132,7 +138,10 @@ impl Dump {
             if length > BATCH_BYTES_MAX {
                 return self.note_damage(path, position, "a batch claims to be larger than 1 GiB");
             }
-            input.by_ref().take((length - batch.len()) as u64).read_to_end(&mut batch)?;
+            input
+                .by_ref()
+                .take((length - batch.len()) as u64)
+                .read_to_end(&mut batch)?;
             if batch.len() < length {
                 return self.note_damage(path, position, "the file ends within a batch");
             }
@@ -145,7 +154,13 @@ impl Dump {
         }
     }
 
-    fn batch(&mut self, path: &Path, position: u64, batch: &[u8], scratch: &mut Scratch) -> anyhow::Result<()> {
+    fn batch(
+        &mut self,
+        path: &Path,
+        position: u64,
+        batch: &[u8],
+        scratch: &mut Scratch,
+    ) -> anyhow::Result<()> {
         let view = BatchView::parse(batch)?;
         let crc = view.verify_crc();
         let header = view.header();
@@ -170,8 +185,11 @@ impl Dump {
                         Err(error) => return self.note_damage(path, position, &error.to_string()),
                     };
                     if self.records {
-                        let headers: Vec<Value> =
-                            record.headers.iter().map(|header| json!([text(Some(header.key)), text(header.value)])).collect();
+                        let headers: Vec<Value> = record
+                            .headers
+                            .iter()
+                            .map(|header| json!([text(Some(header.key)), text(header.value)]))
+                            .collect();
                         let shown = json!({
                             "offset": record.offset, "time": show_time(record.timestamp),
                             "key": text(record.key), "value": text(record.value), "headers": headers,
@@ -185,7 +203,10 @@ impl Dump {
     }
 
     fn index(&mut self, path: &Path, kind: Kind, mut input: impl Read) -> anyhow::Result<()> {
-        let base: i64 = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok()).unwrap_or(0);
+        let base: i64 = path
+            .file_stem()
+            .and_then(|stem| stem.to_str()?.parse().ok())
+            .unwrap_or(0);
         let mut last = (i64::MIN, i64::MIN);
         let mut bytes = Vec::new();
         let width = match kind {
@@ -205,10 +226,14 @@ impl Dump {
             let (rest, low) = bytes.split_at(width - 4);
             let low = i64::from(i32::from_be_bytes(low.try_into().expect("four bytes")));
             let entry = match kind {
-                Kind::TimeIndex => (i64::from_be_bytes(rest.try_into().expect("eight bytes")), base + low),
-                Kind::Segment | Kind::OffsetIndex => {
-                    (base + i64::from(i32::from_be_bytes(rest.try_into().expect("four bytes"))), low)
-                }
+                Kind::TimeIndex => (
+                    i64::from_be_bytes(rest.try_into().expect("eight bytes")),
+                    base + low,
+                ),
+                Kind::Segment | Kind::OffsetIndex => (
+                    base + i64::from(i32::from_be_bytes(rest.try_into().expect("four bytes"))),
+                    low,
+                ),
             };
             let shown = match kind {
                 Kind::TimeIndex => json!({"timestamp": entry.0, "offset": entry.1}),
@@ -230,13 +255,27 @@ impl Dump {
             line["file"] = json!(path.display().to_string());
             return Ok(writeln!(self.out, "{line}")?);
         }
-        let fields = shown.as_object().into_iter().flatten().map(|(name, value)| format!("{name}={value}"));
-        Ok(writeln!(self.out, "{indent}{kind} {}", fields.collect::<Vec<_>>().join(" "))?)
+        let fields = shown
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(name, value)| format!("{name}={value}"));
+        Ok(writeln!(
+            self.out,
+            "{indent}{kind} {}",
+            fields.collect::<Vec<_>>().join(" ")
+        )?)
     }
 
     fn note_damage(&mut self, path: &Path, position: u64, reason: &str) -> anyhow::Result<()> {
-        self.damaged.push(format!("{} at byte {position}: {reason}", path.display()));
-        self.show(path, "damage", &json!({"position": position, "reason": reason}), "  ")
+        self.damaged
+            .push(format!("{} at byte {position}: {reason}", path.display()));
+        self.show(
+            path,
+            "damage",
+            &json!({"position": position, "reason": reason}),
+            "  ",
+        )
     }
 }
 

@@ -38,13 +38,31 @@ struct Cli {
 #[derive(Debug, Clone, Args)]
 pub struct Global {
     /// Brokers to begin with, comma separated
-    #[arg(long, global = true, env = "MILLSTREAM_BOOTSTRAP", default_value = "127.0.0.1:9092", value_name = "HOST:PORT")]
+    #[arg(
+        long,
+        global = true,
+        env = "MILLSTREAM_BOOTSTRAP",
+        default_value = "127.0.0.1:9092",
+        value_name = "HOST:PORT"
+    )]
     bootstrap: String,
     /// Admin HTTP address, for plugins and views
-    #[arg(long, global = true, env = "MILLSTREAM_ADMIN", default_value = "http://127.0.0.1:9644", value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        env = "MILLSTREAM_ADMIN",
+        default_value = "http://127.0.0.1:9644",
+        value_name = "URL"
+    )]
     admin: String,
     /// How results are printed
-    #[arg(long, global = true, env = "MILLSTREAM_OUTPUT", default_value = "table", value_name = "FORMAT")]
+    #[arg(
+        long,
+        global = true,
+        env = "MILLSTREAM_OUTPUT",
+        default_value = "table",
+        value_name = "FORMAT"
+    )]
     output: Format,
 }
 
@@ -116,7 +134,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
 /// Logs to standard error, as `MILLSTREAM_LOG` says (`debug`, `millstream_broker=trace,info`).
 fn start_log(default: &str) {
     let filter = EnvFilter::try_from_env("MILLSTREAM_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
 }
 
 const EXAMPLE: &str = "\
@@ -136,7 +157,10 @@ mod tests {
         if command.get_subcommands().next().is_none() {
             found.push(command.clone());
         }
-        command.get_subcommands().filter(|inner| inner.get_name() != "help").for_each(|inner| leaves(inner, found));
+        command
+            .get_subcommands()
+            .filter(|inner| inner.get_name() != "help")
+            .for_each(|inner| leaves(inner, found));
     }
 
     #[test]
@@ -146,8 +170,15 @@ mod tests {
         leaves(&Cli::command(), &mut commands);
         assert!(commands.len() > 20);
         for command in commands {
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.contains("Example") && help.contains("millstream "), "{} has no example", command.get_name());
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(
+                help.contains("Example") && help.contains("millstream "),
+                "{} has no example",
+                command.get_name()
+            );
         }
     }
 }

@@ -25,7 +25,10 @@ pub struct Rows {
 impl Rows {
     /// No rows yet. Columns are named as the keys of the JSON objects: lower-case, with underscores.
     pub fn new(columns: &'static [&'static str]) -> Self {
-        Self { columns, rows: Vec::new() }
+        Self {
+            columns,
+            rows: Vec::new(),
+        }
     }
 
     /// Adds a row: one value per column.
@@ -49,7 +52,11 @@ impl Rows {
             Format::Table => {
                 let width = self.columns.iter().map(|column| column.len()).max().unwrap_or(0);
                 let row = self.rows.into_iter().next_back().unwrap_or_default();
-                let lines = self.columns.iter().zip(&row).filter(|(_, value)| !value.is_null());
+                let lines = self
+                    .columns
+                    .iter()
+                    .zip(&row)
+                    .filter(|(_, value)| !value.is_null());
                 let lines = lines.map(|(column, value)| format!("{:width$}  {}", title(column), text(value)));
                 print_text(&lines.collect::<Vec<_>>().join("\n"))
             }
@@ -59,7 +66,11 @@ impl Rows {
     /// The rows as JSON objects.
     pub fn objects(&self) -> Vec<Value> {
         let object = |row: &Vec<Value>| {
-            let entries = self.columns.iter().zip(row).map(|(column, value)| ((*column).to_owned(), value.clone()));
+            let entries = self
+                .columns
+                .iter()
+                .zip(row)
+                .map(|(column, value)| ((*column).to_owned(), value.clone()));
             Value::Object(entries.collect::<Map<_, _>>())
         };
         self.rows.iter().map(object).collect()
@@ -79,7 +90,11 @@ impl Rows {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
-        table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+        table
+            .lines()
+            .map(|line| line.trim_end().to_owned())
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 }
 
@@ -99,7 +114,15 @@ pub fn print_text(text: &str) -> io::Result<()> {
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let unit = (count.max(1).ilog2() as usize / 10).min(UNITS.len() - 1);
-    if unit == 0 { format!("{count} B") } else { format!("{:.1} {}", count as f64 / (1_u64 << (10 * unit)) as f64, UNITS[unit]) }
+    if unit == 0 {
+        format!("{count} B")
+    } else {
+        format!(
+            "{:.1} {}",
+            count as f64 / (1_u64 << (10 * unit)) as f64,
+            UNITS[unit]
+        )
+    }
 }
 
 fn title(column: &str) -> String {
@@ -128,12 +151,18 @@ mod tests {
         let mut rows = Rows::new(&["name", "end_offset"]);
         rows.push([json!("flights"), json!(1200)]);
         rows.push([json!("b"), Value::Null]);
-        assert_eq!(rows.table(), "NAME     END OFFSET\nflights        1200\nb                 -");
+        assert_eq!(
+            rows.table(),
+            "NAME     END OFFSET\nflights        1200\nb                 -"
+        );
         assert_eq!(rows.objects()[0], json!({"name": "flights", "end_offset": 1200}));
     }
 
     #[test]
     fn bytes_are_readable() {
-        assert_eq!((bytes(0), bytes(1023), bytes(1536)), ("0 B".into(), "1023 B".into(), "1.5 KiB".into()));
+        assert_eq!(
+            (bytes(0), bytes(1023), bytes(1536)),
+            ("0 B".into(), "1023 B".into(), "1.5 KiB".into())
+        );
     }
 }

@@ -131,14 +131,19 @@ impl ProduceArgs {
             value = line.slice(at + separator.len()..);
         }
         if let Some(pointer) = &self.key_pointer {
-            let parsed: Value = serde_json::from_slice(line).with_context(|| format!("line {number} is not JSON"))?;
+            let parsed: Value =
+                serde_json::from_slice(line).with_context(|| format!("line {number} is not JSON"))?;
             match parsed.pointer(pointer) {
                 Some(Value::String(key)) => record = record.key(key.clone()),
                 Some(key) if !key.is_null() => record = record.key(key.to_string()),
                 _ => bail!("line {number} has nothing at {pointer}"),
             }
         }
-        if self.null.as_ref().is_none_or(|null| null.as_bytes() != &value[..]) {
+        if self
+            .null
+            .as_ref()
+            .is_none_or(|null| null.as_bytes() != &value[..])
+        {
             record = record.value(value);
         }
         if let Some(partition) = self.partition {
@@ -164,7 +169,11 @@ struct Sent {
 
 impl Sent {
     fn new(visible: bool) -> Self {
-        let progress = if visible { ProgressBar::no_length() } else { ProgressBar::hidden() };
+        let progress = if visible {
+            ProgressBar::no_length()
+        } else {
+            ProgressBar::hidden()
+        };
         let style = ProgressStyle::with_template("{spinner} {human_pos} records, {per_sec}");
         progress.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
         Self {
@@ -211,7 +220,13 @@ impl Sent {
             crate::output::Format::Json => json!(self.bytes),
         };
         let seconds = (seconds * 1000.0).round() / 1000.0;
-        rows.push([json!(self.lines), size, json!(self.by_partition.len()), json!(seconds), json!(rate)]);
+        rows.push([
+            json!(self.lines),
+            size,
+            json!(self.by_partition.len()),
+            json!(seconds),
+            json!(rate),
+        ]);
         Ok(rows.print_one(global.output)?)
     }
 }
@@ -246,7 +261,9 @@ fn send_lines(
     loop {
         line.clear();
         let limited = &mut io::Read::take(&mut input, LINE_BYTES_MAX + 1);
-        limited.read_until(b'\n', &mut line).with_context(|| format!("cannot read {name}"))?;
+        limited
+            .read_until(b'\n', &mut line)
+            .with_context(|| format!("cannot read {name}"))?;
         if line.is_empty() {
             return Ok(());
         }
@@ -254,7 +271,11 @@ fn send_lines(
             bail!("{name} has a line of more than {}", bytes(LINE_BYTES_MAX));
         }
         let end = line_end(&line);
-        if end > 0 && lines.blocking_send(Ok(Bytes::copy_from_slice(&line[..end]))).is_err() {
+        if end > 0
+            && lines
+                .blocking_send(Ok(Bytes::copy_from_slice(&line[..end])))
+                .is_err()
+        {
             return Ok(());
         }
     }
@@ -267,7 +288,11 @@ fn line_end(line: &[u8]) -> usize {
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    if needle.is_empty() { None } else { haystack.windows(needle.len()).position(|window| window == needle) }
+    if needle.is_empty() {
+        None
+    } else {
+        haystack.windows(needle.len()).position(|window| window == needle)
+    }
 }
 
 /// Lines read ahead of being sent.

@@ -36,7 +36,11 @@ fn parse_time(text: &str) -> Option<i64> {
     let mut time = time.splitn(3, ':').map(str::parse::<i64>);
     let (hour, minute) = (time.next()?.ok()?, time.next()?.ok()?);
     let second = time.next().unwrap_or(Ok(0)).ok()?;
-    let ms = if fraction.is_empty() { 0 } else { format!("{fraction:0<3}").get(..3)?.parse::<i64>().ok()? };
+    let ms = if fraction.is_empty() {
+        0
+    } else {
+        format!("{fraction:0<3}").get(..3)?.parse::<i64>().ok()?
+    };
     let valid = (1..=12).contains(&month)
         && (1..=31).contains(&day)
         && (0..24).contains(&hour)
@@ -52,7 +56,10 @@ pub fn show_time(ms: i64) -> String {
     let (days, rest) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000));
     let (year, month, day) = date_of(days);
     let (hour, minute, second) = (rest / 3_600_000, rest / 60_000 % 60, rest / 1000 % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", rest % 1000)
+    format!(
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z",
+        rest % 1000
+    )
 }
 
 /// Days of the Gregorian calendar since 1970, by eras of 400 years that begin in March

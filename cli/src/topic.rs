@@ -18,7 +18,9 @@ use crate::time::parse_start;
 #[derive(Debug, Subcommand)]
 pub enum TopicCommand {
     /// Creates a topic
-    #[command(after_help = "Example:\n  millstream topic create flights --partitions 6 --config retention.ms=86400000")]
+    #[command(
+        after_help = "Example:\n  millstream topic create flights --partitions 6 --config retention.ms=86400000"
+    )]
     Create(CreateArgs),
     /// Lists topics
     #[command(after_help = "Example:\n  millstream topic list --output json")]
@@ -114,9 +116,11 @@ pub struct AlterArgs {
 struct IngestArgs(Chain);
 
 crate::plugin::chain::chain_args!(IngestArgs {
-    plugin: "ingest" = "Runs this filter or transform on what is produced, before it is stored; may be repeated",
+    plugin: "ingest" =
+        "Runs this filter or transform on what is produced, before it is stored; may be repeated",
     config: "ingest-config" = "Configuration of the --ingest before it",
-    on_error: "on-error" = "What happens to a record that the --ingest before it fails on: fail, skip or dead-letter:TOPIC",
+    on_error: "on-error" =
+        "What happens to a record that the --ingest before it fails on: fail, skip or dead-letter:TOPIC",
     limit: "limit" = "Limit of the --ingest before it, such as memory-bytes=16777216; may be repeated",
 });
 
@@ -130,9 +134,11 @@ pub async fn run(global: &Global, command: TopicCommand) -> anyhow::Result<()> {
         TopicCommand::Describe { topic, all } => describe(global, &client, &admin, &topic, all).await,
         TopicCommand::Alter(args) => alter(global, &admin, args).await,
         TopicCommand::Delete { topics, if_exists } => delete(global, &admin, topics, if_exists).await,
-        TopicCommand::DeleteRecords { topic, partition, before } => {
-            delete_records(global, &client, &admin, &topic, partition, &before).await
-        }
+        TopicCommand::DeleteRecords {
+            topic,
+            partition,
+            before,
+        } => delete_records(global, &client, &admin, &topic, partition, &before).await,
         TopicCommand::Offsets { topic, at } => offsets(global, &client, &admin, &topic, at.as_deref()).await,
     }
 }
@@ -146,40 +152,86 @@ async fn create(global: &Global, admin: &Admin, args: CreateArgs) -> anyhow::Res
     };
     let created = match admin.create_topic(&topic, false).await {
         Ok(()) => true,
-        Err(error) if args.if_not_exists && error.code() == Some(millstream_client::ErrorCode::TopicAlreadyExists) => {
+        Err(error)
+            if args.if_not_exists
+                && error.code() == Some(millstream_client::ErrorCode::TopicAlreadyExists) =>
+        {
             false
         }
         Err(error) => return Err(error.into()),
     };
     let name = &topic.name;
-    let text = if created { format!("created topic {name}") } else { format!("topic {name} exists already") };
+    let text = if created {
+        format!("created topic {name}")
+    } else {
+        format!("topic {name} exists already")
+    };
     done(global, &text, json!({"topic": name, "created": created}))
 }
 
 async fn list(global: &Global, client: &Client, internal: bool) -> anyhow::Result<()> {
     let metadata = client.all_topics().await?;
     let mut rows = Rows::new(&["topic", "partitions", "replicas", "id"]);
-    for topic in metadata.topics.values().filter(|topic| internal || !topic.internal) {
-        let replicas = topic.partitions.first().map_or(0, |partition| partition.replicas.len());
-        rows.push([json!(topic.name), json!(topic.partitions.len()), json!(replicas), json!(topic.id.to_string())]);
+    for topic in metadata
+        .topics
+        .values()
+        .filter(|topic| internal || !topic.internal)
+    {
+        let replicas = topic
+            .partitions
+            .first()
+            .map_or(0, |partition| partition.replicas.len());
+        rows.push([
+            json!(topic.name),
+            json!(topic.partitions.len()),
+            json!(replicas),
+            json!(topic.id.to_string()),
+        ]);
     }
     Ok(rows.print(global.output)?)
 }
 
-async fn describe(global: &Global, client: &Client, admin: &Admin, name: &str, all: bool) -> anyhow::Result<()> {
+async fn describe(
+    global: &Global,
+    client: &Client,
+    admin: &Admin,
+    name: &str,
+    all: bool,
+) -> anyhow::Result<()> {
     let topic = client.topic(name, false).await?;
-    let configs = admin.describe_configs(&ConfigResource::Topic(name.to_owned())).await?;
+    let configs = admin
+        .describe_configs(&ConfigResource::Topic(name.to_owned()))
+        .await?;
     let offsets = ends(admin, &topic).await?;
     let mut shown = Rows::new(&["config", "value", "set", "meaning"]);
     for entry in configs.iter().filter(|entry| all || entry.is_set) {
         let meaning = entry.documentation.as_deref().filter(|_| all);
-        shown.push([json!(entry.name), json!(entry.value), json!(entry.is_set), json!(meaning)]);
+        shown.push([
+            json!(entry.name),
+            json!(entry.value),
+            json!(entry.is_set),
+            json!(meaning),
+        ]);
     }
-    let mut partitions = Rows::new(&["partition", "leader", "replicas", "in_sync", "start_offset", "end_offset"]);
+    let mut partitions = Rows::new(&[
+        "partition",
+        "leader",
+        "replicas",
+        "in_sync",
+        "start_offset",
+        "end_offset",
+    ]);
     for partition in &topic.partitions {
         let (start, end) = offsets.get(&partition.index).copied().unwrap_or_default();
         let (replicas, in_sync) = (json!(partition.replicas), json!(partition.in_sync));
-        partitions.push([json!(partition.index), json!(partition.leader), replicas, in_sync, json!(start), json!(end)]);
+        partitions.push([
+            json!(partition.index),
+            json!(partition.leader),
+            replicas,
+            in_sync,
+            json!(start),
+            json!(end),
+        ]);
     }
     if global.output == Format::Json {
         return Ok(print_json(&json!({
@@ -189,12 +241,25 @@ async fn describe(global: &Global, client: &Client, admin: &Admin, name: &str, a
             "partitions": partitions.objects(),
         }))?);
     }
-    print_text(&format!("topic {} ({})\n\n{}", topic.name, topic.id, partitions.table()))?;
-    if shown.objects().is_empty() { Ok(()) } else { Ok(print_text(&format!("\n{}", shown.table()))?) }
+    print_text(&format!(
+        "topic {} ({})\n\n{}",
+        topic.name,
+        topic.id,
+        partitions.table()
+    ))?;
+    if shown.objects().is_empty() {
+        Ok(())
+    } else {
+        Ok(print_text(&format!("\n{}", shown.table()))?)
+    }
 }
 
 async fn alter(global: &Global, admin: &Admin, args: AlterArgs) -> anyhow::Result<()> {
-    let mut changes: Vec<ConfigChange> = args.configs.into_iter().map(|(key, value)| ConfigChange::set(key, value)).collect();
+    let mut changes: Vec<ConfigChange> = args
+        .configs
+        .into_iter()
+        .map(|(key, value)| ConfigChange::set(key, value))
+        .collect();
     changes.extend(args.deleted.into_iter().map(ConfigChange::delete));
     if !args.ingest.0.is_empty() {
         changes.push(ConfigChange::set("millstream.ingest", args.ingest.0.to_json()));
@@ -206,9 +271,15 @@ async fn alter(global: &Global, admin: &Admin, args: AlterArgs) -> anyhow::Resul
         admin.create_partitions(&args.topic, partitions).await?;
     }
     if !changes.is_empty() {
-        admin.alter_configs(&ConfigResource::Topic(args.topic.clone()), &changes).await?;
+        admin
+            .alter_configs(&ConfigResource::Topic(args.topic.clone()), &changes)
+            .await?;
     }
-    done(global, &format!("changed topic {}", args.topic), json!({"topic": args.topic, "changed": true}))
+    done(
+        global,
+        &format!("changed topic {}", args.topic),
+        json!({"topic": args.topic, "changed": true}),
+    )
 }
 
 async fn delete(global: &Global, admin: &Admin, topics: Vec<String>, if_exists: bool) -> anyhow::Result<()> {
@@ -216,11 +287,17 @@ async fn delete(global: &Global, admin: &Admin, topics: Vec<String>, if_exists: 
     for topic in topics {
         match admin.delete_topic(&topic).await {
             Ok(()) => deleted.push(topic),
-            Err(error) if if_exists && error.code() == Some(millstream_client::ErrorCode::UnknownTopicOrPartition) => {}
+            Err(error)
+                if if_exists
+                    && error.code() == Some(millstream_client::ErrorCode::UnknownTopicOrPartition) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    let text = if deleted.is_empty() { "nothing to delete".to_owned() } else { format!("deleted {}", deleted.join(", ")) };
+    let text = if deleted.is_empty() {
+        "nothing to delete".to_owned()
+    } else {
+        format!("deleted {}", deleted.join(", "))
+    };
     done(global, &text, json!({"deleted": deleted}))
 }
 
@@ -234,21 +311,37 @@ async fn delete_records(
 ) -> anyhow::Result<()> {
     let before = match before {
         "end" => -1,
-        offset => offset.parse::<i64>().with_context(|| format!("'{offset}' is neither an offset nor 'end'"))?,
+        offset => offset
+            .parse::<i64>()
+            .with_context(|| format!("'{offset}' is neither an offset nor 'end'"))?,
     };
     let partitions: Vec<i32> = match partition {
         Some(partition) => vec![partition],
-        None => client.topic(topic, false).await?.partitions.iter().map(|partition| partition.index).collect(),
+        None => client
+            .topic(topic, false)
+            .await?
+            .partitions
+            .iter()
+            .map(|partition| partition.index)
+            .collect(),
     };
     let mut rows = Rows::new(&["partition", "start_offset"]);
     for partition in partitions {
-        let start = admin.delete_records(&TopicPartition::new(topic, partition), before).await?;
+        let start = admin
+            .delete_records(&TopicPartition::new(topic, partition), before)
+            .await?;
         rows.push([json!(partition), json!(start)]);
     }
     Ok(rows.print(global.output)?)
 }
 
-async fn offsets(global: &Global, client: &Client, admin: &Admin, name: &str, at: Option<&str>) -> anyhow::Result<()> {
+async fn offsets(
+    global: &Global,
+    client: &Client,
+    admin: &Admin,
+    name: &str,
+    at: Option<&str>,
+) -> anyhow::Result<()> {
     let topic = client.topic(name, false).await?;
     let ends = ends(admin, &topic).await?;
     let Some(at) = at else {
@@ -258,14 +351,27 @@ async fn offsets(global: &Global, client: &Client, admin: &Admin, name: &str, at
         }
         return Ok(rows.print(global.output)?);
     };
-    let Start::Timestamp(ms) = parse_start(at)? else { bail!("--at takes a time, as @MILLISECONDS or 2026-11-24T15:30:00Z") };
-    let asked: Vec<_> = partitions(&topic).map(|at| (at, OffsetSpec::Timestamp(ms))).collect();
+    let Start::Timestamp(ms) = parse_start(at)? else {
+        bail!("--at takes a time, as @MILLISECONDS or 2026-11-24T15:30:00Z")
+    };
+    let asked: Vec<_> = partitions(&topic)
+        .map(|at| (at, OffsetSpec::Timestamp(ms)))
+        .collect();
     let found = admin.list_offsets(&asked).await?;
     let mut rows = Rows::new(&["partition", "start_offset", "end_offset", "offset", "timestamp"]);
     for (partition, (start, end)) in ends {
-        let found = found.get(&TopicPartition::new(name, partition)).copied().flatten();
+        let found = found
+            .get(&TopicPartition::new(name, partition))
+            .copied()
+            .flatten();
         let timestamp = found.and_then(|found| found.timestamp);
-        rows.push([json!(partition), json!(start), json!(end), json!(found.map(|f| f.offset)), json!(timestamp)]);
+        rows.push([
+            json!(partition),
+            json!(start),
+            json!(end),
+            json!(found.map(|f| f.offset)),
+            json!(timestamp),
+        ]);
     }
     Ok(rows.print(global.output)?)
 }
@@ -285,7 +391,10 @@ async fn ends(admin: &Admin, topic: &Topic) -> anyhow::Result<BTreeMap<i32, (Opt
 }
 
 fn partitions(topic: &Topic) -> impl Iterator<Item = TopicPartition> + '_ {
-    topic.partitions.iter().map(|partition| TopicPartition::new(&topic.name, partition.index))
+    topic
+        .partitions
+        .iter()
+        .map(|partition| TopicPartition::new(&topic.name, partition.index))
 }
 
 /// Tells that something was done.

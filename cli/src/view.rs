@@ -49,7 +49,8 @@ pub struct CreateArgs {
 struct Plugins(Chain);
 
 chain_args!(Plugins {
-    plugin: "plugin" = "Filter or transform that records go through; may be repeated, and they run in this order",
+    plugin: "plugin" =
+        "Filter or transform that records go through; may be repeated, and they run in this order",
     config: "config" = "Configuration of the --plugin before it",
     on_error: "on-error" = "What happens to a record that the --plugin before it fails on: fail or skip",
     limit: "limit" = "Limit of the --plugin before it, such as memory-bytes=16777216; may be repeated",
@@ -70,11 +71,17 @@ async fn create(global: &Global, args: CreateArgs) -> anyhow::Result<()> {
     topic.configs.extend(args.configs);
     topic.configs.insert(VIEW_SOURCE.to_owned(), args.source.clone());
     if !args.plugins.0.is_empty() {
-        topic.configs.insert(VIEW_PLUGINS.to_owned(), args.plugins.0.to_json());
+        topic
+            .configs
+            .insert(VIEW_PLUGINS.to_owned(), args.plugins.0.to_json());
     }
     Admin::new(&client).create_topic(&topic, false).await?;
     let text = format!("created view {} of {}", args.view, args.source);
-    done(global, &text, json!({"view": args.view, "source": args.source, "created": true}))
+    done(
+        global,
+        &text,
+        json!({"view": args.view, "source": args.source, "created": true}),
+    )
 }
 
 fn list(global: &Global) -> anyhow::Result<()> {
@@ -82,8 +89,15 @@ fn list(global: &Global) -> anyhow::Result<()> {
     let mut rows = Rows::new(&["view", "source", "partitions", "plugins"]);
     for view in views.as_array().into_iter().flatten() {
         let plugins = view["plugins"].as_array().into_iter().flatten();
-        let plugins = plugins.map(|link| link.get("plugin").unwrap_or(link).clone()).collect();
-        rows.push([view["name"].clone(), view["source"].clone(), view["partitions"].clone(), Value::Array(plugins)]);
+        let plugins = plugins
+            .map(|link| link.get("plugin").unwrap_or(link).clone())
+            .collect();
+        rows.push([
+            view["name"].clone(),
+            view["source"].clone(),
+            view["partitions"].clone(),
+            Value::Array(plugins),
+        ]);
     }
     Ok(rows.print(global.output)?)
 }
@@ -92,14 +106,22 @@ async fn delete(global: &Global, views: Vec<String>) -> anyhow::Result<()> {
     let client = global.connect().await?;
     let admin = Admin::new(&client);
     for view in &views {
-        let configs = admin.describe_configs(&ConfigResource::Topic(view.clone())).await?;
-        let is_view = configs.iter().any(|entry| entry.name == VIEW_SOURCE && entry.value.as_deref().is_some_and(|v| !v.is_empty()));
+        let configs = admin
+            .describe_configs(&ConfigResource::Topic(view.clone()))
+            .await?;
+        let is_view = configs
+            .iter()
+            .any(|entry| entry.name == VIEW_SOURCE && entry.value.as_deref().is_some_and(|v| !v.is_empty()));
         if !is_view {
             bail!("'{view}' is a topic, not a view; 'millstream topic delete' deletes topics");
         }
         admin.delete_topic(view).await?;
     }
-    done(global, &format!("deleted {}", views.join(", ")), json!({ "deleted": views }))
+    done(
+        global,
+        &format!("deleted {}", views.join(", ")),
+        json!({ "deleted": views }),
+    )
 }
 
 const VIEW_SOURCE: &str = "millstream.view.source";

@@ -63,7 +63,10 @@ impl Client {
             inner: Arc::new(Inner {
                 config,
                 connections: Mutex::default(),
-                metadata: Mutex::new(Snapshot { metadata: Arc::default(), taken: Instant::now() }),
+                metadata: Mutex::new(Snapshot {
+                    metadata: Arc::default(),
+                    taken: Instant::now(),
+                }),
                 refreshing: tokio::sync::Mutex::default(),
             }),
         };
@@ -106,12 +109,20 @@ impl Client {
             if let Some(topic) = usable(&metadata, name) {
                 return Ok(topic.clone());
             }
-            let code = metadata.failed.get(name).copied().unwrap_or(ErrorCode::LeaderNotAvailable);
+            let code = metadata
+                .failed
+                .get(name)
+                .copied()
+                .unwrap_or(ErrorCode::LeaderNotAvailable);
             let unknown = code == ErrorCode::UnknownTopicOrPartition;
             if unknown && !create {
                 return Err(Error::Invalid(format!("topic '{name}' does not exist")));
             }
-            Err(Error::Broker { what: format!("topic '{name}'"), code, message: None })
+            Err(Error::Broker {
+                what: format!("topic '{name}'"),
+                code,
+                message: None,
+            })
         })
         .await
     }
@@ -134,18 +145,25 @@ impl Client {
 
     /// The leader of a partition, as the cache has it.
     pub(crate) fn leader_broker(&self, at: &TopicPartition) -> Result<Broker> {
-        self.metadata().leader(&at.topic, at.partition).cloned().ok_or_else(|| Error::Broker {
-            what: format!("{at} has no leader"),
-            code: ErrorCode::LeaderNotAvailable,
-            message: None,
-        })
+        self.metadata()
+            .leader(&at.topic, at.partition)
+            .cloned()
+            .ok_or_else(|| Error::Broker {
+                what: format!("{at} has no leader"),
+                code: ErrorCode::LeaderNotAvailable,
+                message: None,
+            })
     }
 
     /// A connection to any broker that can be reached.
     pub(crate) async fn any(&self) -> Result<Connection> {
         let mut last = None;
         let known = self.metadata();
-        let addresses = known.brokers.values().map(Broker::address).chain(self.inner.config.bootstrap.iter().cloned());
+        let addresses = known
+            .brokers
+            .values()
+            .map(Broker::address)
+            .chain(self.inner.config.bootstrap.iter().cloned());
         for address in addresses {
             match self.connection(&address, Purpose::Requests).await {
                 Ok(connection) => return Ok(connection),
@@ -168,13 +186,18 @@ impl Client {
     pub(crate) async fn coordinator(&self, group: &str, purpose: Purpose) -> Result<Connection> {
         let connection = self.any().await?;
         let version = connection.version::<FindCoordinatorRequest>(i16::MAX)?;
-        let mut request = FindCoordinatorRequest { key_type: GROUP_KEY_TYPE, ..Default::default() };
+        let mut request = FindCoordinatorRequest {
+            key_type: GROUP_KEY_TYPE,
+            ..Default::default()
+        };
         if version >= BATCHED_COORDINATORS_VERSION {
             request.coordinator_keys = vec![Text::from(group)];
         } else {
             request.key = Text::from(group);
         }
-        let answer = connection.call_at(version, &request, self.inner.config.request_timeout).await?;
+        let answer = connection
+            .call_at(version, &request, self.inner.config.request_timeout)
+            .await?;
         let address = coordinator_address(group, answer)?;
         self.connection(&address, purpose).await
     }
@@ -182,9 +205,16 @@ impl Client {
     /// A connection to an address, made if there is none that works.
     pub(crate) async fn connection(&self, address: &str, purpose: Purpose) -> Result<Connection> {
         let slot = {
-            let mut all = self.inner.connections.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut all = self
+                .inner
+                .connections
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             if all.len() > CONNECTIONS_MAX {
-                all.retain(|_, slot| slot.try_lock().is_ok_and(|c| c.as_ref().is_some_and(|c| !c.has_ended())));
+                all.retain(|_, slot| {
+                    slot.try_lock()
+                        .is_ok_and(|c| c.as_ref().is_some_and(|c| !c.has_ended()))
+                });
             }
             all.entry((address.to_owned(), purpose)).or_default().clone()
         };
@@ -198,7 +228,10 @@ impl Client {
     }
 
     /// Repeats a call while its error is one that passes, with growing pauses, for `retry_timeout` at most.
-    pub(crate) async fn retry<T, F: Future<Output = Result<T>>>(&self, mut attempt: impl FnMut() -> F) -> Result<T> {
+    pub(crate) async fn retry<T, F: Future<Output = Result<T>>>(
+        &self,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T> {
         let mut retries = self.retries();
         loop {
             match attempt().await {
@@ -210,14 +243,21 @@ impl Client {
 
     /// The pauses between attempts of one call.
     pub(crate) fn retries(&self) -> Retries<'_> {
-        Retries { config: &self.inner.config, begun: Instant::now(), pause: self.inner.config.retry_backoff }
+        Retries {
+            config: &self.inner.config,
+            begun: Instant::now(),
+            pause: self.inner.config.retry_backoff,
+        }
     }
 
     async fn ask_metadata(&self, topics: Option<&[&str]>, create: bool) -> Result<Arc<Metadata>> {
         let connection = self.any().await?;
         let request = MetadataRequest {
             topics: topics.map(|topics| {
-                let named = |name: &&str| MetadataRequestTopic { name: Some(Text::from(*name)), ..Default::default() };
+                let named = |name: &&str| MetadataRequestTopic {
+                    name: Some(Text::from(*name)),
+                    ..Default::default()
+                };
                 topics.iter().map(named).collect()
             }),
             allow_auto_topic_creation: create,
@@ -228,12 +268,19 @@ impl Client {
         let mut metadata = Metadata::clone(&current.metadata);
         metadata.merge(answer, topics.is_none());
         let metadata = Arc::new(metadata);
-        *current = Snapshot { metadata: metadata.clone(), taken: Instant::now() };
+        *current = Snapshot {
+            metadata: metadata.clone(),
+            taken: Instant::now(),
+        };
         Ok(metadata)
     }
 
     fn snapshot(&self) -> Snapshot {
-        self.inner.metadata.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inner
+            .metadata
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -259,7 +306,10 @@ impl Retries<'_> {
 }
 
 fn usable<'a>(metadata: &'a Metadata, name: &str) -> Option<&'a Topic> {
-    metadata.topics.get(name).filter(|topic| !topic.partitions.is_empty())
+    metadata
+        .topics
+        .get(name)
+        .filter(|topic| !topic.partitions.is_empty())
 }
 
 fn coordinator_address(group: &str, answer: FindCoordinatorResponse) -> Result<String> {
@@ -276,7 +326,13 @@ fn coordinator_address(group: &str, answer: FindCoordinatorResponse) -> Result<S
     };
     let port = u16::try_from(broker.1)
         .map_err(|_| Error::Invalid(format!("{} is said to be on port {}", what(), broker.1)))?;
-    Ok(Broker { id: -1, host: broker.0.to_string(), port, rack: None }.address())
+    Ok(Broker {
+        id: -1,
+        host: broker.0.to_string(),
+        port,
+        rack: None,
+    }
+    .address())
 }
 
 /// Kafka's key type of a group in FindCoordinator.

@@ -29,7 +29,12 @@ impl ClientConfig {
     /// Settings for a comma-separated list of addresses.
     pub fn new(bootstrap: &str) -> Self {
         Self {
-            bootstrap: bootstrap.split(',').map(str::trim).filter(|a| !a.is_empty()).map(str::to_owned).collect(),
+            bootstrap: bootstrap
+                .split(',')
+                .map(str::trim)
+                .filter(|a| !a.is_empty())
+                .map(str::to_owned)
+                .collect(),
             client_id: "millstream".to_owned(),
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),

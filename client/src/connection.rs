@@ -67,12 +67,22 @@ impl Connection {
     /// # Errors
     /// No connection within the time, or a peer that does not speak Kafka's protocol.
     pub async fn open(address: &str, config: &ClientConfig) -> Result<Self> {
-        let failed = |reason: String| Error::Connect { address: address.to_owned(), reason };
+        let failed = |reason: String| Error::Connect {
+            address: address.to_owned(),
+            reason,
+        };
         let stream = tokio::time::timeout(config.connect_timeout, TcpStream::connect(address))
             .await
-            .map_err(|_| failed(format!("no answer within {} ms", config.connect_timeout.as_millis())))?
+            .map_err(|_| {
+                failed(format!(
+                    "no answer within {} ms",
+                    config.connect_timeout.as_millis()
+                ))
+            })?
             .map_err(|error| failed(error.to_string()))?;
-        stream.set_nodelay(true).map_err(|error| failed(error.to_string()))?;
+        stream
+            .set_nodelay(true)
+            .map_err(|error| failed(error.to_string()))?;
         let (from, to) = stream.into_split();
         let (outgoing, queue) = mpsc::channel(config.in_flight_max);
         let waiting = Arc::new(Waiting::default());
@@ -92,7 +102,11 @@ impl Connection {
             }),
         };
         let offered = connection.negotiate(config.connect_timeout).await?;
-        connection.inner.offered.set(offered).expect("versions are set once, here");
+        connection
+            .inner
+            .offered
+            .set(offered)
+            .expect("versions are set once, here");
         Ok(connection)
     }
 
@@ -108,7 +122,12 @@ impl Connection {
 
     /// Range of versions that the broker offers of an API, by the API's number.
     pub fn offered(&self) -> impl Iterator<Item = (i16, RangeInclusive<i16>)> + '_ {
-        self.inner.offered.get().into_iter().flatten().map(|(key, (min, max))| (*key, *min..=*max))
+        self.inner
+            .offered
+            .get()
+            .into_iter()
+            .flatten()
+            .map(|(key, (min, max))| (*key, *min..=*max))
     }
 
     /// The newest version of `R` that both sides speak and that is not above `version_max`.
@@ -116,11 +135,18 @@ impl Connection {
     /// # Errors
     /// [`Error::Unsupported`] where there is none.
     pub fn version<R: Request>(&self, version_max: i16) -> Result<i16> {
-        let unsupported = || Error::Unsupported { api: R::KEY.name(), address: self.inner.address.clone() };
+        let unsupported = || Error::Unsupported {
+            api: R::KEY.name(),
+            address: self.inner.address.clone(),
+        };
         let offered = self.inner.offered.get().and_then(|all| all.get(&(R::KEY as i16)));
         let (min, max) = *offered.ok_or_else(unsupported)?;
         let version = max.min(*R::VERSIONS.end()).min(version_max);
-        if version < min || version < *R::VERSIONS.start() { Err(unsupported()) } else { Ok(version) }
+        if version < min || version < *R::VERSIONS.start() {
+            Err(unsupported())
+        } else {
+            Ok(version)
+        }
     }
 
     /// Sends a request in the newest version that both sides speak, and waits for the answer.
@@ -138,7 +164,12 @@ impl Connection {
     ///
     /// # Errors
     /// As [`Connection::call`].
-    pub async fn call_at<R: Request>(&self, version: i16, request: &R, limit: Duration) -> Result<R::Response> {
+    pub async fn call_at<R: Request>(
+        &self,
+        version: i16,
+        request: &R,
+        limit: Duration,
+    ) -> Result<R::Response> {
         let frame = self.exchange(version, request, limit).await?;
         self.read_answer::<R>(version, frame)
     }
@@ -155,7 +186,13 @@ impl Connection {
 
     async fn exchange<R: Request>(&self, version: i16, request: &R, limit: Duration) -> Result<Bytes> {
         let exchange = async {
-            let slot = self.inner.slots.clone().acquire_owned().await.expect("the semaphore is never closed");
+            let slot = self
+                .inner
+                .slots
+                .clone()
+                .acquire_owned()
+                .await
+                .expect("the semaphore is never closed");
             let correlation = self.inner.correlation.fetch_add(1, Ordering::Relaxed);
             let chunks = self.encode(version, request, correlation)?;
             let (answer, arrives) = oneshot::channel();
@@ -165,7 +202,9 @@ impl Connection {
                     drop(state);
                     return Err(self.ended());
                 }
-                state.answers.insert(correlation, Expected { answer, _slot: slot });
+                state
+                    .answers
+                    .insert(correlation, Expected { answer, _slot: slot });
             }
             self.inner.outgoing.send(chunks).await.map_err(|_| self.ended())?;
             arrives.await.map_err(|_| self.ended())
@@ -173,15 +212,23 @@ impl Connection {
         match tokio::time::timeout(limit, exchange).await {
             Ok(done) => done,
             Err(_) => {
-                self.inner.waiting.end(format!("{} was not answered in time", R::KEY.name()));
+                self.inner
+                    .waiting
+                    .end(format!("{} was not answered in time", R::KEY.name()));
                 let what = format!("{} to {}", R::KEY.name(), self.inner.address);
-                Err(Error::TimedOut { what, limit_ms: limit.as_millis() as u64 })
+                Err(Error::TimedOut {
+                    what,
+                    limit_ms: limit.as_millis() as u64,
+                })
             }
         }
     }
 
     fn encode<R: Request>(&self, version: i16, request: &R, correlation_id: i32) -> Result<Vec<Chunk>> {
-        let invalid = |reason: String| Error::Encode { api: R::KEY.name(), reason };
+        let invalid = |reason: String| Error::Encode {
+            api: R::KEY.name(),
+            reason,
+        };
         let header = RequestHeader {
             request_api_key: R::KEY as i16,
             request_api_version: version,
@@ -190,15 +237,25 @@ impl Connection {
             ..Default::default()
         };
         let mut writer = Writer::new();
-        header.encode(&mut writer, R::KEY.request_header_version(version)).map_err(|e| invalid(e.to_string()))?;
-        request.encode(&mut writer, version).map_err(|e| invalid(e.to_string()))?;
+        header
+            .encode(&mut writer, R::KEY.request_header_version(version))
+            .map_err(|e| invalid(e.to_string()))?;
+        request
+            .encode(&mut writer, version)
+            .map_err(|e| invalid(e.to_string()))?;
         Ok(writer.finish())
     }
 
     fn read_answer<R: Request>(&self, version: i16, frame: Bytes) -> Result<R::Response> {
         let malformed = |reason: String| {
-            self.inner.waiting.end(format!("its answer to {} is unreadable", R::KEY.name()));
-            Error::Malformed { api: R::KEY.name(), address: self.inner.address.clone(), reason }
+            self.inner
+                .waiting
+                .end(format!("its answer to {} is unreadable", R::KEY.name()));
+            Error::Malformed {
+                api: R::KEY.name(),
+                address: self.inner.address.clone(),
+                reason,
+            }
         };
         let mut reader = Reader::new(frame);
         ResponseHeader::decode(&mut reader, R::KEY.response_header_version(version))
@@ -233,13 +290,28 @@ impl Connection {
     }
 
     fn read_versions(&self, answer: ApiVersionsResponse) -> Result<BTreeMap<i16, (i16, i16)>> {
-        Error::check(answer.error_code, None, || format!("{} refused to tell its versions", self.inner.address))?;
-        Ok(answer.api_keys.iter().map(|api| (api.api_key, (api.min_version, api.max_version))).collect())
+        Error::check(answer.error_code, None, || {
+            format!("{} refused to tell its versions", self.inner.address)
+        })?;
+        Ok(answer
+            .api_keys
+            .iter()
+            .map(|api| (api.api_key, (api.min_version, api.max_version)))
+            .collect())
     }
 
     fn ended(&self) -> Error {
-        let reason = self.inner.waiting.state().ended.clone().unwrap_or_else(|| "it was closed".to_owned());
-        Error::Disconnected { address: self.inner.address.clone(), reason }
+        let reason = self
+            .inner
+            .waiting
+            .state()
+            .ended
+            .clone()
+            .unwrap_or_else(|| "it was closed".to_owned());
+        Error::Disconnected {
+            address: self.inner.address.clone(),
+            reason,
+        }
     }
 }
 
@@ -262,13 +334,21 @@ impl Waiting {
     }
 }
 
-async fn write_requests(stream: OwnedWriteHalf, mut queue: mpsc::Receiver<Vec<Chunk>>, waiting: Arc<Waiting>) {
+async fn write_requests(
+    stream: OwnedWriteHalf,
+    mut queue: mpsc::Receiver<Vec<Chunk>>,
+    waiting: Arc<Waiting>,
+) {
     let mut stream = BufWriter::with_capacity(WRITE_BUFFER_BYTES, stream);
     while let Some(chunks) = queue.recv().await {
         let written = async {
             write_frame(&mut stream, &chunks).await?;
             // Requests that are ready now leave together.
-            if queue.is_empty() { stream.flush().await } else { Ok(()) }
+            if queue.is_empty() {
+                stream.flush().await
+            } else {
+                Ok(())
+            }
         };
         if let Err(error) = written.await {
             return waiting.end(error.to_string());
@@ -284,7 +364,8 @@ async fn write_frame(stream: &mut BufWriter<OwnedWriteHalf>, chunks: &[Chunk]) -
         })
     };
     let length: usize = parts().map(Bytes::len).sum();
-    let length = i32::try_from(length).map_err(|_| std::io::Error::other("a request is larger than 2 GiB"))?;
+    let length =
+        i32::try_from(length).map_err(|_| std::io::Error::other("a request is larger than 2 GiB"))?;
     stream.write_all(&length.to_be_bytes()).await?;
     for bytes in parts() {
         stream.write_all(bytes).await?;
@@ -311,14 +392,22 @@ async fn read_answers(mut stream: OwnedReadHalf, bytes_max: usize, waiting: Arc<
 }
 
 /// The next frame without its length. Memory is taken as bytes arrive, not as the length promises.
-async fn read_frame(stream: &mut OwnedReadHalf, buffer: &mut BytesMut, bytes_max: usize) -> std::io::Result<Bytes> {
+async fn read_frame(
+    stream: &mut OwnedReadHalf,
+    buffer: &mut BytesMut,
+    bytes_max: usize,
+) -> std::io::Result<Bytes> {
     let mut length = None;
     loop {
         if length.is_none() && buffer.len() >= 4 {
             let announced = i32::from_be_bytes(buffer.split_to(4)[..].try_into().expect("four bytes"));
             match usize::try_from(announced) {
                 Ok(announced) if announced <= bytes_max => length = Some(announced),
-                _ => return Err(std::io::Error::other(format!("an answer of {announced} bytes was announced"))),
+                _ => {
+                    return Err(std::io::Error::other(format!(
+                        "an answer of {announced} bytes was announced"
+                    )));
+                }
             }
         }
         if let Some(length) = length {

@@ -102,7 +102,11 @@ impl Error {
     pub(crate) fn check(code: i16, message: Option<&str>, what: impl FnOnce() -> String) -> Result<()> {
         match ErrorCode::from_i16(code) {
             ErrorCode::None => Ok(()),
-            code => Err(Self::Broker { what: what(), code, message: message.filter(|m| !m.is_empty()).map(str::to_owned) }),
+            code => Err(Self::Broker {
+                what: what(),
+                code,
+                message: message.filter(|m| !m.is_empty()).map(str::to_owned),
+            }),
         }
     }
 

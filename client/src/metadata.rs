@@ -19,7 +19,10 @@ pub struct TopicPartition {
 impl TopicPartition {
     /// Partition `partition` of `topic`.
     pub fn new(topic: impl Into<String>, partition: i32) -> Self {
-        Self { topic: topic.into(), partition }
+        Self {
+            topic: topic.into(),
+            partition,
+        }
     }
 }
 
@@ -45,7 +48,11 @@ pub struct Broker {
 impl Broker {
     /// `host:port`, with brackets around an IPv6 address.
     pub fn address(&self) -> String {
-        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
     }
 }
 
@@ -103,7 +110,15 @@ impl Metadata {
             .filter_map(|b| {
                 let port = u16::try_from(b.port).ok()?;
                 let rack = b.rack.as_deref().map(str::to_owned);
-                Some((b.node_id, Broker { id: b.node_id, host: b.host.to_string(), port, rack }))
+                Some((
+                    b.node_id,
+                    Broker {
+                        id: b.node_id,
+                        host: b.host.to_string(),
+                        port,
+                        rack,
+                    },
+                ))
             })
             .collect();
         if all_topics {
@@ -111,7 +126,9 @@ impl Metadata {
             self.failed.clear();
         }
         for topic in answer.topics {
-            let Some(name) = topic.name.as_deref().map(str::to_owned) else { continue };
+            let Some(name) = topic.name.as_deref().map(str::to_owned) else {
+                continue;
+            };
             match ErrorCode::from_i16(topic.error_code) {
                 // A topic that is just being created has partitions without a leader, which the partitions say.
                 ErrorCode::None | ErrorCode::LeaderNotAvailable => {
@@ -129,7 +146,8 @@ impl Metadata {
     /// The leader of a partition, where the topic, the partition and its leader are known.
     pub fn leader(&self, topic: &str, partition: i32) -> Option<&Broker> {
         let index = usize::try_from(partition).ok()?;
-        self.brokers.get(&self.topics.get(topic)?.partitions.get(index)?.leader?)
+        self.brokers
+            .get(&self.topics.get(topic)?.partitions.get(index)?.leader?)
     }
 }
 
@@ -148,7 +166,16 @@ fn read_topic(name: String, answer: &MetadataResponseTopic) -> Topic {
     partitions.sort_unstable_by_key(|p| p.index);
     partitions.dedup_by_key(|p| p.index);
     // An index is also a place in the list: a server that leaves holes is believed up to the first of them.
-    let whole = partitions.iter().zip(0..).take_while(|(p, place)| p.index == *place).count();
+    let whole = partitions
+        .iter()
+        .zip(0..)
+        .take_while(|(p, place)| p.index == *place)
+        .count();
     partitions.truncate(whole);
-    Topic { name, id: answer.topic_id, internal: answer.is_internal, partitions }
+    Topic {
+        name,
+        id: answer.topic_id,
+        internal: answer.is_internal,
+        partitions,
+    }
 }

@@ -121,7 +121,10 @@ fn write_field(field: Field, record: &ConsumedRecord, out: &mut Vec<u8>) {
         Field::Value => out.write_all(record.value.as_deref().unwrap_or(b"null")),
         Field::Headers => {
             let headers = record.headers.iter().map(|(name, value)| {
-                format!("{name}={}", value.as_deref().map_or("null".into(), String::from_utf8_lossy))
+                format!(
+                    "{name}={}",
+                    value.as_deref().map_or("null".into(), String::from_utf8_lossy)
+                )
             });
             write!(out, "{}", headers.collect::<Vec<_>>().join(","))
         }
@@ -143,7 +146,12 @@ fn write_json(record: &ConsumedRecord, out: &mut Vec<u8>) {
     write_bytes("value", record.value.as_deref(), true, out);
     if !record.headers.is_empty() {
         let headers = record.headers.iter().map(|(name, value)| {
-            json!([name, value.as_deref().map(|value| String::from_utf8_lossy(value).into_owned())])
+            json!([
+                name,
+                value
+                    .as_deref()
+                    .map(|value| String::from_utf8_lossy(value).into_owned())
+            ])
         });
         let _ = write!(out, r#","headers":{}"#, Value::Array(headers.collect()));
     }
@@ -185,7 +193,9 @@ mod tests {
 
     fn print(format: &str, value: Option<&'static [u8]>) -> String {
         let mut out = Vec::new();
-        RecordFormat::parse(format).unwrap().write(&record(value), &mut out);
+        RecordFormat::parse(format)
+            .unwrap()
+            .write(&record(value), &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -206,9 +216,16 @@ mod tests {
 
     #[test]
     fn templates_name_their_fields() {
-        assert_eq!(print("{partition}/{offset}\\t{key}={value} {headers}", Some(b"v")), "1/2\tk=v h=v,h=null\n");
+        assert_eq!(
+            print("{partition}/{offset}\\t{key}={value} {headers}", Some(b"v")),
+            "1/2\tk=v h=v,h=null\n"
+        );
         assert_eq!(print("{time}", None), "1970-01-01T00:00:00.000Z\n");
-        assert!(RecordFormat::parse("{colour}").unwrap_err().contains("unknown field"));
+        assert!(
+            RecordFormat::parse("{colour}")
+                .unwrap_err()
+                .contains("unknown field")
+        );
         assert!(RecordFormat::parse("{value").is_err());
         assert!(RecordFormat::parse("csv").is_err());
     }

@@ -60,7 +60,11 @@ pub async fn run(global: &Global, args: ConsumeArgs) -> anyhow::Result<()> {
         _ = tokio::signal::ctrl_c() => Ok(()),
         _ = terminate.recv() => Ok(()),
     };
-    let committed = if outcome.is_ok() && args.group.is_some() { commit(&mut consumer).await } else { Ok(()) };
+    let committed = if outcome.is_ok() && args.group.is_some() {
+        commit(&mut consumer).await
+    } else {
+        Ok(())
+    };
     // A group should not have to wait for a member that has only failed to print.
     let closed = consumer.close().await;
     outcome?;
@@ -69,16 +73,26 @@ pub async fn run(global: &Global, args: ConsumeArgs) -> anyhow::Result<()> {
 }
 
 async fn begin(client: &millstream_client::Client, args: &ConsumeArgs) -> anyhow::Result<Consumer> {
-    let from = args.from.unwrap_or(if args.exit_at_end { Start::Earliest } else { Start::Latest });
+    let from = args.from.unwrap_or(if args.exit_at_end {
+        Start::Earliest
+    } else {
+        Start::Latest
+    });
     let config = ConsumerConfig {
         group: args.group.clone(),
-        offset_reset: if from == Start::Latest { OffsetReset::Latest } else { OffsetReset::Earliest },
+        offset_reset: if from == Start::Latest {
+            OffsetReset::Latest
+        } else {
+            OffsetReset::Earliest
+        },
         ..ConsumerConfig::default()
     };
     let mut consumer = Consumer::new(client, config);
     if args.group.is_some() {
         if !matches!(from, Start::Earliest | Start::Latest) {
-            bail!("a group begins at earliest or latest; 'millstream group reset-offsets' moves it elsewhere");
+            bail!(
+                "a group begins at earliest or latest; 'millstream group reset-offsets' moves it elsewhere"
+            );
         }
         let topics: Vec<&str> = args.topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics).await?;
@@ -90,7 +104,11 @@ async fn begin(client: &millstream_client::Client, args: &ConsumeArgs) -> anyhow
         if args.partitions.is_empty() {
             partitions.extend((0..count).map(|partition| TopicPartition::new(topic, partition)));
         } else {
-            partitions.extend(args.partitions.iter().map(|partition| TopicPartition::new(topic, *partition)));
+            partitions.extend(
+                args.partitions
+                    .iter()
+                    .map(|partition| TopicPartition::new(topic, *partition)),
+            );
         }
     }
     consumer.assign(&partitions, from).await?;
@@ -123,7 +141,9 @@ async fn print(consumer: &mut Consumer, args: &ConsumeArgs, format: &RecordForma
             commit(consumer).await?;
             committed = Instant::now();
         }
-        let idle = args.idle.is_some_and(|seconds| last.elapsed() >= Duration::from_secs(seconds));
+        let idle = args
+            .idle
+            .is_some_and(|seconds| last.elapsed() >= Duration::from_secs(seconds));
         if idle || args.exit_at_end && records.is_empty() && consumer.reached_end() {
             break;
         }
@@ -133,7 +153,10 @@ async fn print(consumer: &mut Consumer, args: &ConsumeArgs, format: &RecordForma
 
 fn read_on_after(consumer: &mut Consumer, records: &[ConsumedRecord]) {
     if let Some(last) = records.last() {
-        consumer.seek(&TopicPartition::new(&*last.topic, last.partition), last.offset + 1);
+        consumer.seek(
+            &TopicPartition::new(&*last.topic, last.partition),
+            last.offset + 1,
+        );
     }
 }
 

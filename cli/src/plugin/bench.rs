@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use millstream_runtime::{
-    CallError, Engine, EngineConfig, Instance, Level, Limits, LogSink, Made, Part, Plugin, Row, RowsBuilder, Verdict,
-    World,
+    CallError, Engine, EngineConfig, Instance, Level, Limits, LogSink, Made, Part, Plugin, Row, RowsBuilder,
+    Verdict, World,
 };
 
 /// A record to run on.
@@ -70,8 +70,19 @@ pub fn run(
     let engine = Engine::new(EngineConfig::default())?;
     let begun = Instant::now();
     let plugin = engine.compile(component)?;
-    let mut outcome = Outcome { compile_time: begun.elapsed(), world: plugin.world().name(), ..Outcome::default() };
-    outcome.by_partition = vec![0; if plugin.world() == World::Partitioner { partitions as usize } else { 0 }];
+    let mut outcome = Outcome {
+        compile_time: begun.elapsed(),
+        world: plugin.world().name(),
+        ..Outcome::default()
+    };
+    outcome.by_partition = vec![
+        0;
+        if plugin.world() == World::Partitioner {
+            partitions as usize
+        } else {
+            0
+        }
+    ];
     let log = Arc::new(Log::default());
     let mut instance = plugin.instantiate(config, limits, log.sink())?;
     let slices = slice(records);
@@ -124,7 +135,12 @@ fn slice(records: &[Input]) -> Vec<Slice<'_>> {
     let mut slices = Vec::new();
     let mut first = 0;
     while first < records.len() {
-        let mut packed = Slice { first, records: &[], rows: RowsBuilder::new(), data: Vec::new() };
+        let mut packed = Slice {
+            first,
+            records: &[],
+            rows: RowsBuilder::new(),
+            data: Vec::new(),
+        };
         let mut end = first;
         while end < records.len() && (end == first || packed.data.len() < SLICE_BYTES) {
             packed.push(&records[end]);
@@ -147,7 +163,12 @@ impl Slice<'_> {
         let key = record.key.as_deref().map(&mut add);
         let value = record.value.as_deref().map(&mut add);
         let headers = add(&encode_headers(&record.headers));
-        self.rows.push(&Row { timestamp_ms: record.timestamp_ms, key, value, headers });
+        self.rows.push(&Row {
+            timestamp_ms: record.timestamp_ms,
+            key,
+            value,
+            headers,
+        });
     }
 }
 
@@ -212,7 +233,9 @@ fn call(
                         let part = |part: Part, same: &Option<Vec<u8>>| match part {
                             Part::Same => same.clone(),
                             Part::Absent => None,
-                            Part::New(range) => Some(made.data[range.start as usize..range.end as usize].to_vec()),
+                            Part::New(range) => {
+                                Some(made.data[range.start as usize..range.end as usize].to_vec())
+                            }
                         };
                         outcome.keep(part(key, &source.key), part(value, &source.value));
                     }
@@ -225,7 +248,10 @@ fn call(
     };
     outcome.errors += errors.len() as u64;
     let room = ERRORS_SHOWN_MAX.saturating_sub(outcome.first_errors.len());
-    let shown = errors.into_iter().take(room).map(|(row, reason)| (slice.first + row as usize + 1, reason));
+    let shown = errors
+        .into_iter()
+        .take(room)
+        .map(|(row, reason)| (slice.first + row as usize + 1, reason));
     outcome.first_errors.extend(shown);
     Ok(())
 }
@@ -253,7 +279,9 @@ fn time(
         for slice in slices {
             match plugin.world() {
                 World::Filter => drop(instance.filter(slice.rows.bytes(), &slice.data)?),
-                World::Partitioner => drop(instance.partition(slice.rows.bytes(), &slice.data, partitions)?),
+                World::Partitioner => {
+                    drop(instance.partition(slice.rows.bytes(), &slice.data, partitions)?)
+                }
                 World::Transform => drop(instance.transform(slice.rows.bytes(), &slice.data)?),
             }
         }
@@ -287,10 +315,16 @@ mod tests {
 
     #[test]
     fn slices_hold_every_record_once_and_in_order() {
-        let record = Input { value: Some(vec![0; 40_000]), ..Input::default() };
+        let record = Input {
+            value: Some(vec![0; 40_000]),
+            ..Input::default()
+        };
         let records = vec![record; 5];
         let slices = slice(&records);
-        let shape: Vec<_> = slices.iter().map(|slice| (slice.first, slice.records.len())).collect();
+        let shape: Vec<_> = slices
+            .iter()
+            .map(|slice| (slice.first, slice.records.len()))
+            .collect();
         assert_eq!(shape, [(0, 2), (2, 2), (4, 1)]);
         assert_eq!(slices[2].data.len(), 40_000);
     }

@@ -25,14 +25,21 @@ pub struct BuildArgs {
 /// Builds the project.
 pub fn run(global: &Global, args: &BuildArgs) -> anyhow::Result<()> {
     if !args.project.join("Cargo.toml").exists() {
-        bail!("{} has no Cargo.toml; 'millstream plugin new' makes a project", args.project.display());
+        bail!(
+            "{} has no Cargo.toml; 'millstream plugin new' makes a project",
+            args.project.display()
+        );
     }
     let module = compile(&args.project)?;
     let core = std::fs::read(&module).with_context(|| format!("cannot read {}", module.display()))?;
     let component = componentize(&core).context("the module cannot become a component")?;
     let out = match &args.out {
         Some(out) => out.clone(),
-        None => args.project.join("target").join(module.file_name().context("cargo named a module without a name")?),
+        None => args.project.join("target").join(
+            module
+                .file_name()
+                .context("cargo named a module without a name")?,
+        ),
     };
     std::fs::write(&out, &component).with_context(|| format!("cannot write {}", out.display()))?;
     let mut rows = Rows::new(&["component", "size"]);
@@ -47,7 +54,14 @@ pub fn run(global: &Global, args: &BuildArgs) -> anyhow::Result<()> {
 /// Runs cargo and gives the path of the module it made.
 fn compile(project: &Path) -> anyhow::Result<PathBuf> {
     let output = Command::new("cargo")
-        .args(["build", "--release", "--target", TARGET, "--message-format", "json-render-diagnostics"])
+        .args([
+            "build",
+            "--release",
+            "--target",
+            TARGET,
+            "--message-format",
+            "json-render-diagnostics",
+        ])
         // Where vectors of bytes are worked on, scanning is about twice as fast.
         .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+simd128")
         .current_dir(project)
@@ -58,12 +72,20 @@ fn compile(project: &Path) -> anyhow::Result<PathBuf> {
         bail!("cargo failed; if it misses the target, 'rustup target add {TARGET}' adds it");
     }
     let text = String::from_utf8_lossy(&output.stdout);
-    let files = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).flat_map(|message| {
-        message["filenames"].as_array().cloned().unwrap_or_default()
+    let files = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .flat_map(|message| message["filenames"].as_array().cloned().unwrap_or_default());
+    let modules = files.filter_map(|file| {
+        file.as_str()
+            .filter(|name| name.ends_with(".wasm"))
+            .map(PathBuf::from)
     });
-    let modules = files.filter_map(|file| file.as_str().filter(|name| name.ends_with(".wasm")).map(PathBuf::from));
     modules.last().with_context(|| {
-        format!("{} makes no module; its Cargo.toml needs crate-type = [\"cdylib\"]", project.display())
+        format!(
+            "{} makes no module; its Cargo.toml needs crate-type = [\"cdylib\"]",
+            project.display()
+        )
     })
 }
 

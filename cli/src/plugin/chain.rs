@@ -45,7 +45,8 @@ impl Chain {
         let links = self.0.iter().map(|link| {
             let mut entry = json!({ "plugin": link.plugin });
             if let Some(config) = &link.config {
-                entry["config"] = serde_json::from_str(config).unwrap_or_else(|_| Value::String(config.clone()));
+                entry["config"] =
+                    serde_json::from_str(config).unwrap_or_else(|_| Value::String(config.clone()));
             }
             if let Some(on_error) = &link.on_error {
                 entry["on-error"] = json!(on_error);
@@ -67,26 +68,45 @@ impl Chain {
             }
             let places = matches.indices_of(name).into_iter().flatten();
             let values = matches.get_many::<String>(name).into_iter().flatten();
-            arguments.extend(places.zip(values).map(|(place, value)| (place, name, value.clone())));
+            arguments.extend(
+                places
+                    .zip(values)
+                    .map(|(place, value)| (place, name, value.clone())),
+            );
         }
         arguments.sort_unstable();
         let mut links: Vec<Link> = Vec::new();
         for (_, name, value) in arguments {
             if name == names.plugin {
-                links.push(Link { plugin: value, config: None, on_error: None, limits: Map::new() });
+                links.push(Link {
+                    plugin: value,
+                    config: None,
+                    on_error: None,
+                    limits: Map::new(),
+                });
                 continue;
             }
             let Some(link) = links.last_mut() else {
-                return Err(usage(format!("--{name} belongs to the --{} before it, and there is none", names.plugin)));
+                return Err(usage(format!(
+                    "--{name} belongs to the --{} before it, and there is none",
+                    names.plugin
+                )));
             };
             if name == names.limit {
                 let (limit, amount) = read_limit(&value).map_err(usage)?;
                 link.limits.insert(limit, amount);
                 continue;
             }
-            let place = if name == names.config { &mut link.config } else { &mut link.on_error };
+            let place = if name == names.config {
+                &mut link.config
+            } else {
+                &mut link.on_error
+            };
             if place.replace(value).is_some() {
-                return Err(usage(format!("--{name} was given twice for --{} {}", names.plugin, link.plugin)));
+                return Err(usage(format!(
+                    "--{name} was given twice for --{} {}",
+                    names.plugin, link.plugin
+                )));
             }
         }
         Ok(Self(links))
@@ -117,7 +137,11 @@ macro_rules! chain_args {
         impl clap::Args for $type {
             fn augment_args(command: clap::Command) -> clap::Command {
                 let argument = |name: &'static str, value: &'static str, help: &'static str| {
-                    clap::Arg::new(name).long(name).value_name(value).help(help).action(clap::ArgAction::Append)
+                    clap::Arg::new(name)
+                        .long(name)
+                        .value_name(value)
+                        .help(help)
+                        .action(clap::ArgAction::Append)
                 };
                 command
                     .arg(argument($plugin, "NAME[@VERSION]", $plugin_help))
@@ -139,7 +163,9 @@ macro_rules! chain_args {
                     on_error: $on_error,
                     limit: $limit,
                 };
-                Ok(Self($crate::plugin::chain::Chain::from_matches(matches, names)?))
+                Ok(Self($crate::plugin::chain::Chain::from_matches(
+                    matches, names,
+                )?))
             }
 
             fn update_from_arg_matches(&mut self, matches: &clap::ArgMatches) -> Result<(), clap::Error> {
@@ -183,7 +209,8 @@ mod tests {
     #[test]
     fn what_follows_a_plugin_belongs_to_it() {
         assert_eq!(
-            parse(r#"--plugin a@2 --config {"x":1} --plugin b --plugin c --on-error skip --config text"#).unwrap(),
+            parse(r#"--plugin a@2 --config {"x":1} --plugin b --plugin c --on-error skip --config text"#)
+                .unwrap(),
             r#"[{"config":{"x":1},"plugin":"a@2"},{"plugin":"b"},{"config":"text","on-error":"skip","plugin":"c"}]"#
         );
         assert_eq!(
@@ -194,8 +221,20 @@ mod tests {
 
     #[test]
     fn a_configuration_without_its_plugin_is_refused() {
-        assert!(parse("--config {} --plugin a").unwrap_err().contains("there is none"));
-        assert!(parse("--plugin a --config 1 --config 2").unwrap_err().contains("given twice"));
-        assert!(parse("--plugin a --limit memory-bytes=much").unwrap_err().contains("whole number"));
+        assert!(
+            parse("--config {} --plugin a")
+                .unwrap_err()
+                .contains("there is none")
+        );
+        assert!(
+            parse("--plugin a --config 1 --config 2")
+                .unwrap_err()
+                .contains("given twice")
+        );
+        assert!(
+            parse("--plugin a --limit memory-bytes=much")
+                .unwrap_err()
+                .contains("whole number")
+        );
     }
 }

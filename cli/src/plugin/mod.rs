@@ -102,7 +102,13 @@ fn push(global: &Global, http: &AdminHttp, args: PushArgs) -> anyhow::Result<()>
     let pushed = pushed?;
     let mut rows = Rows::new(&["name", "version", "sha256", "world", "size"]);
     let field = |name: &str| pushed[name].clone();
-    rows.push([field("name"), field("version"), field("sha256"), field("world"), size(global, &pushed["size"])]);
+    rows.push([
+        field("name"),
+        field("version"),
+        field("sha256"),
+        field("world"),
+        size(global, &pushed["size"]),
+    ]);
     Ok(rows.print_one(global.output)?)
 }
 
@@ -113,9 +119,20 @@ fn list(global: &Global, http: &AdminHttp) -> anyhow::Result<()> {
         let field = |name: &str| plugin[name].clone();
         let sha256 = plugin["sha256"].as_str().unwrap_or_default();
         // Enough of the hash to tell versions apart; JSON has all of it.
-        let shown = if global.output == Format::Table { sha256.get(..12).unwrap_or(sha256) } else { sha256 };
+        let shown = if global.output == Format::Table {
+            sha256.get(..12).unwrap_or(sha256)
+        } else {
+            sha256
+        };
         let size = size(global, &plugin["size"]);
-        rows.push([field("name"), field("version"), field("world"), size, json!(shown), field("users")]);
+        rows.push([
+            field("name"),
+            field("version"),
+            field("world"),
+            size,
+            json!(shown),
+            field("users"),
+        ]);
     }
     Ok(rows.print(global.output)?)
 }
@@ -128,19 +145,44 @@ fn describe(global: &Global, http: &AdminHttp, name: &str) -> anyhow::Result<()>
     let mut versions = Rows::new(&["version", "world", "size", "sha256", "users"]);
     for version in plugin["versions"].as_array().into_iter().flatten() {
         let field = |name: &str| version[name].clone();
-        versions.push([field("version"), field("world"), size(global, &version["size"]), field("sha256"), field("users")]);
+        versions.push([
+            field("version"),
+            field("world"),
+            size(global, &version["size"]),
+            field("sha256"),
+            field("users"),
+        ]);
     }
     print_text(&format!("plugin {name}\n\n{}", versions.table()))?;
     if let Some(stats) = plugin["stats"].as_array().filter(|stats| !stats.is_empty()) {
-        let mut rows = Rows::new(&["attached_to", "version", "calls", "records", "errors", "ns_per_record"]);
+        let mut rows = Rows::new(&[
+            "attached_to",
+            "version",
+            "calls",
+            "records",
+            "errors",
+            "ns_per_record",
+        ]);
         for stat in stats {
             let field = |name: &str| stat[name].clone();
-            let columns = ["attached_to", "version", "calls", "records", "errors", "ns_per_record"];
+            let columns = [
+                "attached_to",
+                "version",
+                "calls",
+                "records",
+                "errors",
+                "ns_per_record",
+            ];
             rows.push(columns.map(field));
         }
         print_text(&format!("\n{}", rows.table()))?;
     }
-    let log: Vec<String> = plugin["log"].as_array().into_iter().flatten().map(log_line).collect();
+    let log: Vec<String> = plugin["log"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(log_line)
+        .collect();
     if !log.is_empty() {
         print_text(&format!("\nlast log lines\n{}", log.join("\n")))?;
     }
@@ -157,9 +199,15 @@ fn delete(global: &Global, http: &AdminHttp, plugin: &str, all: bool) -> anyhow:
         None => {
             let described = http.get(&format!("/v1/plugins/{}", segment(name)))?;
             let versions = described["versions"].as_array().into_iter().flatten();
-            let versions: Vec<String> = versions.filter_map(|v| Some(v["version"].as_str()?.to_owned())).collect();
+            let versions: Vec<String> = versions
+                .filter_map(|v| Some(v["version"].as_str()?.to_owned()))
+                .collect();
             if versions.len() > 1 && !all {
-                bail!("{name} has several versions ({}); name one, as in {name}@{}, or --all", versions.join(", "), versions[0]);
+                bail!(
+                    "{name} has several versions ({}); name one, as in {name}@{}, or --all",
+                    versions.join(", "),
+                    versions[0]
+                );
             }
             versions
         }
@@ -167,8 +215,15 @@ fn delete(global: &Global, http: &AdminHttp, plugin: &str, all: bool) -> anyhow:
     for version in &versions {
         http.delete(&format!("/v1/plugins/{}/{}", segment(name), segment(version)))?;
     }
-    let deleted: Vec<String> = versions.iter().map(|version| format!("{name}@{version}")).collect();
-    done(global, &format!("deleted {}", deleted.join(", ")), json!({ "deleted": deleted }))
+    let deleted: Vec<String> = versions
+        .iter()
+        .map(|version| format!("{name}@{version}"))
+        .collect();
+    done(
+        global,
+        &format!("deleted {}", deleted.join(", ")),
+        json!({ "deleted": deleted }),
+    )
 }
 
 /// Reads a component, and says what it is where it is none.
@@ -177,14 +232,20 @@ fn read_component(file: &Path) -> anyhow::Result<Vec<u8>> {
     match component.get(..8) {
         Some([0, b'a', b's', b'm', _, _, 1, 0]) => Ok(component),
         Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => {
-            bail!("{} is a core module, not a component; 'millstream plugin build' makes components", file.display())
+            bail!(
+                "{} is a core module, not a component; 'millstream plugin build' makes components",
+                file.display()
+            )
         }
         _ => bail!("{} is no WebAssembly component", file.display()),
     }
 }
 
 fn default_name(file: &Path) -> anyhow::Result<String> {
-    let stem = file.file_stem().and_then(|stem| stem.to_str()).context("the file has no name; --name gives it one")?;
+    let stem = file
+        .file_stem()
+        .and_then(|stem| stem.to_str())
+        .context("the file has no name; --name gives it one")?;
     Ok(stem.replace('_', "-"))
 }
 

@@ -48,7 +48,10 @@ pub fn run(global: &Global, args: &NewArgs) -> anyhow::Result<()> {
     let Language::Rust = args.lang;
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if !args.name.starts_with(|c: char| c.is_ascii_lowercase()) || !args.name.chars().all(good) {
-        bail!("a plugin's name has lower-case letters, digits and dashes, and begins with a letter: '{}' does not", args.name);
+        bail!(
+            "a plugin's name has lower-case letters, digits and dashes, and begins with a letter: '{}' does not",
+            args.name
+        );
     }
     if SDK.is_empty() {
         bail!("this build carries no plugin SDK");
@@ -68,7 +71,10 @@ pub fn run(global: &Global, args: &NewArgs) -> anyhow::Result<()> {
         (".gitignore".to_owned(), "/target\n".to_owned()),
     ];
     // In the project the SDK belongs to the project's workspace, not to one of its own.
-    files.extend(SDK.iter().map(|(name, text)| (format!("sdk/{name}"), text.replace("[workspace]\n", ""))));
+    files.extend(
+        SDK.iter()
+            .map(|(name, text)| (format!("sdk/{name}"), text.replace("[workspace]\n", ""))),
+    );
     for (name, text) in files {
         let path = dir.join(name);
         let about = || format!("cannot write {}", path.display());
@@ -81,7 +87,11 @@ pub fn run(global: &Global, args: &NewArgs) -> anyhow::Result<()> {
         "made {shown}; next:\n  cd {shown} && cargo test\n  millstream plugin build\n  millstream plugin push target/{module}.wasm --name {}",
         args.name
     );
-    done(global, &text, json!({"name": args.name, "directory": shown.to_string()}))
+    done(
+        global,
+        &text,
+        json!({"name": args.name, "directory": shown.to_string()}),
+    )
 }
 
 /// The SDK's files, by their names within it.

@@ -60,7 +60,13 @@ pub fn run(global: &Global, args: &TestArgs) -> anyhow::Result<()> {
     limits.memory_bytes = args.memory.unwrap_or(limits.memory_bytes);
     limits.fuel = args.fuel.unwrap_or(limits.fuel);
     let progress = super::spinner("running");
-    let outcome = bench::run(&component, args.config.as_bytes(), &limits, &records, args.partitions);
+    let outcome = bench::run(
+        &component,
+        args.config.as_bytes(),
+        &limits,
+        &records,
+        args.partitions,
+    );
     progress.finish_and_clear();
     let outcome = outcome.with_context(|| args.file.display().to_string())?;
     if let Some(path) = &args.out {
@@ -84,10 +90,12 @@ fn read_records(path: &Path, format: LineFormat) -> anyhow::Result<Vec<Input>> {
             continue;
         }
         records.push(match format {
-            LineFormat::Value => Input { value: Some(line.to_vec()), ..Input::default() },
-            LineFormat::Json => {
-                read_json(line).with_context(|| format!("line {number} of {} is no record", path.display()))?
-            }
+            LineFormat::Value => Input {
+                value: Some(line.to_vec()),
+                ..Input::default()
+            },
+            LineFormat::Json => read_json(line)
+                .with_context(|| format!("line {number} of {} is no record", path.display()))?,
         });
     }
     if records.is_empty() {
@@ -108,7 +116,12 @@ fn read_json(line: &[u8]) -> anyhow::Result<Input> {
         timestamp_ms: record["timestamp"].as_i64().unwrap_or(0),
         key: text(&record["key"]),
         value: text(&record["value"]),
-        headers: record["headers"].as_array().into_iter().flatten().filter_map(header).collect(),
+        headers: record["headers"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(header)
+            .collect(),
     })
 }
 
@@ -136,7 +149,10 @@ fn show(global: &Global, outcome: &Outcome) -> anyhow::Result<()> {
     });
     if global.output == Format::Json {
         let mut report = report;
-        let errors = outcome.first_errors.iter().map(|(record, reason)| json!({"record": record, "reason": reason}));
+        let errors = outcome
+            .first_errors
+            .iter()
+            .map(|(record, reason)| json!({"record": record, "reason": reason}));
         report["first_errors"] = errors.collect();
         report["log"] = json!(outcome.log);
         if !outcome.by_partition.is_empty() {
@@ -159,10 +175,18 @@ fn show(global: &Global, outcome: &Outcome) -> anyhow::Result<()> {
         let counts: Vec<String> = outcome.by_partition.iter().map(u64::to_string).collect();
         lines.push(format!("by partition     {}", counts.join(", ")));
     }
-    lines.extend(outcome.first_errors.iter().map(|(record, reason)| format!("record {record}: {reason}")));
+    lines.extend(
+        outcome
+            .first_errors
+            .iter()
+            .map(|(record, reason)| format!("record {record}: {reason}")),
+    );
     lines.extend(outcome.log.iter().map(|line| format!("log: {line}")));
     if outcome.log_lines_dropped > 0 {
-        lines.push(format!("{} further log lines were dropped", outcome.log_lines_dropped));
+        lines.push(format!(
+            "{} further log lines were dropped",
+            outcome.log_lines_dropped
+        ));
     }
     Ok(print_text(&lines.join("\n"))?)
 }

@@ -51,9 +51,14 @@ impl Admin {
     /// # Errors
     /// No broker can be reached.
     pub async fn describe_cluster(&self) -> Result<ClusterDescription> {
-        let request = DescribeClusterRequest { endpoint_type: BROKER_ENDPOINTS, ..Default::default() };
+        let request = DescribeClusterRequest {
+            endpoint_type: BROKER_ENDPOINTS,
+            ..Default::default()
+        };
         let answer = self.client.any().await?.call(&request).await?;
-        Error::check(answer.error_code, answer.error_message.as_deref(), || "cluster".to_owned())?;
+        Error::check(answer.error_code, answer.error_message.as_deref(), || {
+            "cluster".to_owned()
+        })?;
         let mut brokers: Vec<_> = answer
             .brokers
             .iter()
@@ -65,7 +70,11 @@ impl Admin {
             })
             .collect();
         brokers.sort_unstable_by_key(|broker| broker.id);
-        Ok(ClusterDescription { cluster: answer.cluster_id.to_string(), controller: answer.controller_id, brokers })
+        Ok(ClusterDescription {
+            cluster: answer.cluster_id.to_string(),
+            controller: answer.controller_id,
+            brokers,
+        })
     }
 
     /// What every broker stores, partition by partition.
@@ -75,11 +84,23 @@ impl Admin {
     pub async fn describe_log_dirs(&self) -> Result<Vec<LogDirPartition>> {
         let mut stored = Vec::new();
         for broker in self.client.metadata().brokers.values() {
-            let connection = self.client.connection(&broker.address(), Purpose::Requests).await?;
-            let answer = connection.call(&DescribeLogDirsRequest { topics: None, ..Default::default() }).await?;
-            Error::check(answer.error_code, None, || format!("log directories of broker {}", broker.id))?;
+            let connection = self
+                .client
+                .connection(&broker.address(), Purpose::Requests)
+                .await?;
+            let answer = connection
+                .call(&DescribeLogDirsRequest {
+                    topics: None,
+                    ..Default::default()
+                })
+                .await?;
+            Error::check(answer.error_code, None, || {
+                format!("log directories of broker {}", broker.id)
+            })?;
             for directory in &answer.results {
-                Error::check(directory.error_code, None, || format!("{} of broker {}", &*directory.log_dir, broker.id))?;
+                Error::check(directory.error_code, None, || {
+                    format!("{} of broker {}", &*directory.log_dir, broker.id)
+                })?;
                 for topic in &directory.topics {
                     stored.extend(topic.partitions.iter().map(|p| LogDirPartition {
                         broker: broker.id,

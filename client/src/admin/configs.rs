@@ -61,12 +61,20 @@ pub struct ConfigChange {
 impl ConfigChange {
     /// Sets a config.
     pub fn set(name: impl Into<String>, value: impl Into<String>) -> Self {
-        Self { name: name.into(), operation: ConfigOperation::Set, value: Some(value.into()) }
+        Self {
+            name: name.into(),
+            operation: ConfigOperation::Set,
+            value: Some(value.into()),
+        }
     }
 
     /// Puts a config back to its default.
     pub fn delete(name: impl Into<String>) -> Self {
-        Self { name: name.into(), operation: ConfigOperation::Delete, value: None }
+        Self {
+            name: name.into(),
+            operation: ConfigOperation::Delete,
+            value: None,
+        }
     }
 }
 
@@ -99,11 +107,16 @@ impl Admin {
             configuration_keys: None,
             ..Default::default()
         };
-        let request =
-            DescribeConfigsRequest { resources: vec![asked], include_documentation: true, ..Default::default() };
+        let request = DescribeConfigsRequest {
+            resources: vec![asked],
+            include_documentation: true,
+            ..Default::default()
+        };
         let answer = self.ask_controller(i16::MAX, &request, self.limit()).await?;
         let what = || format!("configs of {}", resource.describe());
-        let Some(result) = answer.results.into_iter().next() else { return Err(said_nothing(what())) };
+        let Some(result) = answer.results.into_iter().next() else {
+            return Err(said_nothing(what()));
+        };
         Error::check(result.error_code, result.error_message.as_deref(), what)?;
         let entries = result.configs.into_iter().map(|entry| ConfigEntry {
             name: entry.name.to_string(),
@@ -133,10 +146,15 @@ impl Admin {
             configs: configs.collect(),
             ..Default::default()
         };
-        let request = IncrementalAlterConfigsRequest { resources: vec![altered], ..Default::default() };
+        let request = IncrementalAlterConfigsRequest {
+            resources: vec![altered],
+            ..Default::default()
+        };
         let answer = self.ask_controller(i16::MAX, &request, self.limit()).await?;
         let what = || format!("changing {}", resource.describe());
-        let Some(result) = answer.responses.first() else { return Err(said_nothing(what())) };
+        let Some(result) = answer.responses.first() else {
+            return Err(said_nothing(what()));
+        };
         Error::check(result.error_code, result.error_message.as_deref(), what)
     }
 }

@@ -87,10 +87,15 @@ impl Admin {
     /// # Errors
     /// The coordinator refuses or cannot be reached.
     pub async fn describe_group(&self, group: &str) -> Result<Option<GroupDescription>> {
-        let request = DescribeGroupsRequest { groups: vec![Text::from(group)], ..Default::default() };
+        let request = DescribeGroupsRequest {
+            groups: vec![Text::from(group)],
+            ..Default::default()
+        };
         let answer = self.ask_coordinator(group, &request).await?;
         let what = || format!("group '{group}'");
-        let Some(found) = answer.groups.into_iter().next() else { return Err(said_nothing(what())) };
+        let Some(found) = answer.groups.into_iter().next() else {
+            return Err(said_nothing(what()));
+        };
         if found.error_code == ErrorCode::GroupIdNotFound.code() || &*found.group_state == "Dead" {
             return Ok(None);
         }
@@ -115,10 +120,15 @@ impl Admin {
     /// # Errors
     /// The group does not exist or has members.
     pub async fn delete_group(&self, group: &str) -> Result<()> {
-        let request = DeleteGroupsRequest { groups_names: vec![Text::from(group)], ..Default::default() };
+        let request = DeleteGroupsRequest {
+            groups_names: vec![Text::from(group)],
+            ..Default::default()
+        };
         let answer = self.ask_coordinator(group, &request).await?;
         let what = || format!("deleting group '{group}'");
-        let Some(result) = answer.results.first() else { return Err(said_nothing(what())) };
+        let Some(result) = answer.results.first() else {
+            return Err(said_nothing(what()));
+        };
         Error::check(result.error_code, None, what)
     }
 
@@ -138,9 +148,21 @@ impl Admin {
         commit_offsets(&self.client, group, None, offsets).await
     }
 
-    async fn ask_coordinator<R: millstream_kafka::Request>(&self, group: &str, request: &R) -> Result<R::Response> {
+    async fn ask_coordinator<R: millstream_kafka::Request>(
+        &self,
+        group: &str,
+        request: &R,
+    ) -> Result<R::Response> {
         let client = &self.client;
-        client.retry(|| async { client.coordinator(group, Purpose::Requests).await?.call(request).await }).await
+        client
+            .retry(|| async {
+                client
+                    .coordinator(group, Purpose::Requests)
+                    .await?
+                    .call(request)
+                    .await
+            })
+            .await
     }
 }
 
@@ -164,27 +186,44 @@ async fn fetch_offsets(
     let group_id = Text::from(group);
     let request = if version >= BATCHED_OFFSET_FETCH_VERSION {
         let topics = by_topic.map(|topics| {
-            let asked = topics.into_iter().map(|(name, partition_indexes)| OffsetFetchRequestTopics {
-                name: Text::from(name),
-                partition_indexes,
-                ..Default::default()
-            });
+            let asked = topics
+                .into_iter()
+                .map(|(name, partition_indexes)| OffsetFetchRequestTopics {
+                    name: Text::from(name),
+                    partition_indexes,
+                    ..Default::default()
+                });
             asked.collect()
         });
-        let asked = OffsetFetchRequestGroup { group_id, topics, ..Default::default() };
-        OffsetFetchRequest { groups: vec![asked], ..Default::default() }
+        let asked = OffsetFetchRequestGroup {
+            group_id,
+            topics,
+            ..Default::default()
+        };
+        OffsetFetchRequest {
+            groups: vec![asked],
+            ..Default::default()
+        }
     } else {
         let topics = by_topic.map(|topics| {
-            let asked = topics.into_iter().map(|(name, partition_indexes)| OffsetFetchRequestTopic {
-                name: Text::from(name),
-                partition_indexes,
-                ..Default::default()
-            });
+            let asked = topics
+                .into_iter()
+                .map(|(name, partition_indexes)| OffsetFetchRequestTopic {
+                    name: Text::from(name),
+                    partition_indexes,
+                    ..Default::default()
+                });
             asked.collect()
         });
-        OffsetFetchRequest { group_id, topics, ..Default::default() }
+        OffsetFetchRequest {
+            group_id,
+            topics,
+            ..Default::default()
+        }
     };
-    let answer = connection.call_at(version, &request, client.config().request_timeout).await?;
+    let answer = connection
+        .call_at(version, &request, client.config().request_timeout)
+        .await?;
     let what = || format!("committed offsets of group '{group}'");
     let mut found = BTreeMap::new();
     let mut take = |topic: &str, partition: i32, offset: i64, code: i16| {
@@ -221,9 +260,10 @@ pub(crate) async fn commit_offsets(
     let mut topics: BTreeMap<&str, OffsetCommitRequestTopic> = BTreeMap::new();
     for (at, offset) in offsets {
         let name = at.topic.as_str();
-        let topic = topics
-            .entry(name)
-            .or_insert_with(|| OffsetCommitRequestTopic { name: Text::from(name), ..Default::default() });
+        let topic = topics.entry(name).or_insert_with(|| OffsetCommitRequestTopic {
+            name: Text::from(name),
+            ..Default::default()
+        });
         topic.partitions.push(OffsetCommitRequestPartition {
             partition_index: at.partition,
             committed_offset: *offset,
@@ -243,11 +283,16 @@ pub(crate) async fn commit_offsets(
         .retry(|| async {
             let connection = client.coordinator(group, Purpose::Requests).await?;
             let version = connection.version::<OffsetCommitRequest>(OFFSETS_BY_NAME_VERSION_MAX)?;
-            let answer = connection.call_at(version, &request, client.config().request_timeout).await?;
+            let answer = connection
+                .call_at(version, &request, client.config().request_timeout)
+                .await?;
             for topic in &answer.topics {
                 for p in &topic.partitions {
                     Error::check(p.error_code, None, || {
-                        format!("committing {}-{} for group '{group}'", &*topic.name, p.partition_index)
+                        format!(
+                            "committing {}-{} for group '{group}'",
+                            &*topic.name, p.partition_index
+                        )
                     })?;
                 }
             }

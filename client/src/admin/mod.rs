@@ -32,11 +32,18 @@ pub struct Admin {
 impl Admin {
     /// Administration of the cluster that the client is connected to.
     pub fn new(client: &Client) -> Self {
-        Self { client: client.clone() }
+        Self {
+            client: client.clone(),
+        }
     }
 
     /// Sends to the controller, in the newest version up to `version_max`, and once more if it has moved.
-    async fn ask_controller<R: Request>(&self, version_max: i16, request: &R, limit: Duration) -> Result<R::Response> {
+    async fn ask_controller<R: Request>(
+        &self,
+        version_max: i16,
+        request: &R,
+        limit: Duration,
+    ) -> Result<R::Response> {
         self.client
             .retry(|| async {
                 let connection = self.client.controller().await?;

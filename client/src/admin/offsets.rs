@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use millstream_kafka::api::delete_records::{DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic};
+use millstream_kafka::api::delete_records::{
+    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
+};
 use millstream_kafka::api::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 use millstream_kafka::wire::Text;
 
@@ -51,7 +53,11 @@ impl Admin {
     /// The partition does not exist, or the offset is beyond its end.
     pub async fn delete_records(&self, at: &TopicPartition, before: i64) -> Result<i64> {
         self.client.topic(&at.topic, false).await?;
-        let partition = DeleteRecordsPartition { partition_index: at.partition, offset: before, ..Default::default() };
+        let partition = DeleteRecordsPartition {
+            partition_index: at.partition,
+            offset: before,
+            ..Default::default()
+        };
         let topic = DeleteRecordsTopic {
             name: Text::from(at.topic.as_str()),
             partitions: vec![partition],
@@ -65,10 +71,21 @@ impl Admin {
         self.client
             .retry(|| async {
                 let seen = self.client.metadata();
-                let answer = self.client.leader(at, Purpose::Requests).await?.call(&request).await?;
-                let found = answer.topics.iter().flat_map(|topic| &topic.partitions).find(|p| p.partition_index == at.partition);
+                let answer = self
+                    .client
+                    .leader(at, Purpose::Requests)
+                    .await?
+                    .call(&request)
+                    .await?;
+                let found = answer
+                    .topics
+                    .iter()
+                    .flat_map(|topic| &topic.partitions)
+                    .find(|p| p.partition_index == at.partition);
                 let what = || format!("deleting records of {at}");
-                let Some(found) = found else { return Err(super::topics::said_nothing(what())) };
+                let Some(found) = found else {
+                    return Err(super::topics::said_nothing(what()));
+                };
                 let checked = Error::check(found.error_code, None, what);
                 refreshed(&self.client, &at.topic, &seen, checked).await?;
                 Ok(found.low_watermark)
@@ -128,15 +145,38 @@ async fn list_one(client: &Client, at: &TopicPartition, spec: OffsetSpec) -> Res
         },
         ..Default::default()
     };
-    let topic = ListOffsetsTopic { name: Text::from(at.topic.as_str()), partitions: vec![partition], ..Default::default() };
-    let request = ListOffsetsRequest { replica_id: -1, topics: vec![topic], ..Default::default() };
+    let topic = ListOffsetsTopic {
+        name: Text::from(at.topic.as_str()),
+        partitions: vec![partition],
+        ..Default::default()
+    };
+    let request = ListOffsetsRequest {
+        replica_id: -1,
+        topics: vec![topic],
+        ..Default::default()
+    };
     let answer = connection.call(&request).await?;
-    let found = answer.topics.iter().flat_map(|topic| &topic.partitions).find(|p| p.partition_index == at.partition);
+    let found = answer
+        .topics
+        .iter()
+        .flat_map(|topic| &topic.partitions)
+        .find(|p| p.partition_index == at.partition);
     let what = || format!("offsets of {at}");
-    let Some(found) = found else { return Err(super::topics::said_nothing(what())) };
-    refreshed(client, &at.topic, &seen, Error::check(found.error_code, None, what)).await?;
+    let Some(found) = found else {
+        return Err(super::topics::said_nothing(what()));
+    };
+    refreshed(
+        client,
+        &at.topic,
+        &seen,
+        Error::check(found.error_code, None, what),
+    )
+    .await?;
     let timestamp = (found.timestamp >= 0).then_some(found.timestamp);
-    Ok((found.offset >= 0).then_some(OffsetAt { offset: found.offset, timestamp }))
+    Ok((found.offset >= 0).then_some(OffsetAt {
+        offset: found.offset,
+        timestamp,
+    }))
 }
 
 /// Looks for the leader again if the error may come from asking another.

@@ -26,7 +26,12 @@ pub struct NewTopic {
 impl NewTopic {
     /// A topic with the broker's defaults.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), partitions: None, replicas: None, configs: BTreeMap::new() }
+        Self {
+            name: name.into(),
+            partitions: None,
+            replicas: None,
+            configs: BTreeMap::new(),
+        }
     }
 }
 
@@ -57,7 +62,9 @@ impl Admin {
         };
         let answer = self.ask_controller(i16::MAX, &request, self.limit()).await?;
         let what = || format!("creating topic '{}'", topic.name);
-        let Some(result) = answer.topics.first() else { return Err(said_nothing(what())) };
+        let Some(result) = answer.topics.first() else {
+            return Err(said_nothing(what()));
+        };
         Error::check(result.error_code, result.error_message.as_deref(), what)
     }
 
@@ -71,9 +78,13 @@ impl Admin {
             timeout_ms: self.limit().as_millis() as i32,
             ..Default::default()
         };
-        let answer = self.ask_controller(DELETE_BY_NAME_VERSION_MAX, &request, self.limit()).await?;
+        let answer = self
+            .ask_controller(DELETE_BY_NAME_VERSION_MAX, &request, self.limit())
+            .await?;
         let what = || format!("deleting topic '{name}'");
-        let Some(result) = answer.responses.first() else { return Err(said_nothing(what())) };
+        let Some(result) = answer.responses.first() else {
+            return Err(said_nothing(what()));
+        };
         Error::check(result.error_code, result.error_message.as_deref(), what)
     }
 
@@ -95,7 +106,9 @@ impl Admin {
         };
         let answer = self.ask_controller(i16::MAX, &request, self.limit()).await?;
         let what = || format!("adding partitions to topic '{name}'");
-        let Some(result) = answer.results.first() else { return Err(said_nothing(what())) };
+        let Some(result) = answer.results.first() else {
+            return Err(said_nothing(what()));
+        };
         Error::check(result.error_code, result.error_message.as_deref(), what)
     }
 }

@@ -82,7 +82,12 @@ impl Partition {
     /// Takes in what a fetch brought. Headers are looked at, records are not.
     pub fn accept(&mut self, data: &PartitionData) -> Result<()> {
         self.high_watermark = data.high_watermark;
-        let mut bytes = data.records.as_ref().and_then(|records| records.bytes()).cloned().unwrap_or_default();
+        let mut bytes = data
+            .records
+            .as_ref()
+            .and_then(|records| records.bytes())
+            .cloned()
+            .unwrap_or_default();
         // A broker may cut the last batch off in the middle (KIP-74): it comes whole the next time.
         while let Some(whole) = batch_length(&bytes).filter(|length| *length <= bytes.len()) {
             let batch = bytes.split_to(whole);
@@ -99,7 +104,11 @@ impl Partition {
     }
 
     /// Records of the next batch that has any for the caller; `None` when nothing lies ready.
-    pub fn read(&mut self, scratch: &mut Scratch, batch_bytes_max: usize) -> Result<Option<Vec<ConsumedRecord>>> {
+    pub fn read(
+        &mut self,
+        scratch: &mut Scratch,
+        batch_bytes_max: usize,
+    ) -> Result<Option<Vec<ConsumedRecord>>> {
         while let Some(batch) = self.ready.pop_front() {
             self.ready_bytes -= batch.len();
             let records = self.read_batch(&batch, scratch, batch_bytes_max)?;
@@ -111,7 +120,12 @@ impl Partition {
         Ok(None)
     }
 
-    fn read_batch(&mut self, batch: &Bytes, scratch: &mut Scratch, bytes_max: usize) -> Result<Vec<ConsumedRecord>> {
+    fn read_batch(
+        &mut self,
+        batch: &Bytes,
+        scratch: &mut Scratch,
+        bytes_max: usize,
+    ) -> Result<Vec<ConsumedRecord>> {
         let position = self.position.unwrap_or(self.next_fetch);
         let view = BatchView::parse(batch).map_err(|error| self.damaged(error))?;
         let header = *view.header();
@@ -119,7 +133,10 @@ impl Partition {
         let mut records = Vec::new();
         // Control batches are the broker's own marks; the caller sees only that offsets move on.
         if !header.attributes.is_control() {
-            for record in view.records(scratch, bytes_max).map_err(|error| self.damaged(error))? {
+            for record in view
+                .records(scratch, bytes_max)
+                .map_err(|error| self.damaged(error))?
+            {
                 let record = record.map_err(|error| self.damaged(error))?;
                 // A batch may begin before the position.
                 if record.offset >= position {
@@ -134,7 +151,10 @@ impl Partition {
     fn own(&self, record: &millstream_kafka::records::Record<'_>) -> ConsumedRecord {
         let mut headers = Vec::new();
         for header in record.headers.iter() {
-            headers.push((String::from_utf8_lossy(header.key).into_owned(), header.value.map(Bytes::copy_from_slice)));
+            headers.push((
+                String::from_utf8_lossy(header.key).into_owned(),
+                header.value.map(Bytes::copy_from_slice),
+            ));
         }
         ConsumedRecord {
             topic: self.topic.clone(),
@@ -148,7 +168,8 @@ impl Partition {
     }
 
     fn note_end(&mut self) {
-        self.reached_end |= self.ready.is_empty() && self.position.is_some_and(|at| at >= self.high_watermark);
+        self.reached_end |=
+            self.ready.is_empty() && self.position.is_some_and(|at| at >= self.high_watermark);
     }
 
     fn damaged(&self, reason: impl ToString) -> Error {
@@ -164,5 +185,7 @@ impl Partition {
 /// Length of the batch that the bytes begin with, as its header says.
 fn batch_length(bytes: &[u8]) -> Option<usize> {
     let length = i32::from_be_bytes(bytes.get(8..12)?.try_into().expect("four bytes"));
-    usize::try_from(length).ok()?.checked_add(millstream_kafka::records::LOG_OVERHEAD_BYTES)
+    usize::try_from(length)
+        .ok()?
+        .checked_add(millstream_kafka::records::LOG_OVERHEAD_BYTES)
 }

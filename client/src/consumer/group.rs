@@ -77,7 +77,9 @@ impl Membership {
 
     /// Whether `join` has to be called before anything else.
     pub fn must_join(&self) -> bool {
-        self.heart.as_ref().is_none_or(|heart| *heart.pulse.borrow() != Pulse::Steady)
+        self.heart
+            .as_ref()
+            .is_none_or(|heart| *heart.pulse.borrow() != Pulse::Steady)
     }
 
     /// Returns when the group begins to rebalance.
@@ -120,15 +122,25 @@ impl Membership {
         let connection = self.client.coordinator(&self.group, Purpose::Requests).await?;
         let member = Text::from(self.member.as_str());
         let version = connection.version::<LeaveGroupRequest>(i16::MAX)?;
-        let mut request = LeaveGroupRequest { group_id: Text::from(self.group.as_str()), ..Default::default() };
+        let mut request = LeaveGroupRequest {
+            group_id: Text::from(self.group.as_str()),
+            ..Default::default()
+        };
         if version >= LEAVE_MANY_VERSION {
-            request.members = vec![MemberIdentity { member_id: member, ..Default::default() }];
+            request.members = vec![MemberIdentity {
+                member_id: member,
+                ..Default::default()
+            }];
         } else {
             request.member_id = member;
         }
-        let answer = connection.call_at(version, &request, self.client.config().request_timeout).await?;
+        let answer = connection
+            .call_at(version, &request, self.client.config().request_timeout)
+            .await?;
         self.forget();
-        Error::check(answer.error_code, None, || format!("leaving group '{}'", self.group))
+        Error::check(answer.error_code, None, || {
+            format!("leaving group '{}'", self.group)
+        })
     }
 
     fn forget(&mut self) {
@@ -156,8 +168,12 @@ impl Membership {
             self.generation = answer.generation_id;
             match self.sync(answer).await {
                 Ok(assignment) => {
-                    return protocol::read_assignment(&assignment)
-                        .ok_or_else(|| Error::Invalid(format!("group '{}' gave out an unreadable assignment", self.group)));
+                    return protocol::read_assignment(&assignment).ok_or_else(|| {
+                        Error::Invalid(format!(
+                            "group '{}' gave out an unreadable assignment",
+                            self.group
+                        ))
+                    });
                 }
                 Err(error) => match error.code() {
                     Some(ErrorCode::RebalanceInProgress | ErrorCode::IllegalGeneration) => {}
@@ -186,7 +202,9 @@ impl Membership {
             protocols: vec![protocol],
             ..Default::default()
         };
-        connection.call_at(version, &request, self.rebalance_timeout + JOIN_GRACE).await
+        connection
+            .call_at(version, &request, self.rebalance_timeout + JOIN_GRACE)
+            .await
     }
 
     async fn sync(&self, joined: JoinGroupResponse) -> Result<Bytes> {
@@ -202,13 +220,19 @@ impl Membership {
             generation_id: self.generation,
             member_id: joined.member_id,
             group_instance_id: self.instance.as_deref().map(Text::from),
-            protocol_type: joined.protocol_type.or_else(|| Some(Text::from(CONSUMER_PROTOCOL))),
+            protocol_type: joined
+                .protocol_type
+                .or_else(|| Some(Text::from(CONSUMER_PROTOCOL))),
             protocol_name: joined.protocol_name,
             assignments,
             ..Default::default()
         };
-        let answer = connection.call_at(version, &request, self.rebalance_timeout + JOIN_GRACE).await?;
-        Error::check(answer.error_code, None, || format!("syncing with group '{}'", self.group))?;
+        let answer = connection
+            .call_at(version, &request, self.rebalance_timeout + JOIN_GRACE)
+            .await?;
+        Error::check(answer.error_code, None, || {
+            format!("syncing with group '{}'", self.group)
+        })?;
         Ok(answer.assignment)
     }
 
@@ -231,11 +255,13 @@ impl Membership {
             }
         }
         let dealt = protocol::assign_ranges(&members, &partitions);
-        let written = dealt.into_iter().map(|(member, partitions)| SyncGroupRequestAssignment {
-            member_id: Text::from(member),
-            assignment: protocol::write_assignment(&partitions),
-            ..Default::default()
-        });
+        let written = dealt
+            .into_iter()
+            .map(|(member, partitions)| SyncGroupRequestAssignment {
+                member_id: Text::from(member),
+                assignment: protocol::write_assignment(&partitions),
+                ..Default::default()
+            });
         Ok(written.collect())
     }
 
@@ -248,12 +274,25 @@ impl Membership {
             group_instance_id: self.instance.as_deref().map(Text::from),
             ..Default::default()
         };
-        let task = tokio::spawn(beat(self.client.clone(), self.group.clone(), request, self.session_timeout, tell));
-        Heart { pulse, task: task.abort_handle() }
+        let task = tokio::spawn(beat(
+            self.client.clone(),
+            self.group.clone(),
+            request,
+            self.session_timeout,
+            tell,
+        ));
+        Heart {
+            pulse,
+            task: task.abort_handle(),
+        }
     }
 
     fn error(&self, doing: &str, code: ErrorCode) -> Error {
-        Error::Broker { what: format!("{doing} group '{}'", self.group), code, message: None }
+        Error::Broker {
+            what: format!("{doing} group '{}'", self.group),
+            code,
+            message: None,
+        }
     }
 }
 
@@ -264,13 +303,25 @@ impl Drop for Heart {
 }
 
 /// Beats until the group is disturbed. A coordinator that cannot be reached is looked for again at the next beat.
-async fn beat(client: Client, group: String, request: HeartbeatRequest, session: Duration, tell: watch::Sender<Pulse>) {
+async fn beat(
+    client: Client,
+    group: String,
+    request: HeartbeatRequest,
+    session: Duration,
+    tell: watch::Sender<Pulse>,
+) {
     let mut ticks = tokio::time::interval((session / BEATS_PER_SESSION).min(BEAT_INTERVAL_MAX));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     ticks.tick().await;
     loop {
         ticks.tick().await;
-        let answer = async { client.coordinator(&group, Purpose::Requests).await?.call(&request).await };
+        let answer = async {
+            client
+                .coordinator(&group, Purpose::Requests)
+                .await?
+                .call(&request)
+                .await
+        };
         let code = match answer.await {
             Ok(answer) => ErrorCode::from_i16(answer.error_code),
             Err(error) => {

@@ -184,7 +184,10 @@ impl Consumer {
             let topic = self.client.topic(&at.topic, false).await?;
             if !(0..topic.partitions.len() as i32).contains(&at.partition) {
                 let count = topic.partitions.len();
-                let message = format!("topic '{}' has no partition {}: it has {count}", at.topic, at.partition);
+                let message = format!(
+                    "topic '{}' has no partition {}: it has {count}",
+                    at.topic, at.partition
+                );
                 return Err(Error::Invalid(message));
             }
         }
@@ -194,7 +197,11 @@ impl Consumer {
             Start::Latest => self.look_up(partitions, OffsetSpec::Latest).await?,
             Start::Timestamp(ms) => {
                 let mut found = self.look_up(partitions, OffsetSpec::Timestamp(ms)).await?;
-                let missing: Vec<_> = partitions.iter().filter(|at| !found.contains_key(at)).cloned().collect();
+                let missing: Vec<_> = partitions
+                    .iter()
+                    .filter(|at| !found.contains_key(at))
+                    .cloned()
+                    .collect();
                 found.extend(self.look_up(&missing, OffsetSpec::Latest).await?);
                 found
             }
@@ -206,12 +213,18 @@ impl Consumer {
 
     /// The partitions that are being read.
     pub fn assignment(&self) -> Vec<TopicPartition> {
-        self.partitions.iter().map(|partition| partition.at.clone()).collect()
+        self.partitions
+            .iter()
+            .map(|partition| partition.at.clone())
+            .collect()
     }
 
     /// Offset of the next record of every partition, where it is known.
     pub fn positions(&self) -> BTreeMap<TopicPartition, i64> {
-        self.partitions.iter().filter_map(|p| Some((p.at.clone(), p.position?))).collect()
+        self.partitions
+            .iter()
+            .filter_map(|p| Some((p.at.clone(), p.position?)))
+            .collect()
     }
 
     /// Reads on at `offset` in an assigned partition; one that is not assigned is left alone.
@@ -224,7 +237,10 @@ impl Consumer {
     /// Whether every assigned partition was read up to its end at least once since it was assigned. A member that
     /// has not joined yet has not; one that got no partition has.
     pub fn reached_end(&self) -> bool {
-        let joined = self.membership.as_ref().is_none_or(|membership| !membership.must_join());
+        let joined = self
+            .membership
+            .as_ref()
+            .is_none_or(|membership| !membership.must_join());
         joined && self.partitions.iter().all(|partition| partition.reached_end)
     }
 
@@ -285,7 +301,11 @@ impl Consumer {
     /// # Errors
     /// The commit was refused.
     pub async fn close(mut self) -> Result<()> {
-        let committed = if self.config.commit_interval.is_some() { self.commit().await } else { Ok(()) };
+        let committed = if self.config.commit_interval.is_some() {
+            self.commit().await
+        } else {
+            Ok(())
+        };
         if let Some(mut membership) = self.membership.take() {
             if let Err(error) = membership.leave().await {
                 tracing::debug!(%error, "the group will notice by itself that this member is gone");
@@ -337,14 +357,23 @@ impl Consumer {
 
     /// Finds where to begin: at the committed offset, else where the configuration says.
     async fn find_positions(&mut self) -> Result<()> {
-        let mut lost: Vec<_> = self.partitions.iter().filter(|p| p.position.is_none()).map(|p| p.at.clone()).collect();
+        let mut lost: Vec<_> = self
+            .partitions
+            .iter()
+            .filter(|p| p.position.is_none())
+            .map(|p| p.at.clone())
+            .collect();
         if lost.is_empty() {
             return Ok(());
         }
         let mut found = BTreeMap::new();
         if let Some(group) = &self.config.group {
             // What was committed here before has been out of range, or it would not be lost.
-            let unread: Vec<_> = lost.iter().filter(|at| !self.committed.contains_key(at)).cloned().collect();
+            let unread: Vec<_> = lost
+                .iter()
+                .filter(|at| !self.committed.contains_key(at))
+                .cloned()
+                .collect();
             if self.membership.is_some() && !unread.is_empty() {
                 found = admin::committed_offsets(&self.client, group, Some(&unread)).await?;
                 self.committed.extend(found.clone());
@@ -355,7 +384,12 @@ impl Consumer {
             let spec = match self.config.offset_reset {
                 OffsetReset::Earliest => OffsetSpec::Earliest,
                 OffsetReset::Latest => OffsetSpec::Latest,
-                OffsetReset::Fail => return Err(Error::Invalid(format!("{} has no valid offset to read on from", lost[0]))),
+                OffsetReset::Fail => {
+                    return Err(Error::Invalid(format!(
+                        "{} has no valid offset to read on from",
+                        lost[0]
+                    )));
+                }
             };
             found.extend(self.look_up(&lost, spec).await?);
         }
@@ -367,17 +401,26 @@ impl Consumer {
         Ok(())
     }
 
-    async fn look_up(&self, partitions: &[TopicPartition], spec: OffsetSpec) -> Result<BTreeMap<TopicPartition, i64>> {
+    async fn look_up(
+        &self,
+        partitions: &[TopicPartition],
+        spec: OffsetSpec,
+    ) -> Result<BTreeMap<TopicPartition, i64>> {
         let asked: Vec<_> = partitions.iter().map(|at| (at.clone(), spec)).collect();
         let found = admin::list_offsets(&self.client, &asked).await?;
-        Ok(found.into_iter().filter_map(|(at, found)| Some((at, found?.offset))).collect())
+        Ok(found
+            .into_iter()
+            .filter_map(|(at, found)| Some((at, found?.offset)))
+            .collect())
     }
 
     fn read_ready(&mut self) -> Result<Option<Vec<ConsumedRecord>>> {
         for _ in 0..self.partitions.len() {
             let turn = self.turn % self.partitions.len();
             self.turn = turn + 1;
-            if let Some(records) = self.partitions[turn].read(&mut self.scratch, self.config.batch_bytes_max)? {
+            if let Some(records) =
+                self.partitions[turn].read(&mut self.scratch, self.config.batch_bytes_max)?
+            {
                 return Ok(Some(records));
             }
         }
@@ -386,7 +429,11 @@ impl Consumer {
 
     /// Begins a fetch to every leader that has something to give and is not being asked already.
     fn start_fetches(&mut self) {
-        let ready: usize = self.partitions.iter().map(|partition| partition.ready_bytes).sum();
+        let ready: usize = self
+            .partitions
+            .iter()
+            .map(|partition| partition.ready_bytes)
+            .sum();
         if ready >= self.config.fetch_bytes_max {
             return;
         }
@@ -394,13 +441,20 @@ impl Consumer {
         let mut questions: BTreeMap<i32, (String, Vec<usize>)> = BTreeMap::new();
         for (index, partition) in self.partitions.iter_mut().enumerate() {
             let rests = partition.rests_until.is_some_and(|until| until > now);
-            if partition.position.is_none() || rests || partition.ready_bytes >= self.config.partition_bytes_max {
+            if partition.position.is_none()
+                || rests
+                || partition.ready_bytes >= self.config.partition_bytes_max
+            {
                 continue;
             }
             match self.client.leader_broker(&partition.at) {
                 Ok(leader) if self.busy.contains(&leader.id) => {}
                 Ok(leader) => {
-                    questions.entry(leader.id).or_insert_with(|| (leader.address(), Vec::new())).1.push(index);
+                    questions
+                        .entry(leader.id)
+                        .or_insert_with(|| (leader.address(), Vec::new()))
+                        .1
+                        .push(index);
                 }
                 // Looked for again when the pause is over.
                 Err(_) => {
@@ -413,12 +467,19 @@ impl Consumer {
         for (broker, (address, indexes)) in questions {
             let partitions: Vec<&Partition> = indexes.iter().map(|index| &self.partitions[*index]).collect();
             let request = self.question(&partitions);
-            let asked = partitions.iter().map(|p| (p.at.clone(), p.question(0).fetch_offset)).collect();
+            let asked = partitions
+                .iter()
+                .map(|p| (p.at.clone(), p.question(0).fetch_offset))
+                .collect();
             let client = self.client.clone();
             self.busy.insert(broker);
             self.fetches.spawn(async move {
                 let answer = fetch(&client, &address, &request).await;
-                Fetched { broker, asked, answer }
+                Fetched {
+                    broker,
+                    asked,
+                    answer,
+                }
             });
         }
     }
@@ -427,8 +488,13 @@ impl Consumer {
         let mut topics: BTreeMap<&str, FetchTopic> = BTreeMap::new();
         for partition in partitions {
             let name = partition.at.topic.as_str();
-            let topic = topics.entry(name).or_insert_with(|| FetchTopic { topic: Text::from(name), ..Default::default() });
-            topic.partitions.push(partition.question(self.config.partition_bytes_max));
+            let topic = topics.entry(name).or_insert_with(|| FetchTopic {
+                topic: Text::from(name),
+                ..Default::default()
+            });
+            topic
+                .partitions
+                .push(partition.question(self.config.partition_bytes_max));
         }
         FetchRequest {
             replica_id: -1,
@@ -443,7 +509,14 @@ impl Consumer {
     }
 
     async fn take_in(&mut self, fetched: Option<Fetched>) -> Result<()> {
-        let Some(Fetched { broker, asked, answer }) = fetched else { return Ok(()) };
+        let Some(Fetched {
+            broker,
+            asked,
+            answer,
+        }) = fetched
+        else {
+            return Ok(());
+        };
         self.busy.remove(&broker);
         let answer = match answer {
             Ok(answer) => answer,
@@ -459,20 +532,34 @@ impl Consumer {
             for data in &topic.partitions {
                 let at = TopicPartition::new(&*topic.topic, data.partition_index);
                 let Some(offset) = asked.get(&at) else { continue };
-                let Some(partition) = self.partitions.iter_mut().find(|p| p.at == at && p.awaits(*offset)) else { continue };
+                let Some(partition) = self
+                    .partitions
+                    .iter_mut()
+                    .find(|p| p.at == at && p.awaits(*offset))
+                else {
+                    continue;
+                };
                 if !accept(partition, data, self.config.offset_reset)? {
                     resting.push(at);
                 }
             }
         }
-        if resting.is_empty() { Ok(()) } else { self.rest(resting.into_iter()).await }
+        if resting.is_empty() {
+            Ok(())
+        } else {
+            self.rest(resting.into_iter()).await
+        }
     }
 
     /// Leaves partitions alone for a moment and asks who leads them now.
     async fn rest(&mut self, partitions: impl Iterator<Item = TopicPartition>) -> Result<()> {
         let until = Instant::now() + self.client.config().retry_backoff;
         let resting: BTreeSet<TopicPartition> = partitions.collect();
-        for partition in self.partitions.iter_mut().filter(|partition| resting.contains(&partition.at)) {
+        for partition in self
+            .partitions
+            .iter_mut()
+            .filter(|partition| resting.contains(&partition.at))
+        {
             partition.rests_until = Some(until);
         }
         let topics: BTreeSet<&str> = resting.iter().map(|at| at.topic.as_str()).collect();
@@ -484,7 +571,9 @@ impl Consumer {
     }
 
     async fn commit_if_due(&mut self) -> Result<()> {
-        let Some(interval) = self.config.commit_interval else { return Ok(()) };
+        let Some(interval) = self.config.commit_interval else {
+            return Ok(());
+        };
         if self.config.group.is_none() || self.committed_at.elapsed() < interval {
             return Ok(());
         }
@@ -508,7 +597,11 @@ fn accept(partition: &mut Partition, data: &PartitionData, reset: OffsetReset) -
             Ok(true)
         }
         code if code.retriable() => Ok(false),
-        code => Err(Error::Broker { what: format!("fetch of {}", partition.at), code, message: None }),
+        code => Err(Error::Broker {
+            what: format!("fetch of {}", partition.at),
+            code,
+            message: None,
+        }),
     }
 }
 
@@ -516,7 +609,9 @@ async fn fetch(client: &Client, address: &str, request: &FetchRequest) -> Result
     let connection = client.connection(address, Purpose::Fetches).await?;
     let version = connection.version::<FetchRequest>(FETCH_BY_NAME_VERSION_MAX)?;
     let wait = Duration::from_millis(request.max_wait_ms.max(0) as u64);
-    connection.call_at(version, request, client.config().request_timeout + wait).await
+    connection
+        .call_at(version, request, client.config().request_timeout + wait)
+        .await
 }
 
 async fn disturbed(membership: &mut Option<Membership>) {

@@ -29,7 +29,9 @@ pub(crate) fn write_subscription(topics: &[String]) -> Bytes {
 /// The topics a member wants; `None` where the bytes are no subscription.
 pub(crate) fn read_subscription(mut bytes: &[u8]) -> Option<Vec<String>> {
     bytes.try_get_i16().ok()?;
-    (0..take_count(&mut bytes)?).map(|_| take_text(&mut bytes)).collect()
+    (0..take_count(&mut bytes)?)
+        .map(|_| take_text(&mut bytes))
+        .collect()
 }
 
 /// What a member gets: its partitions.
@@ -44,7 +46,9 @@ pub(crate) fn write_assignment(partitions: &[TopicPartition]) -> Bytes {
     for (topic, partitions) in by_topic {
         put_text(&mut out, topic);
         out.put_i32(partitions.len() as i32);
-        partitions.into_iter().for_each(|partition| out.put_i32(partition));
+        partitions
+            .into_iter()
+            .for_each(|partition| out.put_i32(partition));
     }
     out.put_i32(-1);
     out.freeze()
@@ -74,15 +78,21 @@ pub(crate) fn assign_ranges(
     members: &[(String, Vec<String>)],
     partitions: &BTreeMap<String, i32>,
 ) -> BTreeMap<String, Vec<TopicPartition>> {
-    let mut assigned: BTreeMap<String, Vec<TopicPartition>> =
-        members.iter().map(|(member, _)| (member.clone(), Vec::new())).collect();
+    let mut assigned: BTreeMap<String, Vec<TopicPartition>> = members
+        .iter()
+        .map(|(member, _)| (member.clone(), Vec::new()))
+        .collect();
     for (topic, count) in partitions {
-        let mut wanting: Vec<&String> =
-            members.iter().filter(|(_, topics)| topics.contains(topic)).map(|(member, _)| member).collect();
+        let mut wanting: Vec<&String> = members
+            .iter()
+            .filter(|(_, topics)| topics.contains(topic))
+            .map(|(member, _)| member)
+            .collect();
         wanting.sort_unstable();
         let mut next = 0;
         for (place, member) in wanting.iter().enumerate() {
-            let share = *count as usize / wanting.len() + usize::from(place < *count as usize % wanting.len());
+            let share =
+                *count as usize / wanting.len() + usize::from(place < *count as usize % wanting.len());
             let range = next..next + share as i32;
             next = range.end;
             let mine = assigned.get_mut(*member).expect("every member has an entry");
@@ -116,7 +126,10 @@ mod tests {
     use super::*;
 
     fn parts(topic: &str, partitions: &[i32]) -> Vec<TopicPartition> {
-        partitions.iter().map(|p| TopicPartition::new(topic, *p)).collect()
+        partitions
+            .iter()
+            .map(|p| TopicPartition::new(topic, *p))
+            .collect()
     }
 
     #[test]
@@ -142,8 +155,15 @@ mod tests {
     #[test]
     fn ranges_are_dealt_out_as_kafka_does() {
         let both = vec!["t".to_owned(), "u".to_owned()];
-        let members = vec![("m2".to_owned(), both.clone()), ("m1".to_owned(), both), ("m3".to_owned(), vec!["u".to_owned()])];
-        let dealt = assign_ranges(&members, &BTreeMap::from([("t".to_owned(), 5), ("u".to_owned(), 2)]));
+        let members = vec![
+            ("m2".to_owned(), both.clone()),
+            ("m1".to_owned(), both),
+            ("m3".to_owned(), vec!["u".to_owned()]),
+        ];
+        let dealt = assign_ranges(
+            &members,
+            &BTreeMap::from([("t".to_owned(), 5), ("u".to_owned(), 2)]),
+        );
         assert_eq!(dealt["m1"], [parts("t", &[0, 1, 2]), parts("u", &[0])].concat());
         assert_eq!(dealt["m2"], [parts("t", &[3, 4]), parts("u", &[1])].concat());
         assert_eq!(dealt["m3"], []);

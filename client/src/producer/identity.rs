@@ -38,9 +38,15 @@ impl Identity {
 }
 
 async fn ask(client: &Client) -> Result<ProducerId> {
-    let request =
-        InitProducerIdRequest { transactional_id: None, transaction_timeout_ms: i32::MAX, ..Default::default() };
+    let request = InitProducerIdRequest {
+        transactional_id: None,
+        transaction_timeout_ms: i32::MAX,
+        ..Default::default()
+    };
     let answer = client.any().await?.call(&request).await?;
     Error::check(answer.error_code, None, || "producer id".to_owned())?;
-    Ok(ProducerId { id: answer.producer_id, epoch: answer.producer_epoch })
+    Ok(ProducerId {
+        id: answer.producer_id,
+        epoch: answer.producer_epoch,
+    })
 }

@@ -6,7 +6,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use millstream_kafka::ErrorCode;
-use millstream_kafka::api::produce::{PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData};
+use millstream_kafka::api::produce::{
+    PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData,
+};
 use millstream_kafka::records::{BatchBuilder, Header};
 use millstream_kafka::wire::{Payload, Text};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -57,7 +59,14 @@ struct Gathered {
 
 impl Lane {
     pub fn new(shared: Arc<Shared>, at: TopicPartition, queue: mpsc::Receiver<Message>) -> Self {
-        Self { shared, at, queue, carried: None, producer: None, sequence: 0 }
+        Self {
+            shared,
+            at,
+            queue,
+            carried: None,
+            producer: None,
+            sequence: 0,
+        }
     }
 
     /// Runs until the producer is gone and everything it took is settled.
@@ -170,27 +179,52 @@ impl Lane {
             self.renew().await?;
         }
         let producer = self.producer.unwrap_or(ProducerId::NONE);
-        let sequence = if self.producer.is_some() { self.sequence } else { -1 };
+        let sequence = if self.producer.is_some() {
+            self.sequence
+        } else {
+            -1
+        };
         let mut builder = BatchBuilder::new()
             .compression(self.shared.config.compression)
             .producer(producer.id, producer.epoch, sequence);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis() as i64);
         for Pending { record, .. } in batch.iter().map(|pending| &**pending) {
             let headers: Vec<Header<'_>> = record
                 .headers
                 .iter()
-                .map(|(name, value)| Header { key: name.as_bytes(), value: value.as_deref() })
+                .map(|(name, value)| Header {
+                    key: name.as_bytes(),
+                    value: value.as_deref(),
+                })
                 .collect();
             builder
-                .append(record.timestamp.unwrap_or(now), record.key.as_deref(), record.value.as_deref(), &headers)
-                .map_err(|error| Error::Encode { api: "Produce", reason: error.to_string() })?;
+                .append(
+                    record.timestamp.unwrap_or(now),
+                    record.key.as_deref(),
+                    record.value.as_deref(),
+                    &headers,
+                )
+                .map_err(|error| Error::Encode {
+                    api: "Produce",
+                    reason: error.to_string(),
+                })?;
         }
-        builder.finish().map_err(|error| Error::Encode { api: "Produce", reason: error.to_string() })
+        builder.finish().map_err(|error| Error::Encode {
+            api: "Produce",
+            reason: error.to_string(),
+        })
     }
 
     async fn renew(&mut self) -> Result<()> {
         if self.shared.config.idempotence {
-            self.producer = Some(self.shared.identity.other_than(self.producer, &self.shared.client).await?);
+            self.producer = Some(
+                self.shared
+                    .identity
+                    .other_than(self.producer, &self.shared.client)
+                    .await?,
+            );
             self.sequence = 0;
         }
         Ok(())

@@ -25,8 +25,8 @@ use crate::error::{Error, Result};
 use crate::metadata::TopicPartition;
 
 use lane::{Message, Pending};
-pub use partitioner::murmur2;
 use partitioner::Sticky;
+pub use partitioner::murmur2;
 
 /// How many copies of a record must exist before its receipt is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +92,10 @@ pub struct ProducerRecord {
 impl ProducerRecord {
     /// A record for a topic, with neither key nor value.
     pub fn to(topic: impl Into<String>) -> Self {
-        Self { topic: topic.into(), ..Self::default() }
+        Self {
+            topic: topic.into(),
+            ..Self::default()
+        }
     }
 
     /// Names the partition instead of leaving it to the key.
@@ -126,9 +129,15 @@ impl ProducerRecord {
     }
 
     fn bytes(&self) -> usize {
-        let headers: usize =
-            self.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Bytes::len) + 10).sum();
-        self.key.as_ref().map_or(0, Bytes::len) + self.value.as_ref().map_or(0, Bytes::len) + headers + RECORD_OVERHEAD_BYTES
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|(name, value)| name.len() + value.as_ref().map_or(0, Bytes::len) + 10)
+            .sum();
+        self.key.as_ref().map_or(0, Bytes::len)
+            + self.value.as_ref().map_or(0, Bytes::len)
+            + headers
+            + RECORD_OVERHEAD_BYTES
     }
 }
 
@@ -149,7 +158,9 @@ impl Future for Delivery {
     type Output = Result<Receipt>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(context).map(|told| told.unwrap_or(Err(Error::Closed("producer"))))
+        Pin::new(&mut self.0)
+            .poll(context)
+            .map(|told| told.unwrap_or(Err(Error::Closed("producer"))))
     }
 }
 
@@ -205,14 +216,30 @@ impl Producer {
     pub async fn send(&self, record: ProducerRecord) -> Result<Delivery> {
         let bytes = record.bytes();
         if bytes > self.shared.config.record_bytes_max {
-            return Err(Error::RecordTooLarge { bytes, bytes_max: self.shared.config.record_bytes_max });
+            return Err(Error::RecordTooLarge {
+                bytes,
+                bytes_max: self.shared.config.record_bytes_max,
+            });
         }
         let partition = self.choose(&record, bytes).await?;
-        let units = bytes.div_ceil(MEMORY_UNIT_BYTES).min(self.shared.config.memory_bytes / MEMORY_UNIT_BYTES).max(1);
-        let memory = self.memory.clone().acquire_many_owned(units as u32).await.expect("the semaphore is never closed");
+        let units = bytes
+            .div_ceil(MEMORY_UNIT_BYTES)
+            .min(self.shared.config.memory_bytes / MEMORY_UNIT_BYTES)
+            .max(1);
+        let memory = self
+            .memory
+            .clone()
+            .acquire_many_owned(units as u32)
+            .await
+            .expect("the semaphore is never closed");
         let (told, delivery) = oneshot::channel();
         let lane = self.lane(&record.topic, partition);
-        let message = Message::Record(Box::new(Pending { record, bytes, told, _memory: memory }));
+        let message = Message::Record(Box::new(Pending {
+            record,
+            bytes,
+            told,
+            _memory: memory,
+        }));
         lane.send(message).await.map_err(|_| Error::Closed("producer"))?;
         Ok(Delivery(delivery))
     }
@@ -247,13 +274,19 @@ impl Producer {
     async fn choose(&self, record: &ProducerRecord, bytes: usize) -> Result<i32> {
         let age_max = self.shared.client.config().metadata_age_max;
         let known = |routes: &mut HashMap<String, Route>| {
-            let route = routes.get_mut(&record.topic).filter(|route| route.taken.elapsed() < age_max)?;
+            let route = routes
+                .get_mut(&record.topic)
+                .filter(|route| route.taken.elapsed() < age_max)?;
             Some(route.partition(record, bytes, self.shared.config.batch_bytes))
         };
         if let Some(chosen) = known(&mut lock(&self.routes)) {
             return chosen;
         }
-        let topic = self.shared.client.topic(&record.topic, self.shared.config.create_topics).await?;
+        let topic = self
+            .shared
+            .client
+            .topic(&record.topic, self.shared.config.create_topics)
+            .await?;
         let partitions = topic.partitions.len() as i32;
         let mut routes = lock(&self.routes);
         let route = routes.entry(record.topic.clone()).or_insert_with(|| Route {

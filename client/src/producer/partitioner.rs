@@ -33,7 +33,10 @@ pub(super) struct Sticky {
 impl Sticky {
     /// Starts anywhere, so that many short-lived producers do not all favour partition 0.
     pub fn new(topic: &str) -> Self {
-        Self { at: RandomState::new().hash_one(topic) as u32, bytes: 0 }
+        Self {
+            at: RandomState::new().hash_one(topic) as u32,
+            bytes: 0,
+        }
     }
 
     /// Partition of the next record.
