@@ -1,0 +1,360 @@
+//! Opening a log, whatever state a crash left it in.
+//!
+//! What lies before the recovery point was made durable: it is not read, and nothing of it is ever deleted here. What
+//! lies behind it is checked batch by batch and cut at the first one that is torn, damaged or out of order. All of it
+//! may be interrupted and done again.
+
+use std::io;
+use std::path::Path;
+use std::sync::Mutex;
+
+use millstream_kafka::records::{BatchError, BatchHeader};
+
+use super::{Log, LogConfig, Mark, Recovery};
+use crate::checkpoint::Checkpoint;
+use crate::disk::{Disk, DiskFile, Open, read_file, remove_if_there};
+use crate::epochs::{LEADER_EPOCHS, LeaderEpochs};
+use crate::error::OpenError;
+use crate::index::{GrowingIndex, OffsetEntry, StoredIndex, TimeEntry};
+use crate::producer::Producers;
+use crate::scan::{Found, LONG_SCAN_BYTES, Scanner};
+use crate::segment::{Growing, INDEX, LOG, SNAPSHOT, Segment, TIME_INDEX, offset_in_name, path};
+
+impl<D: Disk> Log<D> {
+    /// Opens the log in `dir`, or makes an empty one. Everything that is in it afterwards is durable.
+    ///
+    /// # Errors
+    /// The disk failed, or what had been durable is gone or damaged. Nothing was deleted then.
+    pub fn open(disk: D, dir: &Path, config: LogConfig, now_ms: i64) -> Result<(Self, Recovery), OpenError> {
+        let start = Mark { offset: 0, segment: 0, position: 0 };
+        let mut log = Self {
+            disk,
+            dir: dir.to_owned(),
+            config,
+            segments: Vec::new(),
+            log_start: 0,
+            log_end: 0,
+            flushed: start,
+            generation: 0,
+            poisoned: None,
+            producers: Producers::default(),
+            epochs: LeaderEpochs::default(),
+            recent: std::collections::VecDeque::new(),
+            hints: Mutex::default(),
+            checkpointed: Checkpoint::default(),
+            snapshot_at: 0,
+        };
+        if log.disk.create_dir(dir).map_err(|e| log.failed(e))? {
+            log.disk.sync_dir(dir.parent().unwrap_or(Path::new("."))).map_err(|e| log.failed(e))?;
+        }
+        let recovery = log.recover(now_ms)?;
+        Ok((log, recovery))
+    }
+
+    /// Builds the state in memory anew from the files, after a truncation.
+    pub(super) fn reload(&mut self, now_ms: i64) -> Result<(), OpenError> {
+        self.segments.clear();
+        self.recover(now_ms).map(|_| ())
+    }
+
+    fn recover(&mut self, now_ms: i64) -> Result<Recovery, OpenError> {
+        let mut recovery = Recovery::default();
+        let names = self.disk.list(&self.dir).map_err(|e| self.failed(e))?;
+        for name in names.iter().filter(|name| name.ends_with(".tmp")) {
+            self.disk.remove(&self.dir.join(name)).map_err(|e| self.failed(e))?;
+        }
+        let mut bases: Vec<i64> = names.iter().filter_map(|name| offset_in_name(name, LOG)).collect();
+        bases.sort_unstable();
+        let known = Checkpoint::read(&self.disk, &self.dir).map_err(|e| self.failed(e))?;
+        self.checkpointed = known.unwrap_or_default();
+        self.log_start = self.checkpointed.log_start;
+        let first = known.map_or(0, |known| {
+            bases.partition_point(|base| *base <= known.segment).saturating_sub(1)
+        });
+        self.check_what_is_known(&bases, known.is_some())?;
+        self.open_segments(&bases, first, known.is_some(), now_ms, &mut recovery)?;
+        if known.is_none() {
+            self.log_start = self.segments[0].base;
+        }
+        self.log_start = self.log_start.max(self.segments[0].base);
+        self.settle(first, recovery.scanned_bytes > 0 || recovery.truncated_bytes > 0).map_err(|e| self.failed(e))?;
+        self.restore_derived(self.flushed.offset).map_err(|e| self.failed(e))?;
+        self.drop_segments_before_start().map_err(|e| self.failed(e))?;
+        if known.is_none() || recovery.scanned_bytes > 0 || recovery.truncated_bytes > 0 {
+            self.write_checkpoint().map_err(|e| self.failed(e))?;
+        }
+        if known.is_none() {
+            self.checkpointed.log_start = self.log_start;
+            self.checkpointed.write(&self.disk, &self.dir).map_err(|e| self.failed(e))?;
+        }
+        Ok(recovery)
+    }
+
+    /// The segments that the checkpoint speaks of must be there.
+    fn check_what_is_known(&self, bases: &[i64], is_known: bool) -> Result<(), OpenError> {
+        let Checkpoint { recovery_point, segment, position, .. } = self.checkpointed;
+        // It may have been deleted for good when all of it lay before the log's start.
+        let has_successor = bases.iter().any(|base| *base > segment && *base <= recovery_point);
+        if is_known && position > 0 && !bases.contains(&segment) && !has_successor {
+            let reason = format!("missing, although records up to offset {recovery_point} were durable");
+            return Err(OpenError::Damaged { path: path(&self.dir, segment, LOG), position: 0, reason });
+        }
+        Ok(())
+    }
+
+    /// Opens all segments; those from `first` on may hold what is not known to be durable.
+    fn open_segments(
+        &mut self,
+        bases: &[i64],
+        first: usize,
+        is_known: bool,
+        now_ms: i64,
+        recovery: &mut Recovery,
+    ) -> Result<(), OpenError> {
+        let mut bases = bases.to_vec();
+        if bases.is_empty() {
+            let base = self.checkpointed.recovery_point.max(self.log_start);
+            self.segments.push(self.new_segment(base, now_ms).map_err(|e| self.failed(e))?);
+            self.log_end = base;
+            return Ok(());
+        }
+        let mut expected = None;
+        let mut number = 0;
+        while let Some(base) = bases.get(number).copied() {
+            if number < first {
+                let segment = self.open_complete(base, now_ms, recovery)?;
+                self.segments.push(segment);
+                number += 1;
+                continue;
+            }
+            if expected.is_some_and(|end: i64| end != base) {
+                // The end of the segment before was lost: so are its successors, that came later.
+                if !is_known {
+                    let reason = format!("follows a segment that ends at offset {}", expected.unwrap_or_default());
+                    return Err(OpenError::Damaged { path: path(&self.dir, base, LOG), position: 0, reason });
+                }
+                self.drop_from(&bases.split_off(number), recovery).map_err(|e| self.failed(e))?;
+                break;
+            }
+            let durable = if base == self.checkpointed.segment { self.checkpointed.position } else { 0 };
+            let is_last = number + 1 == bases.len();
+            let (mut segment, end, is_cut) = self.scan_segment(base, durable, is_known || is_last, now_ms, recovery)?;
+            expected = Some(end);
+            self.log_end = end;
+            if is_cut {
+                self.drop_from(&bases.split_off(number + 1), recovery).map_err(|e| self.failed(e))?;
+            } else if !is_last && bases[number + 1] == end {
+                segment.store_indexes(&self.disk, &self.dir, true).map_err(|e| self.failed(e))?;
+                segment.growing = None;
+            }
+            self.segments.push(segment);
+            number += 1;
+        }
+        Ok(())
+    }
+
+    /// A segment all of which is durable: its indexes are taken as they are, or built anew if one is missing.
+    fn open_complete(&self, base: i64, now_ms: i64, recovery: &mut Recovery) -> Result<Segment<D>, OpenError> {
+        let opened = (|| {
+            let file = self.disk.open(&path(&self.dir, base, LOG), Open::Read)?;
+            let size = file.len()?;
+            let mut segment = Segment::new(base, size, now_ms, None);
+            let (Some(offsets), Some(times)) = (self.stored::<OffsetEntry>(base, INDEX)?, self.stored::<TimeEntry>(base, TIME_INDEX)?)
+            else {
+                return Ok((segment, false));
+            };
+            let last: Option<OffsetEntry> = offsets.last()?;
+            let last_time: Option<TimeEntry> = times.last()?;
+            if let Some(time) = last_time {
+                segment.max_timestamp = time.timestamp;
+                segment.max_timestamp_offset = base + i64::from(time.offset);
+            }
+            // An index that points behind the segment's end, or is empty where it should not be, is not believed.
+            let is_good = last.is_none_or(|last| u64::from(last.position) < size) && (last_time.is_some() || size == 0);
+            Ok((segment, is_good))
+        })();
+        let (segment, has_indexes) = opened.map_err(|e| self.failed(e))?;
+        if has_indexes {
+            return Ok(segment);
+        }
+        let size = segment.size;
+        remove_if_there(&self.disk, &path(&self.dir, base, INDEX)).map_err(|e| self.failed(e))?;
+        remove_if_there(&self.disk, &path(&self.dir, base, TIME_INDEX)).map_err(|e| self.failed(e))?;
+        let (mut segment, _, _) = self.scan_segment(base, size, true, now_ms, recovery)?;
+        recovery.rebuilt_indexes += 1;
+        segment.store_indexes(&self.disk, &self.dir, true).map_err(|e| self.failed(e))?;
+        segment.growing = None;
+        Ok(segment)
+    }
+
+    fn stored<E: crate::index::Entry>(&self, base: i64, kind: &str) -> io::Result<Option<StoredIndex<D::File>>> {
+        match StoredIndex::open::<D, E>(&self.disk, &path(&self.dir, base, kind)) {
+            Ok(index) => Ok(Some(index)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads a segment from its last trusted index entry on. The first `durable` bytes must be good; behind them
+    /// checksums are compared, and the file is cut at the first fault. Returns where the segment ends, and whether it
+    /// was cut.
+    fn scan_segment(
+        &self,
+        base: i64,
+        durable: u64,
+        may_cut: bool,
+        now_ms: i64,
+        recovery: &mut Recovery,
+    ) -> Result<(Segment<D>, i64, bool), OpenError> {
+        let file = self.disk.open(&path(&self.dir, base, LOG), Open::Write).map_err(|e| self.failed(e))?;
+        let len = file.len().map_err(|e| self.failed(e))?;
+        let damaged = |position, error: &BatchError| OpenError::Damaged {
+            path: path(&self.dir, base, LOG),
+            position,
+            reason: error.to_string(),
+        };
+        if len < durable {
+            let lost = BatchError::Truncated { needed: durable as usize, available: len as usize };
+            return Err(damaged(len, &lost));
+        }
+        let (mut segment, mut end) = self.trusted_front(base, durable, &file, now_ms).map_err(|e| self.failed(e))?;
+        let interval = self.config.index_interval_bytes;
+        let mut scanner = Scanner::new(&file, segment.size, len, LONG_SCAN_BYTES);
+        let mut fault = None;
+        loop {
+            let position = scanner.position();
+            let found = if position < durable { scanner.peek() } else { scanner.peek_verified() };
+            match found.map_err(|e| self.failed(e))? {
+                Found::Batch(header) if header.base_offset < end => {
+                    fault = Some(BatchError::Field { field: "baseOffset", value: header.base_offset });
+                }
+                Found::Batch(header) => {
+                    segment.account(&header, interval);
+                    end = header.next_offset();
+                    scanner.skip(&header);
+                    recovery.scanned_bytes += if position < durable { 0 } else { header.total_bytes() as u64 };
+                    continue;
+                }
+                Found::End => {}
+                Found::Bad(error) => fault = Some(error),
+            }
+            break;
+        }
+        if let Some(fault) = &fault {
+            if segment.size < durable || !may_cut {
+                return Err(damaged(segment.size, fault));
+            }
+            tracing::warn!(dir = %self.dir.display(), segment = base, position = segment.size, bytes = len - segment.size, %fault, "unflushed end of the log is cut");
+            recovery.truncated_bytes += len - segment.size;
+            file.truncate(segment.size).map_err(|e| self.failed(e))?;
+        }
+        segment.set_file(std::sync::Arc::new(file));
+        Ok((segment, end, fault.is_some()))
+    }
+
+    /// The part of a segment that its stored index spares reading, and the offset that follows it.
+    fn trusted_front(&self, base: i64, durable: u64, file: &D::File, now_ms: i64) -> io::Result<(Segment<D>, i64)> {
+        let is_durable = |entry: OffsetEntry| u64::from(entry.position) < durable;
+        let offsets = GrowingIndex::load(&self.disk, &path(&self.dir, base, INDEX), is_durable)?;
+        let fresh = || (Segment::new(base, 0, now_ms, Some(Growing::new())), base);
+        let Some(last) = offsets.entries().last().copied() else { return Ok(fresh()) };
+        let last_offset = base + i64::from(last.offset);
+        let mut scanner = Scanner::new(file, last.position.into(), durable, 0);
+        let Found::Batch(header) = scanner.peek()? else { return Ok(fresh()) };
+        if header.last_offset() != last_offset {
+            return Ok(fresh());
+        }
+        // The entry was made before its batch was accounted for; so it is now.
+        let is_before = |entry: TimeEntry| entry.offset <= last.offset;
+        let times = GrowingIndex::load(&self.disk, &path(&self.dir, base, TIME_INDEX), is_before)?;
+        let Some(time) = times.entries().last().copied() else { return Ok(fresh()) };
+        let Found::Batch(first) = Scanner::new(file, 0, durable, 0).peek()? else { return Ok(fresh()) };
+        let mut segment = Segment::new(base, last.position.into(), now_ms, None);
+        segment.first_timestamp = first.max_timestamp;
+        segment.max_timestamp = time.timestamp;
+        segment.max_timestamp_offset = base + i64::from(time.offset);
+        segment.growing = Some(Growing { offsets, times, unindexed: 0 });
+        Ok((segment, header.base_offset))
+    }
+
+    fn drop_from(&self, bases: &[i64], recovery: &mut Recovery) -> io::Result<()> {
+        for base in bases {
+            let segment = Segment::<D>::new(*base, 0, 0, None);
+            recovery.truncated_bytes += segment.file(&self.disk, &self.dir)?.len()?;
+            segment.remove(&self.disk, &self.dir)?;
+        }
+        Ok(())
+    }
+
+    /// Makes durable what was found and what was cut.
+    fn settle(&mut self, first: usize, changed: bool) -> io::Result<()> {
+        if changed {
+            for segment in &self.segments[first.min(self.segments.len() - 1)..] {
+                segment.file(&self.disk, &self.dir)?.sync()?;
+            }
+        }
+        self.flushed = self.end_mark();
+        Ok(())
+    }
+
+    /// Producers and leader epochs: from their files as far as those go, then from the batches.
+    fn restore_derived(&mut self, end: i64) -> io::Result<()> {
+        let epochs = read_file(&self.disk, &self.dir.join(LEADER_EPOCHS))?;
+        let epochs = epochs.and_then(|bytes| LeaderEpochs::parse(std::str::from_utf8(&bytes).ok()?));
+        let has_epochs = epochs.is_some();
+        self.epochs = epochs.unwrap_or_default();
+        self.epochs.truncate_to(end);
+        self.producers = Producers::default();
+        let mut from = self.log_start;
+        let names = self.disk.list(&self.dir)?;
+        let mut snapshots: Vec<i64> = names.iter().filter_map(|name| offset_in_name(name, SNAPSHOT)).collect();
+        snapshots.sort_unstable();
+        let mut has_removed = false;
+        self.snapshot_at = self.log_start;
+        while let Some(offset) = snapshots.pop() {
+            let file = path(&self.dir, offset, SNAPSHOT);
+            let bytes = if offset <= end { read_file(&self.disk, &file)? } else { None };
+            if let Some(producers) = bytes.and_then(|bytes| Producers::from_snapshot(&bytes)) {
+                (self.producers, self.snapshot_at, from) = (producers, offset, offset.max(from));
+                break;
+            }
+            remove_if_there(&self.disk, &file)?;
+            has_removed = true;
+        }
+        if has_removed || self.segments.len() == 1 {
+            // A snapshot of what was lost must not come back once its offsets are used again.
+            self.disk.sync_dir(&self.dir)?;
+        }
+        let replay_epochs_from = if has_epochs { self.checkpointed.recovery_point.min(from) } else { self.log_start };
+        let (from, producers_from) = (from.min(replay_epochs_from).max(self.segments[0].base), from);
+        self.replay(from, producers_from)
+    }
+
+    fn replay(&mut self, from: i64, producers_from: i64) -> io::Result<()> {
+        if from >= self.log_end {
+            return Ok(());
+        }
+        let number = self.segments.partition_point(|s| s.base <= from).saturating_sub(1);
+        let mut floor = self.segments[number].position_floor(&self.disk, &self.dir, from)?;
+        for segment in &self.segments[number..] {
+            let file = segment.file(&self.disk, &self.dir)?;
+            let mut scanner = Scanner::new(file.as_ref(), floor, segment.size, LONG_SCAN_BYTES);
+            while let Found::Batch(header) = scanner.peek()? {
+                let header: BatchHeader = header;
+                if header.base_offset >= producers_from {
+                    self.producers.note(&header, header.base_offset);
+                }
+                if header.base_offset >= from {
+                    self.epochs.assign(header.partition_leader_epoch, header.base_offset);
+                }
+                scanner.skip(&header);
+            }
+            floor = 0;
+        }
+        Ok(())
+    }
+
+    fn failed(&self, error: io::Error) -> OpenError {
+        OpenError::Io { path: self.dir.clone(), error }
+    }
+}

@@ -1,0 +1,162 @@
+//! What makes a log shorter: retention, DeleteRecords, truncation.
+
+use std::io;
+
+use millstream_core::ids::Offset;
+
+use super::{Log, Mark};
+use crate::checkpoint::Checkpoint;
+use crate::disk::{Disk, DiskFile};
+use crate::error::{OpenError, ReadError};
+use crate::scan::{Found, Scanner};
+use crate::segment::Segment;
+
+impl<D: Disk> Log<D> {
+    /// Deletes what the configuration allows to go: whole old segments by age and by size, never beyond what is
+    /// durable. Also forgets producers that fell silent. Returns the number of segments deleted.
+    ///
+    /// # Errors
+    /// The disk failed. What was deleted until then is deleted.
+    pub fn apply_retention(&mut self, now_ms: i64) -> Result<usize, ReadError> {
+        self.producers.expire(now_ms.saturating_sub(self.config.producer_id_expiration_ms));
+        let is_expired = |segment: &Segment<D>, retention_ms: i64| {
+            segment.max_timestamp >= 0 && now_ms.saturating_sub(segment.max_timestamp) > retention_ms
+        };
+        let retention_ms = self.config.retention_ms;
+        if retention_ms >= 0
+            && self.active().size > 0
+            && is_expired(self.active(), retention_ms)
+            && self.flushed.offset == self.log_end
+            && self.poisoned.is_none()
+        {
+            self.roll(self.log_end, now_ms)?;
+            self.flushed = self.end_mark();
+        }
+        let mut excess = match self.config.retention_bytes {
+            limit @ 0.. => self.size_bytes().saturating_sub(limit as u64),
+            _ => 0,
+        };
+        let mut gone = 0;
+        for (segment, next) in self.segments.iter().zip(self.segments.iter().skip(1)) {
+            let is_old = retention_ms >= 0 && is_expired(segment, retention_ms);
+            let is_too_much = excess > 0 && excess >= segment.size;
+            let is_before_start = next.base <= self.log_start;
+            if next.base > self.flushed.offset || !(is_old || is_too_much || is_before_start) {
+                break;
+            }
+            excess = excess.saturating_sub(segment.size);
+            gone += 1;
+        }
+        if gone > 0 {
+            let start = self.segments[gone].base;
+            self.advance_start(start.max(self.log_start))?;
+        }
+        Ok(gone)
+    }
+
+    /// Makes `offset` the first offset of the log, durably, and deletes the segments before it (KIP-107). An offset
+    /// before the present start changes nothing.
+    ///
+    /// # Errors
+    /// The offset lies behind the end of the log, or the disk failed.
+    pub fn delete_records_before(&mut self, offset: Offset) -> Result<(), ReadError> {
+        if offset.0 > self.log_end {
+            let (start, end) = (Offset(self.log_start), Offset(self.log_end));
+            return Err(ReadError::OutOfRange { offset, start, end });
+        }
+        if offset.0 <= self.log_start {
+            return Ok(());
+        }
+        if offset.0 > self.flushed.offset {
+            self.sync()?;
+        }
+        Ok(self.advance_start(offset.0)?)
+    }
+
+    /// Takes back all records from `offset` on, as a follower does whose leader does not have them. Batches are taken
+    /// back whole: the log may end before `offset` afterwards. Durable on return.
+    ///
+    /// # Errors
+    /// The offset lies before the log, or the disk failed; the log is poisoned then.
+    pub fn truncate_to(&mut self, offset: Offset, now_ms: i64) -> Result<(), ReadError> {
+        if offset.0 >= self.log_end {
+            return Ok(());
+        }
+        if offset.0 < self.log_start {
+            let (start, end) = (Offset(self.log_start), Offset(self.log_end));
+            return Err(ReadError::OutOfRange { offset, start, end });
+        }
+        let result = self.truncate(offset.0, now_ms);
+        if result.is_err() {
+            self.poison_because("a truncation failed");
+        }
+        result
+    }
+
+    fn truncate(&mut self, offset: i64, now_ms: i64) -> Result<(), ReadError> {
+        let Some((number, position)) = self.locate(offset)? else { return Ok(()) };
+        self.generation += 1;
+        self.forget_positions();
+        let base = self.segments[number].base;
+        let file = self.segments[number].file(&self.disk, &self.dir)?;
+        let end = match Scanner::new(file.as_ref(), position, self.segments[number].size, 0).peek()? {
+            Found::Batch(header) => header.base_offset,
+            _ => offset,
+        };
+        // First the promise is taken back, then what it was about; recovery does the rest after a crash.
+        if self.checkpointed.recovery_point > end {
+            let now = Checkpoint { recovery_point: end, segment: base, position, log_start: self.log_start };
+            now.write(&self.disk, &self.dir)?;
+            self.checkpointed = now;
+        }
+        for segment in &self.segments[number + 1..] {
+            segment.remove(&self.disk, &self.dir)?;
+        }
+        file.truncate(position)?;
+        file.sync()?;
+        self.disk.sync_dir(&self.dir)?;
+        if self.flushed.offset > end {
+            self.flushed = Mark { offset: end, segment: base, position };
+        }
+        self.reload(now_ms).map_err(|error| match error {
+            OpenError::Damaged { path, position, reason } => ReadError::Damaged { path, position, reason },
+            OpenError::Io { error, .. } => ReadError::Io(error),
+        })
+    }
+
+    fn advance_start(&mut self, start: i64) -> io::Result<()> {
+        // The start is durable before files go: a crash in between leaves files that the next start removes.
+        let known = Checkpoint { log_start: start, ..self.checkpointed };
+        let known = if known.recovery_point < start {
+            // All before the start is durable or not wanted any more.
+            let Mark { offset, segment, position } = self.flushed;
+            Checkpoint { recovery_point: offset, segment, position, log_start: start }
+        } else {
+            known
+        };
+        if known.recovery_point != self.checkpointed.recovery_point {
+            self.write_checkpoint()?;
+        }
+        known.write(&self.disk, &self.dir)?;
+        self.checkpointed = known;
+        self.log_start = start;
+        self.epochs.advance_to(start);
+        self.drop_segments_before_start()
+    }
+
+    /// Removes the segments that hold nothing from the log's start on.
+    pub(super) fn drop_segments_before_start(&mut self) -> io::Result<()> {
+        let keep_from = self.segments.partition_point(|s| s.base <= self.log_start).saturating_sub(1);
+        if keep_from == 0 {
+            return Ok(());
+        }
+        self.hints.lock().expect("no panic while held").clear();
+        let first = self.segments[keep_from].base;
+        self.recent.retain(|mark| mark.segment >= first);
+        for segment in &self.segments[..keep_from] {
+            segment.remove(&self.disk, &self.dir)?;
+        }
+        self.segments.drain(..keep_from);
+        self.disk.sync_dir(&self.dir)
+    }
+}

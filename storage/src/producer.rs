@@ -1,0 +1,217 @@
+//! What the log remembers of idempotent producers (KIP-98): epoch, and the last batches with their sequence numbers,
+//! so that what is sent again is not stored again. Snapshots are in Kafka's format; behind it, where Kafka does not
+//! look, are the older batches of each producer, which Kafka forgets on a restart.
+
+use std::collections::{HashMap, VecDeque};
+
+use millstream_kafka::records::BatchHeader;
+
+use crate::error::AppendError;
+
+/// All producers of one partition.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Producers {
+    by_id: HashMap<i64, Producer>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Producer {
+    epoch: i16,
+    last_timestamp: i64,
+    /// The last ones, in order.
+    batches: VecDeque<Remembered>,
+}
+
+/// A batch that may be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Remembered {
+    pub last_sequence: i32,
+    pub last_offset: i64,
+    pub offset_delta: i32,
+    pub timestamp: i64,
+}
+
+impl Remembered {
+    /// Offset of the first record.
+    pub fn base_offset(&self) -> i64 {
+        self.last_offset - i64::from(self.offset_delta)
+    }
+
+    fn first_sequence(&self) -> i32 {
+        self.last_sequence.wrapping_sub(self.offset_delta) & i32::MAX
+    }
+}
+
+impl Producers {
+    /// Whether the batch may follow: none if so, or the batch that it repeats.
+    pub fn check(&self, batch: &BatchHeader) -> Result<Option<Remembered>, AppendError> {
+        let Some(producer) = self.by_id.get(&batch.producer_id) else { return Ok(None) };
+        let (producer_id, sequence) = (batch.producer_id, batch.base_sequence);
+        if batch.producer_epoch < producer.epoch {
+            let (epoch, current) = (batch.producer_epoch, producer.epoch);
+            return Err(AppendError::InvalidProducerEpoch { producer_id, epoch, current });
+        }
+        if sequence < 0 {
+            // Control batches carry no sequence.
+            return Ok(None);
+        }
+        let expected = if batch.producer_epoch > producer.epoch {
+            0
+        } else {
+            let repeated = |b: &&Remembered| {
+                b.first_sequence() == sequence && b.last_sequence == batch.last_sequence()
+            };
+            if let Some(known) = producer.batches.iter().find(repeated) {
+                return Ok(Some(*known));
+            }
+            match producer.batches.back() {
+                Some(last) => last.last_sequence.wrapping_add(1) & i32::MAX,
+                None => return Ok(None),
+            }
+        };
+        if sequence == expected {
+            return Ok(None);
+        }
+        Err(AppendError::OutOfOrderSequence { producer_id, sequence, expected })
+    }
+
+    /// Notes a batch that is in the log at `base_offset`.
+    pub fn note(&mut self, batch: &BatchHeader, base_offset: i64) {
+        if !batch.has_producer_id() {
+            return;
+        }
+        let producer = self.by_id.entry(batch.producer_id).or_insert_with(|| Producer {
+            epoch: batch.producer_epoch,
+            last_timestamp: -1,
+            batches: VecDeque::new(),
+        });
+        if batch.producer_epoch > producer.epoch {
+            producer.epoch = batch.producer_epoch;
+            producer.batches.clear();
+        }
+        producer.last_timestamp = batch.max_timestamp;
+        if batch.base_sequence < 0 {
+            return;
+        }
+        if producer.batches.len() == REMEMBERED_BATCHES {
+            producer.batches.pop_front();
+        }
+        producer.batches.push_back(Remembered {
+            last_sequence: batch.last_sequence(),
+            last_offset: base_offset + i64::from(batch.last_offset_delta),
+            offset_delta: batch.last_offset_delta,
+            timestamp: batch.max_timestamp,
+        });
+    }
+
+    /// Forgets producers that were last heard of before `oldest_ms`.
+    pub fn expire(&mut self, oldest_ms: i64) {
+        self.by_id.retain(|_, producer| producer.last_timestamp >= oldest_ms);
+    }
+
+    /// Number of producers.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// The content of a `.snapshot` file.
+    pub fn to_snapshot(&self) -> Vec<u8> {
+        let mut body = Vec::with_capacity(8 + self.by_id.len() * 64);
+        body.extend_from_slice(&(self.by_id.len() as i32).to_be_bytes());
+        let mut ids: Vec<_> = self.by_id.keys().copied().collect();
+        ids.sort_unstable();
+        for id in &ids {
+            let producer = &self.by_id[id];
+            let last = producer.batches.back().copied().unwrap_or(Remembered {
+                last_sequence: -1,
+                last_offset: -1,
+                offset_delta: 0,
+                timestamp: producer.last_timestamp,
+            });
+            body.extend_from_slice(&id.to_be_bytes());
+            body.extend_from_slice(&producer.epoch.to_be_bytes());
+            body.extend_from_slice(&last.last_sequence.to_be_bytes());
+            body.extend_from_slice(&last.last_offset.to_be_bytes());
+            body.extend_from_slice(&last.offset_delta.to_be_bytes());
+            body.extend_from_slice(&producer.last_timestamp.to_be_bytes());
+            body.extend_from_slice(&(-1_i32).to_be_bytes()); // coordinator epoch
+            body.extend_from_slice(&(-1_i64).to_be_bytes()); // first offset of an open transaction
+        }
+        body.extend_from_slice(OLDER);
+        for id in &ids {
+            let batches = &self.by_id[id].batches;
+            body.push(batches.len() as u8);
+            for batch in batches {
+                body.extend_from_slice(&batch.last_sequence.to_be_bytes());
+                body.extend_from_slice(&batch.last_offset.to_be_bytes());
+                body.extend_from_slice(&batch.offset_delta.to_be_bytes());
+                body.extend_from_slice(&batch.timestamp.to_be_bytes());
+            }
+        }
+        let mut bytes = Vec::with_capacity(body.len() + 6);
+        bytes.extend_from_slice(&1_i16.to_be_bytes());
+        bytes.extend_from_slice(&crc32c::crc32c(&body).to_be_bytes());
+        bytes.extend_from_slice(&body);
+        bytes
+    }
+
+    /// Reads a `.snapshot` file, ours or Kafka's; none if it is damaged.
+    pub fn from_snapshot(bytes: &[u8]) -> Option<Self> {
+        let mut fields = Fields(bytes);
+        let version = i16::from_be_bytes(fields.take()?);
+        let crc = u32::from_be_bytes(fields.take()?);
+        if version != 1 || crc != crc32c::crc32c(fields.0) {
+            return None;
+        }
+        let count = i32::from_be_bytes(fields.take()?);
+        let mut producers = Self::default();
+        let mut ids = Vec::new();
+        for _ in 0..count {
+            let id = i64::from_be_bytes(fields.take()?);
+            let epoch = i16::from_be_bytes(fields.take()?);
+            let last_sequence = i32::from_be_bytes(fields.take()?);
+            let last_offset = i64::from_be_bytes(fields.take()?);
+            let offset_delta = i32::from_be_bytes(fields.take()?);
+            let last_timestamp = i64::from_be_bytes(fields.take()?);
+            let _coordinator_epoch: [u8; 4] = fields.take()?;
+            let _transaction: [u8; 8] = fields.take()?;
+            let last = Remembered { last_sequence, last_offset, offset_delta, timestamp: last_timestamp };
+            let batches = (last_sequence >= 0).then_some(last).into_iter().collect();
+            producers.by_id.insert(id, Producer { epoch, last_timestamp, batches });
+            ids.push(id);
+        }
+        if fields.0.starts_with(OLDER) {
+            fields.0 = &fields.0[OLDER.len()..];
+            for id in ids {
+                let [count] = fields.take()?;
+                let batches = (0..count).map(|_| fields.remembered()).collect::<Option<VecDeque<_>>>()?;
+                producers.by_id.get_mut(&id)?.batches = batches;
+            }
+        }
+        Some(producers)
+    }
+}
+
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (front, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*front)
+    }
+
+    fn remembered(&mut self) -> Option<Remembered> {
+        Some(Remembered {
+            last_sequence: i32::from_be_bytes(self.take()?),
+            last_offset: i64::from_be_bytes(self.take()?),
+            offset_delta: i32::from_be_bytes(self.take()?),
+            timestamp: i64::from_be_bytes(self.take()?),
+        })
+    }
+}
+
+/// Batches of each producer that are recognised when they come again: as many as a producer may have under way.
+const REMEMBERED_BATCHES: usize = 5;
+/// Begins what we add to Kafka's snapshot.
+const OLDER: &[u8] = b"millstream-1";
