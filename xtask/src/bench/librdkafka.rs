@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::report::Report;
 use super::server::Server;
 use super::{BenchArgs, setup};
+use crate::shell;
 
 /// Produces with default settings, records of 1 KiB and of 100 bytes.
 pub fn produce(server: &mut Server, args: &BenchArgs, report: &mut Report) -> anyhow::Result<()> {
@@ -77,17 +78,10 @@ fn run(
 
 /// A package of its own: librdkafka is C and takes a minute to build, which no other task should wait for.
 fn build() -> anyhow::Result<std::path::PathBuf> {
-    let target = std::path::absolute("target/librdkafka-load")?;
-    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args([
-            "build",
-            "--quiet",
-            "--release",
-            "--manifest-path",
-            "xtask/librdkafka-load/Cargo.toml",
-        ])
-        .env("CARGO_TARGET_DIR", &target)
-        .status()?;
-    ensure!(status.success(), "the librdkafka load could not be built");
-    Ok(target.join("release/librdkafka-load"))
+    let mut cargo = shell::cargo("xtask/librdkafka-load", &["build", "--quiet", "--release"]);
+    ensure!(
+        cargo.status()?.success(),
+        "the librdkafka load could not be built"
+    );
+    Ok(shell::target_dir().join("release/librdkafka-load"))
 }

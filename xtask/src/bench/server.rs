@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::BenchArgs;
 use super::wire::Client;
+use crate::{shell, tools};
 
 /// Which server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -44,10 +45,9 @@ impl Binaries {
     /// Builds ours and fetches Kafka's jars from Maven, where they are not there yet.
     pub fn prepare(args: &BenchArgs) -> anyhow::Result<Self> {
         let servers = args.servers();
-        let kafka_classpath = if servers.contains(&Kind::Kafka) {
-            kafka_jars()?
-        } else {
-            String::new()
+        let kafka_classpath = match servers.contains(&Kind::Kafka) {
+            true => format!("{}/*", tools::kafka()?.display()),
+            false => String::new(),
         };
         let millstream = match &args.binary {
             Some(binary) => binary.clone(),
@@ -61,42 +61,12 @@ impl Binaries {
     }
 }
 
-fn kafka_jars() -> anyhow::Result<String> {
-    if let Ok(elsewhere) = std::env::var("KAFKA_CLASSPATH") {
-        return Ok(elsewhere);
-    }
-    let folder = Path::new("target/kafka-jars");
-    let done = folder.join(".done");
-    if !done.exists() {
-        let mut maven = Command::new("mvn");
-        maven.args([
-            "-q",
-            "-B",
-            "-f",
-            "xtask/kafka/pom.xml",
-            "dependency:copy-dependencies",
-        ]);
-        maven.arg(format!(
-            "-DoutputDirectory={}",
-            std::path::absolute(folder)?.display()
-        ));
-        ensure!(
-            maven.status().context("cannot run mvn")?.success(),
-            "Maven could not fetch Kafka"
-        );
-        File::create(done)?;
-    }
-    Ok(format!("{}/*", folder.display()))
-}
-
 fn build_release() -> anyhow::Result<PathBuf> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    let status = cargo
-        .args(["build", "--release", "--package", "millstream-cli"])
-        .status()?;
-    ensure!(status.success(), "the release build failed");
-    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    Ok(Path::new(&target).join("release/millstream"))
+    shell::run(&mut shell::cargo(
+        ".",
+        &["build", "--release", "--package", "millstream-cli"],
+    ))?;
+    Ok(shell::target_dir().join("release/millstream"))
 }
 
 /// A server that runs, with a data directory of its own.
