@@ -27,7 +27,7 @@ pub fn wasm_target() -> anyhow::Result<()> {
     retry(|| {
         Command::new("rustup")
             .args(["target", "add", WASM_TARGET])
-            .into_run()
+            .run_installed()
     })
 }
 
@@ -56,7 +56,7 @@ pub fn python() -> anyhow::Result<PathBuf> {
             "--requirement",
         ])
         .arg(&requirements);
-        pip.into_run()
+        pip.run_installed()
     })?;
     std::fs::write(installed, wanted)?;
     Ok(python)
@@ -80,7 +80,7 @@ pub fn kafka() -> anyhow::Result<PathBuf> {
                 .arg("dependency:copy-dependencies");
             maven
                 .arg(format!("-DoutputDirectory={}", folder.display()))
-                .into_run()
+                .run_installed()
         })?;
         std::fs::write(installed, wanted)?;
     }
@@ -103,12 +103,12 @@ fn retry(mut once: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
     once()
 }
 
-trait IntoRun {
-    fn into_run(&mut self) -> anyhow::Result<()>;
+trait RunInstalled {
+    fn run_installed(&mut self) -> anyhow::Result<()>;
 }
 
-impl IntoRun for Command {
-    fn into_run(&mut self) -> anyhow::Result<()> {
+impl RunInstalled for Command {
+    fn run_installed(&mut self) -> anyhow::Result<()> {
         if !shell::has(&self.get_program().to_string_lossy())
             && !self.get_program().to_string_lossy().contains('/')
         {
