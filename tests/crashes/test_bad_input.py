@@ -1,0 +1,157 @@
+"""What nobody should send, and what machines do: the broker answers, or hangs up, and goes on serving."""
+
+import os
+import random
+import socket
+import struct
+import subprocess
+
+import pytest
+from confluent_kafka import KafkaError, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+import harness
+from harness import wait_until
+
+
+def serves(broker):
+    return AdminClient({"bootstrap.servers": broker.bootstrap}).list_topics(timeout=10).brokers
+
+
+def send(broker, data):
+    """Sends bytes; gives what comes back until the broker hangs up or two seconds are over."""
+    with socket.create_connection(broker.address, timeout=2) as connection:
+        try:
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+            received = b""
+            while chunk := connection.recv(65536):
+                received += chunk
+            return received
+        except (ConnectionError, TimeoutError):
+            return None
+
+
+def frame(key, version, body=b"", correlation=7, client=b"\x00\x01t"):
+    payload = struct.pack(">hhi", key, version, correlation) + client + body
+    return struct.pack(">i", len(payload)) + payload
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x00\x00\x00\x00",
+        b"\xff\xff\xff\xff",
+        b"\x7f\xff\xff\xff" + b"x" * 100,
+        b"\x00\x00\x00\x10short",
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        frame(9999, 0),
+        frame(-1, 0),
+        frame(0, 99, b"\x00" * 20),
+        frame(3, 9, b"\xff" * 50),
+        frame(3, 1, b"\x7f\xff\xff\xff"),
+        frame(1, 12, b"\x00" * 12),
+        frame(0, 9, b"\xfe" * 300),
+    ],
+    ids=lambda data: data[:10].hex(),
+)
+def test_frames_that_make_no_sense(broker, data):
+    send(broker, data)
+    assert serves(broker)
+
+
+def test_random_frames(broker):
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    for _ in range(400):
+        body = chance.randbytes(chance.choice([0, 1, 5, 20, 200, 2000]))
+        keys = [*range(0, 4), *range(8, 17), 18, 19, 20, 21, 22, 23, 32, 33, 35, 37, 42, 43, 44, 47, 60, 75]
+        payload = frame(chance.choice(keys), chance.randrange(0, 15), body, client=chance.choice([b"\xff\xff", b"\xff\xff\x00"]))
+        with socket.create_connection(broker.address, timeout=2) as connection:
+            try:
+                connection.sendall(payload)
+            except ConnectionError:
+                pass
+    assert serves(broker)
+
+
+def test_an_unknown_version_of_api_versions_is_told_the_right_ones(broker):
+    answer = send(broker, frame(18, 99))
+    _, correlation, error, count = struct.unpack(">iihi", answer[:14])
+    assert (correlation, error) == (7, 35) and count > 20
+
+
+def test_responses_come_in_order(broker):
+    requests = b"".join(frame(18, 0, correlation=n) for n in range(50))
+    answer, correlations = send(broker, requests), []
+    while answer:
+        (size, correlation), answer = struct.unpack(">ii", answer[:8]), answer
+        correlations.append(correlation)
+        answer = answer[4 + size :]
+    assert correlations == list(range(50))
+
+
+def test_a_second_broker_on_the_same_data_is_refused(own_broker):
+    if own_broker.name == "kafka":
+        pytest.skip("about our command line")
+    command = [harness.BINARY, "broker", "--data-dir", str(own_broker.data), "--kafka", "127.0.0.1:0", "--http", "127.0.0.1:0"]
+    second = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert second.returncode != 0
+    assert len([line for line in second.stderr.splitlines() if line.startswith("error:")]) == 1, second.stderr
+    assert serves(own_broker)
+
+
+def test_sigterm_ends_it_cleanly_and_quickly(own_broker, name):
+    producer = Producer({"bootstrap.servers": own_broker.bootstrap})
+    for _ in range(1000):
+        producer.produce(name, b"x" * 100)
+    assert producer.flush(20) == 0
+    code = own_broker.terminate()
+    assert code == (143 if own_broker.name == "kafka" else 0)
+    own_broker.start()
+    assert serves(own_broker)
+
+
+def test_unknown_settings_name_the_nearest(target, tmp_path):
+    if target.name == "kafka":
+        pytest.skip("about our command line")
+    command = [harness.BINARY, "broker", "--data-dir", str(tmp_path / "data"), "--set", "num.partitons=3"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert done.returncode != 0 and "num.partitions" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_is_an_error_and_not_the_end(target, tmp_path):
+    if target.name == "kafka":
+        pytest.skip("Kafka halts when its disk is full")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "none", str(disk)], check=True)
+    broker = target(disk / "data", settings=["log.segment.bytes=4194304"])
+    broker.log = tmp_path / "broker.log"
+    try:
+        broker.start()
+        fill_up(broker)
+        assert broker.process.poll() is None
+        assert serves(broker)
+    finally:
+        if broker.process:
+            broker.kill()
+        subprocess.run(["umount", "--lazy", str(disk)], check=False)
+
+
+def fill_up(broker):
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    admin.create_topics([NewTopic("full", 1, 1)])["full"].result(20)
+    wait_until(lambda: "full" in admin.list_topics(timeout=5).topics)
+    failures = []
+    producer = Producer({"bootstrap.servers": broker.bootstrap, "message.timeout.ms": 8000})
+    for _ in range(100):
+        for _ in range(100):
+            producer.produce("full", os.urandom(10_000), on_delivery=lambda error, _: error and failures.append(error))
+        producer.flush(20)
+        if failures:
+            break
+    assert failures, "a megabyte a round did not fill the disk"
+    assert failures[0].code() in (KafkaError.KAFKA_STORAGE_ERROR, KafkaError._MSG_TIMED_OUT), failures[0]
