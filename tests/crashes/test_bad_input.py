@@ -77,9 +77,9 @@ def test_random_frames(broker):
 
 
 def test_an_unknown_version_of_api_versions_is_told_the_right_ones(broker):
-    answer = send(broker, frame(18, 99))
+    answer = send(broker, frame(18, 99, b"\x00"))
     _, correlation, error, count = struct.unpack(">iihi", answer[:14])
-    assert (correlation, error) == (7, 35) and count > 20
+    assert (correlation, error) == (7, 35) and count >= 1
 
 
 def test_responses_come_in_order(broker):
