@@ -94,7 +94,12 @@ impl<D: Disk> Log<D> {
         while let Some(segment) = self.segments.get(number) {
             let is_behind = |header: &BatchHeader| header.last_offset() < offset;
             let floor = segment.position_floor(&self.disk, &self.dir, offset)?;
-            if let Some((position, _)) = self.skip_while(segment, floor, is_behind)? {
+            let mut found = self.skip_while(segment, floor, is_behind)?;
+            if floor > 0 && found.is_none_or(|(position, header)| position == floor && header.base_offset > offset) {
+                // The index may have led behind the place: the segment itself decides.
+                found = self.skip_while(segment, 0, is_behind)?;
+            }
+            if let Some((position, _)) = found {
                 return Ok(Some((number, position)));
             }
             number += 1;
@@ -158,24 +163,29 @@ impl<D: Disk> Log<D> {
             let at = scanner.position();
             match scanner.peek()? {
                 Found::Batch(header) if goes_on(at, &header) => scanner.skip(&header),
+                Found::Batch(header) if at > start && header.base_offset > upper => {
+                    // The index led too far.
+                    return Ok(self.whole_until(segment, start, limit, upper));
+                }
                 Found::Batch(header) => {
                     self.hint(Mark { offset: header.base_offset, segment: segment.base, position: at });
                     return Ok(at);
                 }
                 Found::End => return Ok(at),
                 // What lies before the damage can be read; with nothing before it, it is the reader's to know.
-                Found::Bad(_) if at > start => return Ok(self.whole_until(segment, start, at)),
+                Found::Bad(_) if at > start => return Ok(self.whole_until(segment, start, at, upper)),
                 Found::Bad(error) => return Err(self.damaged(segment, at, &error)),
             }
         }
     }
 
-    /// The end of the readable batches between `start` and `end`: the index gave `end`, and it may be wrong.
-    fn whole_until(&self, segment: &Segment<D>, start: u64, end: u64) -> u64 {
+    /// Where the readable batches between `start` and `end` that lie before offset `upper` end, found without the
+    /// index.
+    fn whole_until(&self, segment: &Segment<D>, start: u64, end: u64, upper: i64) -> u64 {
         let Ok(file) = segment.file(&self.disk, &self.dir) else { return start };
         let mut scanner = Scanner::new(file.as_ref(), start, segment.size, LONG_SCAN_BYTES);
         while let Ok(Found::Batch(header)) = scanner.peek() {
-            if scanner.position() + header.total_bytes() as u64 > end {
+            if scanner.position() + header.total_bytes() as u64 > end || header.last_offset() >= upper {
                 break;
             }
             scanner.skip(&header);
