@@ -99,10 +99,10 @@ impl Client {
     /// The topic does not exist, its name is invalid, or no broker answers.
     pub async fn topic(&self, name: &str, create: bool) -> Result<Topic> {
         let snapshot = self.snapshot();
-        if snapshot.taken.elapsed() < self.inner.config.metadata_age_max {
-            if let Some(topic) = usable(&snapshot.metadata, name) {
-                return Ok(topic.clone());
-            }
+        if snapshot.taken.elapsed() < self.inner.config.metadata_age_max
+            && let Some(topic) = usable(&snapshot.metadata, name)
+        {
+            return Ok(topic.clone());
         }
         self.retry(|| async {
             let metadata = self.ask_metadata(Some(&[name]), create).await?;

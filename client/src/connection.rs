@@ -230,16 +230,13 @@ impl Connection {
             reason,
         };
         let header = RequestHeader {
-            request_api_key: R::KEY as i16,
-            request_api_version: version,
+            api_key: R::KEY as i16,
+            api_version: version,
             correlation_id,
             client_id: Some(self.inner.client_id.clone()),
-            ..Default::default()
         };
         let mut writer = Writer::new();
-        header
-            .encode(&mut writer, R::KEY.request_header_version(version))
-            .map_err(|e| invalid(e.to_string()))?;
+        header.encode(&mut writer).map_err(|e| invalid(e.to_string()))?;
         request
             .encode(&mut writer, version)
             .map_err(|e| invalid(e.to_string()))?;

@@ -24,6 +24,11 @@
 //! | `consumer/` | fetches, positions, membership of a group |
 //! | `admin/` | topics, configs, groups, offsets, cluster |
 
+#![allow(
+    clippy::needless_update,
+    reason = "a message may get further fields with the next version of the protocol"
+)]
+
 mod admin;
 mod cluster;
 mod config;

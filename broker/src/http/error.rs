@@ -28,7 +28,14 @@ pub struct ErrorBody {
 impl ApiError {
     /// A refusal with a status, a word and a sentence.
     pub fn new(status: StatusCode, error: &'static str, message: impl Into<String>) -> Self {
-        Self { status, body: ErrorBody { error, message: message.into(), users: Vec::new() } }
+        Self {
+            status,
+            body: ErrorBody {
+                error,
+                message: message.into(),
+                users: Vec::new(),
+            },
+        }
     }
 
     /// Something that does not exist.

@@ -62,7 +62,9 @@ pub struct OffsetBody {
 pub async fn groups(State(context): State<Arc<Context>>) -> Result<Json<Vec<GroupBody>>, ApiError> {
     let mut found = Vec::new();
     for shard in context.groups.shards().iter() {
-        let listed = shard.look(|groups| groups.list().collect::<Vec<_>>()).map_err(|_| loading())?;
+        let listed = shard
+            .look(|groups| groups.list().collect::<Vec<_>>())
+            .map_err(|_| loading())?;
         found.extend(listed.into_iter().map(|group| GroupBody {
             group: group.group.to_string(),
             state: group.state.name(),
@@ -85,7 +87,11 @@ pub async fn group(
         return Err(unknown());
     }
     let shard = context.groups.shard(&group).map_err(|_| loading())?;
-    let look = shard.look(|groups| groups.describe(&group).map(|described| (described, groups.offsets(&group))));
+    let look = shard.look(|groups| {
+        groups
+            .describe(&group)
+            .map(|described| (described, groups.offsets(&group)))
+    });
     let (described, offsets) = look.map_err(|_| loading())?.ok_or_else(unknown)?;
     let members = described.members.into_iter().map(|member| MemberBody {
         member: member.member_id,
@@ -108,11 +114,20 @@ pub fn all_offsets(context: &Context) -> Vec<(String, OffsetBody)> {
     let mut found = Vec::new();
     for shard in context.groups.shards().iter() {
         let offsets = shard.look(|groups| {
-            let ids = groups.list().map(|group| group.group.to_string()).collect::<Vec<_>>();
-            ids.into_iter().map(|id| (groups.offsets(&id), id)).collect::<Vec<_>>()
+            let ids = groups
+                .list()
+                .map(|group| group.group.to_string())
+                .collect::<Vec<_>>();
+            ids.into_iter()
+                .map(|id| (groups.offsets(&id), id))
+                .collect::<Vec<_>>()
         });
         for (offsets, group) in offsets.into_iter().flatten() {
-            found.extend(offsets.iter().map(|offset| (group.clone(), with_lag(context, offset))));
+            found.extend(
+                offsets
+                    .iter()
+                    .map(|offset| (group.clone(), with_lag(context, offset))),
+            );
         }
     }
     found
@@ -134,5 +149,9 @@ fn with_lag(context: &Context, offset: &CommittedOffset) -> OffsetBody {
 }
 
 fn loading() -> ApiError {
-    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "loading", "the group coordinator is reading its log; try again")
+    ApiError::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "loading",
+        "the group coordinator is reading its log; try again",
+    )
 }

@@ -18,7 +18,11 @@ pub async fn healthz() -> &'static str {
 #[utoipa::path(get, path = "/readyz", responses((status = 200, body = String), (status = 503, body = super::error::ErrorBody)))]
 pub async fn readyz(State(context): State<Arc<Context>>) -> Result<&'static str, ApiError> {
     if *context.shutdown.borrow() {
-        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", "the broker is shutting down"));
+        return Err(ApiError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "shutting_down",
+            "the broker is shutting down",
+        ));
     }
     Ok("ready\n")
 }

@@ -22,8 +22,14 @@ pub struct AllowedHosts {
 impl AllowedHosts {
     /// Loopback, the address that is listened on, and further names, comma separated.
     pub fn new(bound: SocketAddr, further: &str) -> Self {
-        let names = further.split(',').map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty());
-        Self { bound: bound.ip(), names: names.collect() }
+        let names = further
+            .split(',')
+            .map(|name| name.trim().to_ascii_lowercase())
+            .filter(|name| !name.is_empty());
+        Self {
+            bound: bound.ip(),
+            names: names.collect(),
+        }
     }
 
     /// Whether a request may be addressed to `authority`, a host with or without a port.
@@ -33,9 +39,11 @@ impl AllowedHosts {
             return true;
         }
         // An address is no name that could be made to resolve elsewhere; one that is listened on is ours.
-        host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| {
-            address.is_loopback() || address == self.bound || self.bound.is_unspecified()
-        })
+        host.trim_matches(['[', ']'])
+            .parse::<IpAddr>()
+            .is_ok_and(|address| {
+                address.is_loopback() || address == self.bound || self.bound.is_unspecified()
+            })
     }
 
     fn check(&self, request: &Request) -> Result<(), String> {
@@ -44,11 +52,17 @@ impl AllowedHosts {
             None => only(request.headers(), header::HOST)?.ok_or("a request needs a Host header")?,
         };
         if !self.allows(host) {
-            return Err(format!("'{host}' is no host of this broker; millstream.http.allowed.hosts adds one"));
+            return Err(format!(
+                "'{host}' is no host of this broker; millstream.http.allowed.hosts adds one"
+            ));
         }
         // Browsers say which page a request comes from: pages of other hosts have no business here.
         match only(request.headers(), header::ORIGIN)? {
-            Some(origin) if !origin.split_once("://").is_some_and(|(_, host)| self.allows(host)) => {
+            Some(origin)
+                if !origin
+                    .split_once("://")
+                    .is_some_and(|(_, host)| self.allows(host)) =>
+            {
                 Err(format!("requests of pages from '{origin}' are not answered"))
             }
             _ => Ok(()),
@@ -57,7 +71,11 @@ impl AllowedHosts {
 }
 
 /// Refuses requests that are addressed to foreign hosts.
-pub async fn refuse_foreign(State(hosts): State<Arc<AllowedHosts>>, request: Request, next: Next) -> Response {
+pub async fn refuse_foreign(
+    State(hosts): State<Arc<AllowedHosts>>,
+    request: Request,
+    next: Next,
+) -> Response {
     match hosts.check(&request) {
         Ok(()) => next.run(request).await,
         Err(message) => ApiError::new(StatusCode::FORBIDDEN, "foreign_host", message).into_response(),
@@ -71,7 +89,13 @@ fn only(headers: &HeaderMap, name: header::HeaderName) -> Result<Option<&str>, S
     if values.next().is_some() {
         return Err(format!("there is more than one {name} header"));
     }
-    first.map(|value| value.to_str().map_err(|_| format!("the {name} header is not text"))).transpose()
+    first
+        .map(|value| {
+            value
+                .to_str()
+                .map_err(|_| format!("the {name} header is not text"))
+        })
+        .transpose()
 }
 
 /// The host of an authority, without its port; an IPv6 address keeps its brackets.
@@ -93,10 +117,27 @@ mod tests {
     #[test]
     fn loopback_and_named_hosts_are_allowed() {
         let hosts = hosts("127.0.0.1:9644");
-        for host in ["localhost", "LOCALHOST:9644", "127.0.0.1:9644", "127.0.0.2", "[::1]:9644", "[::1]", "broker.example:80", "other.example."] {
+        for host in [
+            "localhost",
+            "LOCALHOST:9644",
+            "127.0.0.1:9644",
+            "127.0.0.2",
+            "[::1]:9644",
+            "[::1]",
+            "broker.example:80",
+            "other.example.",
+        ] {
             assert!(hosts.allows(host), "{host}");
         }
-        for host in ["evil.example", "evil.example:9644", "127.0.0.1.evil.example", "10.0.0.1", "", "localhost.evil.example", "[::2]"] {
+        for host in [
+            "evil.example",
+            "evil.example:9644",
+            "127.0.0.1.evil.example",
+            "10.0.0.1",
+            "",
+            "localhost.evil.example",
+            "[::2]",
+        ] {
             assert!(!hosts.allows(host), "{host}");
         }
     }
@@ -112,7 +153,11 @@ mod tests {
     #[test]
     fn pages_of_other_hosts_are_refused() {
         let request = |headers: &[(&str, &str)]| {
-            let request = headers.iter().fold(Request::builder().uri("/healthz"), |r, (name, value)| r.header(*name, *value));
+            let request = headers
+                .iter()
+                .fold(Request::builder().uri("/healthz"), |r, (name, value)| {
+                    r.header(*name, *value)
+                });
             hosts("127.0.0.1:9644").check(&request.body(axum::body::Body::empty()).unwrap())
         };
         assert!(request(&[("host", "localhost")]).is_ok());

@@ -23,7 +23,11 @@ pub async fn metrics(State(context): State<Arc<Context>>) -> Result<impl IntoRes
         .and_then(|()| write_plugins(&context, &mut text))
         .and_then(|()| encode_eof(&mut text));
     written.map_err(|fmt::Error| {
-        ApiError::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "metrics", "metrics cannot be written")
+        ApiError::new(
+            axum::http::StatusCode::INTERNAL_SERVER_ERROR,
+            "metrics",
+            "metrics cannot be written",
+        )
     })?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text))
 }
@@ -33,20 +37,41 @@ fn write_partitions(context: &Context, out: &mut String) -> fmt::Result {
     let mut sizes = String::new();
     let mut ends = String::new();
     for topic in image.topics().filter(|topic| !topic.is_view()) {
-        let Ok(running) = context.topics.find(topic.name.as_str(), Uuid::nil()) else { continue };
+        let Ok(running) = context.topics.find(topic.name.as_str(), Uuid::nil()) else {
+            continue;
+        };
         for index in 0..topic.partitions.len() as i32 {
-            let Some(partition) = running.partition(index) else { continue };
+            let Some(partition) = running.partition(index) else {
+                continue;
+            };
             let labels = format!("topic=\"{}\",partition=\"{index}\"", escape(topic.name.as_str()));
-            writeln!(sizes, "millstream_log_size_bytes{{{labels}}} {}", partition.with_log(|log| log.size_bytes()))?;
-            writeln!(ends, "millstream_log_end_offset{{{labels}}} {}", partition.watermarks().log_end.0)?;
+            writeln!(
+                sizes,
+                "millstream_log_size_bytes{{{labels}}} {}",
+                partition.with_log(|log| log.size_bytes())
+            )?;
+            writeln!(
+                ends,
+                "millstream_log_end_offset{{{labels}}} {}",
+                partition.watermarks().log_end.0
+            )?;
         }
     }
-    write!(out, "# HELP millstream_log_size_bytes Size of a partition's log.\n# TYPE millstream_log_size_bytes gauge\n{sizes}")?;
-    write!(out, "# HELP millstream_log_end_offset Offset of a partition's next record.\n# TYPE millstream_log_end_offset gauge\n{ends}")
+    write!(
+        out,
+        "# HELP millstream_log_size_bytes Size of a partition's log.\n# TYPE millstream_log_size_bytes gauge\n{sizes}"
+    )?;
+    write!(
+        out,
+        "# HELP millstream_log_end_offset Offset of a partition's next record.\n# TYPE millstream_log_end_offset gauge\n{ends}"
+    )
 }
 
 fn write_lag(context: &Context, out: &mut String) -> fmt::Result {
-    writeln!(out, "# HELP millstream_group_lag_records Records that a group has not read yet.\n# TYPE millstream_group_lag_records gauge")?;
+    writeln!(
+        out,
+        "# HELP millstream_group_lag_records Records that a group has not read yet.\n# TYPE millstream_group_lag_records gauge"
+    )?;
     for (group, offset) in all_offsets(context) {
         let Some(lag) = offset.lag else { continue };
         let (group, topic, partition) = (escape(&group), escape(&offset.topic), offset.partition);
@@ -58,26 +83,47 @@ fn write_lag(context: &Context, out: &mut String) -> fmt::Result {
 
 fn write_plugins(context: &Context, out: &mut String) -> fmt::Result {
     let stats = context.plugins.stats();
-    let counters: [(&str, &str, fn(&crate::plugins::Stats) -> String); 4] = [
-        ("plugin_calls", "Calls of a plugin", |stats| stats.calls.to_string()),
-        ("plugin_records", "Records that a plugin was given", |stats| stats.records.to_string()),
-        ("plugin_errors", "Records and calls that a plugin failed on", |stats| stats.errors.to_string()),
-        ("plugin_seconds", "Time spent in a plugin", |stats| format!("{:.9}", stats.nanoseconds as f64 / 1e9)),
+    let counters: [(&str, &str, CounterValue); 4] = [
+        ("plugin_calls", "Calls of a plugin", |stats| {
+            stats.calls.to_string()
+        }),
+        ("plugin_records", "Records that a plugin was given", |stats| {
+            stats.records.to_string()
+        }),
+        (
+            "plugin_errors",
+            "Records and calls that a plugin failed on",
+            |stats| stats.errors.to_string(),
+        ),
+        ("plugin_seconds", "Time spent in a plugin", |stats| {
+            format!("{:.9}", stats.nanoseconds as f64 / 1e9)
+        }),
     ];
     for (name, help, value) in counters {
-        writeln!(out, "# HELP millstream_{name} {help}.\n# TYPE millstream_{name} counter")?;
+        writeln!(
+            out,
+            "# HELP millstream_{name} {help}.\n# TYPE millstream_{name} counter"
+        )?;
         for stats in &stats {
             let (plugin, topic) = (escape(&stats.plugin), escape(&stats.topic));
-            let labels = format!("plugin=\"{plugin}\",version=\"{}\",topic=\"{topic}\"", stats.version);
+            let labels = format!(
+                "plugin=\"{plugin}\",version=\"{}\",topic=\"{topic}\"",
+                stats.version
+            );
             writeln!(out, "millstream_{name}_total{{{labels}}} {}", value(stats))?;
         }
     }
     Ok(())
 }
 
+/// Reads one counter off what a plugin has done.
+type CounterValue = fn(&crate::plugins::Stats) -> String;
+
 /// A label's value as the format has it.
 fn escape(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    text.replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
 }
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -29,11 +29,24 @@ use hosts::AllowedHosts;
 /// The interface's own description (OpenAPI 3.1).
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Millstream admin interface", description = "Plugins, topics, views, groups, health and metrics of a broker."),
+    info(
+        title = "Millstream admin interface",
+        description = "Plugins, topics, views, groups, health and metrics of a broker."
+    ),
     paths(
-        health::healthz, health::readyz, metrics::metrics,
-        plugins::list, plugins::push, plugins::describe, plugins::delete,
-        topics::topics, topics::topic, topics::views, groups::groups, groups::group, cluster::cluster,
+        health::healthz,
+        health::readyz,
+        metrics::metrics,
+        plugins::list,
+        plugins::push,
+        plugins::describe,
+        plugins::delete,
+        topics::topics,
+        topics::topic,
+        topics::views,
+        groups::groups,
+        groups::group,
+        cluster::cluster,
     )
 )]
 struct Description;
@@ -56,7 +69,9 @@ pub async fn serve(listener: TcpListener, context: Arc<Context>) -> std::io::Res
 fn router(context: Arc<Context>, bound: SocketAddr) -> Router {
     let hosts = Arc::new(AllowedHosts::new(bound, &context.settings.http_allowed_hosts));
     let plugin_bytes_max = usize::try_from(context.settings.plugin_max_bytes).unwrap_or(usize::MAX);
-    let plugins = get(plugins::list).post(plugins::push).layer(DefaultBodyLimit::max(plugin_bytes_max));
+    let plugins = get(plugins::list)
+        .post(plugins::push)
+        .layer(DefaultBodyLimit::max(plugin_bytes_max));
     Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
@@ -73,7 +88,11 @@ fn router(context: Arc<Context>, bound: SocketAddr) -> Router {
         .route("/v1/cluster", get(cluster::cluster))
         .fallback(async || ApiError::not_found("there is nothing here; /v1/openapi.json tells what there is"))
         .method_not_allowed_fallback(async || {
-            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this cannot be done here")
+            ApiError::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "this cannot be done here",
+            )
         })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(hosts, hosts::refuse_foreign))

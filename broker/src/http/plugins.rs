@@ -112,7 +112,10 @@ pub async fn push(
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "too_large",
-            format!("a component may have {} bytes (millstream.plugin.max.bytes)", context.settings.plugin_max_bytes),
+            format!(
+                "a component may have {} bytes (millstream.plugin.max.bytes)",
+                context.settings.plugin_max_bytes
+            ),
         ),
         _ => ApiError::invalid(rejection.body_text()),
     })?;
@@ -124,8 +127,16 @@ pub async fn push(
         instances: query.instances,
         ..PluginLimits::default()
     };
-    let (plugin, created) = context.plugins.push(&context, query.name, version, limits, component).await.map_err(refuse)?;
-    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+    let (plugin, created) = context
+        .plugins
+        .push(&context, query.name, version, limits, component)
+        .await
+        .map_err(refuse)?;
+    let status = if created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
     Ok((status, Json(body(&context.controller.image(), &plugin))))
 }
 
@@ -149,7 +160,13 @@ pub async fn describe(
     });
     Ok(Json(PluginDetailBody {
         versions: versions.into_iter().map(|plugin| body(&image, plugin)).collect(),
-        stats: context.plugins.stats().into_iter().filter(|stats| stats.plugin == name).map(stats_body).collect(),
+        stats: context
+            .plugins
+            .stats()
+            .into_iter()
+            .filter(|stats| stats.plugin == name)
+            .map(stats_body)
+            .collect(),
         log: log.collect(),
         name,
     }))
@@ -163,7 +180,11 @@ pub async fn delete(
     Path((name, version)): Path<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
     let version = parse_version(&version)?;
-    context.plugins.delete(&context, name, version).await.map_err(refuse)?;
+    context
+        .plugins
+        .delete(&context, name, version)
+        .await
+        .map_err(refuse)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -175,12 +196,20 @@ fn body(image: &Image, plugin: &Plugin) -> PluginBody {
         world: plugin.world.to_string(),
         size: plugin.size,
         pushed_at_ms: plugin.pushed_at_ms,
-        users: image.users_of_plugin(&plugin.name, plugin.version).iter().map(ToString::to_string).collect(),
+        users: image
+            .users_of_plugin(&plugin.name, plugin.version)
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
     }
 }
 
 fn stats_body(stats: Stats) -> StatsBody {
-    let ns_per_record = if stats.records == 0 { 0.0 } else { stats.nanoseconds as f64 / stats.records as f64 };
+    let ns_per_record = if stats.records == 0 {
+        0.0
+    } else {
+        stats.nanoseconds as f64 / stats.records as f64
+    };
     StatsBody {
         attached_to: stats.topic,
         version: stats.version.to_string(),

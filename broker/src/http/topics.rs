@@ -75,7 +75,9 @@ pub async fn topic(
     Path(name): Path<String>,
 ) -> Result<Json<TopicDetailBody>, ApiError> {
     let image = context.controller.image();
-    let topic = image.topic(&name).ok_or_else(|| ApiError::not_found(format!("there is no topic '{name}'")))?;
+    let topic = image
+        .topic(&name)
+        .ok_or_else(|| ApiError::not_found(format!("there is no topic '{name}'")))?;
     Ok(Json(TopicDetailBody {
         topic: body(&image, topic),
         configs: topic.configs.clone(),
@@ -89,7 +91,11 @@ pub async fn topic(
 pub async fn views(State(context): State<Arc<Context>>) -> Json<Vec<ViewBody>> {
     let image = context.controller.image();
     let view = |topic: &Arc<cluster::Topic>| {
-        let plugins = topic.configs.get("millstream.view.plugins").map(String::as_str).unwrap_or("[]");
+        let plugins = topic
+            .configs
+            .get("millstream.view.plugins")
+            .map(String::as_str)
+            .unwrap_or("[]");
         Some(ViewBody {
             name: topic.name.to_string(),
             source: topic.view_source()?.to_owned(),
@@ -112,7 +118,9 @@ fn body(image: &cluster::Image, topic: &Arc<cluster::Topic>) -> TopicBody {
 
 fn offsets(context: &Context, image: &cluster::Image, topic: &Arc<cluster::Topic>) -> Vec<PartitionBody> {
     let stored = image.stored_topic(topic);
-    let Ok(running) = context.topics.find(stored.name.as_str(), Uuid::nil()) else { return Vec::new() };
+    let Ok(running) = context.topics.find(stored.name.as_str(), Uuid::nil()) else {
+        return Vec::new();
+    };
     let partitions = image.partitions(topic).iter().zip(0_i32..);
     partitions
         .filter_map(|(partition, index)| {
@@ -123,7 +131,11 @@ fn offsets(context: &Context, image: &cluster::Image, topic: &Arc<cluster::Topic
                 leader: partition.leader.map(|leader| leader.0),
                 start_offset: watermarks.log_start.0,
                 end_offset: watermarks.high.0,
-                bytes: if topic.is_view() { 0 } else { owner.with_log(|log| log.size_bytes()) },
+                bytes: if topic.is_view() {
+                    0
+                } else {
+                    owner.with_log(|log| log.size_bytes())
+                },
             })
         })
         .collect()

@@ -23,6 +23,9 @@ pub struct Input {
     pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
+/// Key and value of a record that came out.
+pub type KeyAndValue = (Option<Vec<u8>>, Option<Vec<u8>>);
+
 /// What came of it.
 #[derive(Debug, Default)]
 pub struct Outcome {
@@ -39,7 +42,7 @@ pub struct Outcome {
     /// Number of the record and reason, for the first of them.
     pub first_errors: Vec<(usize, String)>,
     /// Keys and values that came out, in order.
-    pub out: Vec<(Option<Vec<u8>>, Option<Vec<u8>>)>,
+    pub out: Vec<KeyAndValue>,
     /// Records by partition, for a partitioner.
     pub by_partition: Vec<u64>,
     /// Time of all calls by records, in nanoseconds, of the fastest pass.

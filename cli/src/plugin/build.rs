@@ -76,12 +76,12 @@ fn compile(project: &Path) -> anyhow::Result<PathBuf> {
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .flat_map(|message| message["filenames"].as_array().cloned().unwrap_or_default());
-    let modules = files.filter_map(|file| {
+    let mut modules = files.filter_map(|file| {
         file.as_str()
             .filter(|name| name.ends_with(".wasm"))
             .map(PathBuf::from)
     });
-    modules.last().with_context(|| {
+    modules.next_back().with_context(|| {
         format!(
             "{} makes no module; its Cargo.toml needs crate-type = [\"cdylib\"]",
             project.display()

@@ -1,5 +1,7 @@
 //! The command line against a broker in a process of its own: every command as a user gives it.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod broker;
 mod plugins_and_views;
 mod support;

@@ -306,10 +306,10 @@ impl Consumer {
         } else {
             Ok(())
         };
-        if let Some(mut membership) = self.membership.take() {
-            if let Err(error) = membership.leave().await {
-                tracing::debug!(%error, "the group will notice by itself that this member is gone");
-            }
+        if let Some(mut membership) = self.membership.take()
+            && let Err(error) = membership.leave().await
+        {
+            tracing::debug!(%error, "the group will notice by itself that this member is gone");
         }
         committed
     }

@@ -43,7 +43,7 @@ pub(super) struct Lane {
     at: TopicPartition,
     queue: mpsc::Receiver<Message>,
     /// A record that did not fit the last batch.
-    carried: Option<Box<Pending>>,
+    carried: Option<Pending>,
     producer: Option<ProducerId>,
     /// Sequence number of the next record.
     sequence: i32,
@@ -52,7 +52,7 @@ pub(super) struct Lane {
 /// A batch that is full or has waited long enough, and who waits for it to be settled.
 #[derive(Default)]
 struct Gathered {
-    records: Vec<Box<Pending>>,
+    records: Vec<Pending>,
     bytes: usize,
     flushed: Option<oneshot::Sender<()>>,
 }
@@ -97,7 +97,7 @@ impl Lane {
             gathered.push(carried);
         } else {
             match self.queue.recv().await? {
-                Message::Record(first) => gathered.push(first),
+                Message::Record(first) => gathered.push(*first),
                 Message::Flush(done) => {
                     gathered.flushed = Some(done);
                     return Some(gathered);
@@ -115,10 +115,10 @@ impl Lane {
             };
             match message {
                 Message::Record(record) if gathered.bytes + record.bytes > self.shared.config.batch_bytes => {
-                    self.carried = Some(record);
+                    self.carried = Some(*record);
                     break;
                 }
-                Message::Record(record) => gathered.push(record),
+                Message::Record(record) => gathered.push(*record),
                 Message::Flush(done) => {
                     gathered.flushed = Some(done);
                     break;
@@ -129,7 +129,7 @@ impl Lane {
     }
 
     /// Sends a batch until it is accepted, refused for good, or out of time. Gives the offset of its first record.
-    async fn deliver(&mut self, batch: &[Box<Pending>]) -> Result<i64> {
+    async fn deliver(&mut self, batch: &[Pending]) -> Result<i64> {
         let begun = Instant::now();
         let mut pause = self.shared.client.config().retry_backoff;
         // Whether an attempt may have been accepted without our knowing.
@@ -174,7 +174,7 @@ impl Lane {
         }
     }
 
-    async fn encode(&mut self, batch: &[Box<Pending>]) -> Result<Bytes> {
+    async fn encode(&mut self, batch: &[Pending]) -> Result<Bytes> {
         if self.shared.config.idempotence && self.producer.is_none() {
             self.renew().await?;
         }
@@ -190,7 +190,7 @@ impl Lane {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_millis() as i64);
-        for Pending { record, .. } in batch.iter().map(|pending| &**pending) {
+        for Pending { record, .. } in batch {
             let headers: Vec<Header<'_>> = record
                 .headers
                 .iter()
@@ -263,7 +263,7 @@ impl Lane {
         read_answer(&self.at, connection.call_at(version, &request, limit).await?)
     }
 
-    fn settle(&self, batch: Vec<Box<Pending>>, outcome: Result<i64>) {
+    fn settle(&self, batch: Vec<Pending>, outcome: Result<i64>) {
         if let Err(error) = &outcome {
             lock(&self.shared.failure).get_or_insert_with(|| error.clone());
         }
@@ -279,7 +279,7 @@ impl Lane {
 }
 
 impl Gathered {
-    fn push(&mut self, record: Box<Pending>) {
+    fn push(&mut self, record: Pending) {
         self.bytes += record.bytes;
         self.records.push(record);
     }
