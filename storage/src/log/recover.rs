@@ -305,17 +305,20 @@ impl<D: Disk> Log<D> {
         self.epochs = epochs.unwrap_or_default();
         self.epochs.truncate_to(end);
         self.producers = Producers::default();
-        let mut from = self.log_start;
+        // Batches before the log's start count as long as their segment is there; a snapshot from before the first
+        // segment would leave out what was deleted with later ones.
+        let first = self.segments[0].base;
+        let mut from = first;
         let names = self.disk.list(&self.dir)?;
         let mut snapshots: Vec<i64> = names.iter().filter_map(|name| offset_in_name(name, SNAPSHOT)).collect();
         snapshots.sort_unstable();
         let mut has_removed = false;
-        self.snapshot_at = self.log_start;
+        self.snapshot_at = first;
         while let Some(offset) = snapshots.pop() {
             let file = path(&self.dir, offset, SNAPSHOT);
-            let bytes = if offset <= end { read_file(&self.disk, &file)? } else { None };
+            let bytes = if (first..=end).contains(&offset) { read_file(&self.disk, &file)? } else { None };
             if let Some(producers) = bytes.and_then(|bytes| Producers::from_snapshot(&bytes)) {
-                (self.producers, self.snapshot_at, from) = (producers, offset, offset.max(from));
+                (self.producers, self.snapshot_at, from) = (producers, offset, offset);
                 break;
             }
             remove_if_there(&self.disk, &file)?;
@@ -326,7 +329,7 @@ impl<D: Disk> Log<D> {
             self.disk.sync_dir(&self.dir)?;
         }
         let replay_epochs_from = if has_epochs { self.checkpointed.recovery_point.min(from) } else { self.log_start };
-        let (from, producers_from) = (from.min(replay_epochs_from).max(self.segments[0].base), from);
+        let (from, producers_from) = (from.min(replay_epochs_from).max(first), from);
         self.replay(from, producers_from)
     }
 
