@@ -8,7 +8,6 @@
 
 pub mod checkpoint;
 pub mod disk;
-pub mod dump;
 mod epochs;
 mod error;
 mod index;
