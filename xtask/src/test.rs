@@ -187,35 +187,49 @@ impl Count {
 }
 
 fn format(_: &TestArgs, _: &mut Count) -> anyhow::Result<()> {
-    for folder in WORKSPACES {
-        shell::run(&mut shell::cargo(folder, &["fmt", "--all", "--check"]))?;
-    }
-    Ok(())
+    in_each(&WORKSPACES, |folder| {
+        shell::run(&mut shell::cargo(folder, &["fmt", "--all", "--check"]))
+    })
 }
 
 fn lint(_: &TestArgs, _: &mut Count) -> anyhow::Result<()> {
-    for folder in WORKSPACES {
-        let args = [
-            "clippy",
-            "--quiet",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ];
-        shell::run(&mut shell::cargo(folder, &args))?;
-    }
-    Ok(())
+    let args = [
+        "clippy",
+        "--quiet",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    in_each(&WORKSPACES, |folder| shell::run(&mut shell::cargo(folder, &args)))
 }
 
 fn unit(_: &TestArgs, count: &mut Count) -> anyhow::Result<()> {
-    count.run(&mut shell::cargo(".", &["test", "--workspace"]))
+    count.run(&mut shell::cargo(".", &["test", "--workspace", "--no-fail-fast"]))
 }
 
 fn guests(_: &TestArgs, count: &mut Count) -> anyhow::Result<()> {
-    for folder in ["plugins-sdk", "plugins", "examples/first-plugin"] {
-        count.run(&mut shell::cargo(folder, &["test", "--workspace"]))?;
+    let folders = ["plugins-sdk", "plugins", "examples/first-plugin"];
+    in_each(&folders, |folder| {
+        count.run(&mut shell::cargo(
+            folder,
+            &["test", "--workspace", "--no-fail-fast"],
+        ))
+    })
+}
+
+/// Does the same in several workspaces. All of them are tried: one report says everything that is wrong.
+fn in_each(folders: &[&str], mut once: impl FnMut(&str) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let mut failed = Vec::new();
+    for folder in folders {
+        if let Err(error) = once(folder) {
+            println!("in {folder}: {error:#}");
+            failed.push(*folder);
+        }
+    }
+    if !failed.is_empty() {
+        bail!("failed in {}", failed.join(", "));
     }
     Ok(())
 }
