@@ -43,8 +43,15 @@ impl Checkpoint {
     }
 
     fn body(&self) -> String {
-        let Self { recovery_point, log_start, segment, position } = self;
-        format!("0\nrecovery-point {recovery_point}\nlog-start {log_start}\nsegment {segment}\nposition {position}\n")
+        let Self {
+            recovery_point,
+            log_start,
+            segment,
+            position,
+        } = self;
+        format!(
+            "0\nrecovery-point {recovery_point}\nlog-start {log_start}\nsegment {segment}\nposition {position}\n"
+        )
     }
 
     fn parse(text: &str) -> Option<Self> {

@@ -140,7 +140,11 @@ impl Disk for RealDisk {
                 Open::Write => OFlags::RDWR,
                 Open::Create => OFlags::RDWR | OFlags::CREATE,
             };
-        Ok(RealFile(rustix::fs::open(path, flags, Mode::from_raw_mode(0o644))?))
+        Ok(RealFile(rustix::fs::open(
+            path,
+            flags,
+            Mode::from_raw_mode(0o644),
+        )?))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -172,7 +176,11 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        let dir = if dir.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            dir
+        };
         fs::File::open(dir)?.sync_all()
     }
 
@@ -246,7 +254,10 @@ pub(crate) fn write_all<F: DiskFile>(file: &F, front: &[u8], back: &[u8], positi
     while written < total {
         let back = &back[written.saturating_sub(front.len())..];
         let front = &front[written.min(front.len())..];
-        match file.write_at(&[IoSlice::new(front), IoSlice::new(back)], position + written as u64)? {
+        match file.write_at(
+            &[IoSlice::new(front), IoSlice::new(back)],
+            position + written as u64,
+        )? {
             0 => return Err(io::ErrorKind::WriteZero.into()),
             more => written += more,
         }

@@ -28,11 +28,14 @@ impl LeaderEpochs {
         let after = self.entries.partition_point(|(known, _)| *known <= epoch.0);
         let next = self.entries.get(after);
         match after.checked_sub(1).map(|at| self.entries[at].0) {
-            Some(floor) if next.is_some() || floor == epoch.0 => {
-                Some((LeaderEpoch(floor), Offset(next.map_or(log_end, |(_, start)| *start))))
-            }
+            Some(floor) if next.is_some() || floor == epoch.0 => Some((
+                LeaderEpoch(floor),
+                Offset(next.map_or(log_end, |(_, start)| *start)),
+            )),
             Some(_) => None,
-            None => next.filter(|_| epoch.0 >= 0).map(|(_, start)| (epoch, Offset(*start))),
+            None => next
+                .filter(|_| epoch.0 >= 0)
+                .map(|(_, start)| (epoch, Offset(*start))),
         }
     }
 
@@ -50,7 +53,12 @@ impl LeaderEpochs {
 
     /// Forgets epochs that end before `start`.
     pub fn advance_to(&mut self, start: i64) {
-        let gone = self.entries.iter().skip(1).take_while(|(_, first)| *first <= start).count();
+        let gone = self
+            .entries
+            .iter()
+            .skip(1)
+            .take_while(|(_, first)| *first <= start)
+            .count();
         self.dirty |= gone > 0;
         self.entries.drain(..gone);
         if let Some(first) = self.entries.first_mut()

@@ -45,7 +45,10 @@ impl Entry for OffsetEntry {
 
     fn from_bytes(bytes: &[u8]) -> Self {
         let [a, b, c, d, e, f, g, h] = *bytes.first_chunk().expect("eight bytes an entry");
-        Self { offset: u32::from_be_bytes([a, b, c, d]), position: u32::from_be_bytes([e, f, g, h]) }
+        Self {
+            offset: u32::from_be_bytes([a, b, c, d]),
+            position: u32::from_be_bytes([e, f, g, h]),
+        }
     }
 
     fn follows(self, earlier: Self) -> bool {
@@ -64,7 +67,10 @@ impl Entry for TimeEntry {
     fn from_bytes(bytes: &[u8]) -> Self {
         let timestamp = i64::from_be_bytes(*bytes.first_chunk().expect("twelve bytes an entry"));
         let [a, b, c, d] = *bytes.last_chunk().expect("twelve bytes an entry");
-        Self { timestamp, offset: u32::from_be_bytes([a, b, c, d]) }
+        Self {
+            timestamp,
+            offset: u32::from_be_bytes([a, b, c, d]),
+        }
     }
 
     fn follows(self, earlier: Self) -> bool {
@@ -82,7 +88,10 @@ pub(crate) struct GrowingIndex<E> {
 
 impl<E: Entry> GrowingIndex<E> {
     pub fn new() -> Self {
-        Self { entries: Vec::new(), stored: 0 }
+        Self {
+            entries: Vec::new(),
+            stored: 0,
+        }
     }
 
     /// Takes the entries of a file as far as they are in order and `keep` says so. None of them count as stored: what
@@ -144,7 +153,10 @@ impl<F: DiskFile> StoredIndex<F> {
     }
 
     pub fn last<E: Entry>(&self) -> io::Result<Option<E>> {
-        self.entries.checked_sub(1).map(|last| self.entry(last)).transpose()
+        self.entries
+            .checked_sub(1)
+            .map(|last| self.entry(last))
+            .transpose()
     }
 
     /// The last entry for which `is_before` holds; it holds for a front part of the entries.

@@ -18,7 +18,11 @@ impl DirLock {
     /// # Errors
     /// `WouldBlock` when another process holds it; else as the system says.
     pub fn acquire(dir: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join(LOCK))?;
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(dir.join(LOCK))?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         Ok(Self { _file: file })
     }
@@ -34,7 +38,10 @@ mod tests {
     fn a_second_broker_is_refused_until_the_first_has_gone() {
         let dir = tempfile::tempdir().unwrap();
         let first = DirLock::acquire(dir.path()).unwrap();
-        assert_eq!(DirLock::acquire(dir.path()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(
+            DirLock::acquire(dir.path()).unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
         drop(first);
         DirLock::acquire(dir.path()).unwrap();
     }

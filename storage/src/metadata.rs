@@ -32,7 +32,9 @@ fn encode(id: [u8; 16]) -> String {
     let digit = |shift: u32| ALPHABET[(bits >> shift) as usize & 63] as char;
     // 21 digits of six bits, and the last two bits in front of four zeros.
     let whole = (0..21).map(|n| digit(122 - 6 * n));
-    whole.chain([ALPHABET[((bits & 3) << 4) as usize] as char]).collect()
+    whole
+        .chain([ALPHABET[((bits & 3) << 4) as usize] as char])
+        .collect()
 }
 
 fn decode(text: &str) -> Option<[u8; 16]> {

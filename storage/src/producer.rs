@@ -45,11 +45,17 @@ impl Remembered {
 impl Producers {
     /// Whether the batch may follow: none if so, or the batch that it repeats.
     pub fn check(&self, batch: &BatchHeader) -> Result<Option<Remembered>, AppendError> {
-        let Some(producer) = self.by_id.get(&batch.producer_id) else { return Ok(None) };
+        let Some(producer) = self.by_id.get(&batch.producer_id) else {
+            return Ok(None);
+        };
         let (producer_id, sequence) = (batch.producer_id, batch.base_sequence);
         if batch.producer_epoch < producer.epoch {
             let (epoch, current) = (batch.producer_epoch, producer.epoch);
-            return Err(AppendError::InvalidProducerEpoch { producer_id, epoch, current });
+            return Err(AppendError::InvalidProducerEpoch {
+                producer_id,
+                epoch,
+                current,
+            });
         }
         if sequence < 0 {
             // Control batches carry no sequence.
@@ -58,9 +64,8 @@ impl Producers {
         let expected = if batch.producer_epoch > producer.epoch {
             0
         } else {
-            let repeated = |b: &&Remembered| {
-                b.first_sequence() == sequence && b.last_sequence == batch.last_sequence()
-            };
+            let repeated =
+                |b: &&Remembered| b.first_sequence() == sequence && b.last_sequence == batch.last_sequence();
             if let Some(known) = producer.batches.iter().find(repeated) {
                 return Ok(Some(*known));
             }
@@ -72,7 +77,11 @@ impl Producers {
         if sequence == expected {
             return Ok(None);
         }
-        Err(AppendError::OutOfOrderSequence { producer_id, sequence, expected })
+        Err(AppendError::OutOfOrderSequence {
+            producer_id,
+            sequence,
+            expected,
+        })
     }
 
     /// Notes a batch that is in the log at `base_offset`.
@@ -106,7 +115,8 @@ impl Producers {
 
     /// Forgets producers that were last heard of before `oldest_ms`.
     pub fn expire(&mut self, oldest_ms: i64) {
-        self.by_id.retain(|_, producer| producer.last_timestamp >= oldest_ms);
+        self.by_id
+            .retain(|_, producer| producer.last_timestamp >= oldest_ms);
     }
 
     /// Number of producers.
@@ -175,16 +185,30 @@ impl Producers {
             let last_timestamp = i64::from_be_bytes(fields.take()?);
             let _coordinator_epoch: [u8; 4] = fields.take()?;
             let _transaction: [u8; 8] = fields.take()?;
-            let last = Remembered { last_sequence, last_offset, offset_delta, timestamp: last_timestamp };
+            let last = Remembered {
+                last_sequence,
+                last_offset,
+                offset_delta,
+                timestamp: last_timestamp,
+            };
             let batches = (last_sequence >= 0).then_some(last).into_iter().collect();
-            producers.by_id.insert(id, Producer { epoch, last_timestamp, batches });
+            producers.by_id.insert(
+                id,
+                Producer {
+                    epoch,
+                    last_timestamp,
+                    batches,
+                },
+            );
             ids.push(id);
         }
         if fields.0.starts_with(OLDER) {
             fields.0 = &fields.0[OLDER.len()..];
             for id in ids {
                 let [count] = fields.take()?;
-                let batches = (0..count).map(|_| fields.remembered()).collect::<Option<VecDeque<_>>>()?;
+                let batches = (0..count)
+                    .map(|_| fields.remembered())
+                    .collect::<Option<VecDeque<_>>>()?;
                 producers.by_id.get_mut(&id)?.batches = batches;
             }
         }

@@ -32,7 +32,14 @@ impl<'a, F: DiskFile> Scanner<'a, F> {
     /// Over the bytes from `position` to `end`, reading `piece_bytes` at a time.
     pub fn new(file: &'a F, position: u64, end: u64, piece_bytes: usize) -> Self {
         let piece_bytes = piece_bytes.max(HEADER_BYTES);
-        Self { file, position, end, piece: Vec::new(), piece_at: position, piece_bytes }
+        Self {
+            file,
+            position,
+            end,
+            piece: Vec::new(),
+            piece_at: position,
+            piece_bytes,
+        }
     }
 
     /// Where the next batch begins.
@@ -53,19 +60,26 @@ impl<'a, F: DiskFile> Scanner<'a, F> {
         };
         let needed = header.total_bytes();
         if needed as u64 > left {
-            return Ok(Found::Bad(BatchError::Truncated { needed, available: left as usize }));
+            return Ok(Found::Bad(BatchError::Truncated {
+                needed,
+                available: left as usize,
+            }));
         }
         Ok(Found::Batch(header))
     }
 
     /// As [`Scanner::peek`], with the checksum compared.
     pub fn peek_verified(&mut self) -> io::Result<Found> {
-        let Found::Batch(header) = self.peek()? else { return self.peek() };
+        let Found::Batch(header) = self.peek()? else {
+            return self.peek();
+        };
         let bytes = self.bytes(header.total_bytes())?;
-        Ok(match BatchView::parse(bytes).and_then(|batch| batch.verify_crc()) {
-            Ok(()) => Found::Batch(header),
-            Err(error) => Found::Bad(error),
-        })
+        Ok(
+            match BatchView::parse(bytes).and_then(|batch| batch.verify_crc()) {
+                Ok(()) => Found::Batch(header),
+                Err(error) => Found::Bad(error),
+            },
+        )
     }
 
     /// The bytes of the batch that [`Scanner::peek`] found.

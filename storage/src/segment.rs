@@ -40,7 +40,11 @@ pub(crate) struct Growing {
 
 impl Growing {
     pub fn new() -> Self {
-        Self { offsets: GrowingIndex::new(), times: GrowingIndex::new(), unindexed: 0 }
+        Self {
+            offsets: GrowingIndex::new(),
+            times: GrowingIndex::new(),
+            unindexed: 0,
+        }
     }
 }
 
@@ -92,7 +96,10 @@ impl<D: Disk> Segment<D> {
         let bytes = header.total_bytes() as u64;
         if let Some(growing) = &mut self.growing {
             if growing.unindexed > interval {
-                growing.offsets.push(OffsetEntry { offset: (last - self.base) as u32, position });
+                growing.offsets.push(OffsetEntry {
+                    offset: (last - self.base) as u32,
+                    position,
+                });
                 growing.times.push(time);
                 growing.unindexed = 0;
             }
@@ -104,7 +111,9 @@ impl<D: Disk> Segment<D> {
     /// Writes the indexes to their files, durably. `is_last`: the segment will not grow any more.
     pub fn store_indexes(&mut self, disk: &D, dir: &Path, is_last: bool) -> io::Result<()> {
         let time = self.time_entry();
-        let Some(growing) = &mut self.growing else { return Ok(()) };
+        let Some(growing) = &mut self.growing else {
+            return Ok(());
+        };
         if is_last && self.max_timestamp >= 0 {
             growing.times.push(time);
         }
@@ -116,7 +125,9 @@ impl<D: Disk> Segment<D> {
     pub fn position_floor(&self, disk: &D, dir: &Path, target: i64) -> io::Result<u64> {
         let relative = target - self.base;
         let is_before = |entry: OffsetEntry| i64::from(entry.offset) <= relative;
-        Ok(self.floor(disk, dir, is_before)?.map_or(0, |entry| entry.position.into()))
+        Ok(self
+            .floor(disk, dir, is_before)?
+            .map_or(0, |entry| entry.position.into()))
     }
 
     /// The furthest known place up to `position`, before which all batches end before offset `end`.
@@ -124,7 +135,9 @@ impl<D: Disk> Segment<D> {
         let relative = end - self.base;
         let is_before =
             |entry: OffsetEntry| u64::from(entry.position) <= position && i64::from(entry.offset) < relative;
-        Ok(self.floor(disk, dir, is_before)?.map_or(0, |entry| entry.position.into()))
+        Ok(self
+            .floor(disk, dir, is_before)?
+            .map_or(0, |entry| entry.position.into()))
     }
 
     /// An offset, no batch before which has a timestamp of `timestamp` or later.
@@ -132,7 +145,8 @@ impl<D: Disk> Segment<D> {
         let is_before = |entry: TimeEntry| entry.timestamp < timestamp;
         let floor = match &self.growing {
             Some(growing) => last_before(growing.times.entries(), is_before),
-            None => StoredIndex::open::<D, TimeEntry>(disk, &path(dir, self.base, TIME_INDEX))?.floor(is_before)?,
+            None => StoredIndex::open::<D, TimeEntry>(disk, &path(dir, self.base, TIME_INDEX))?
+                .floor(is_before)?,
         };
         Ok(floor.map_or(self.base, |entry| self.base + i64::from(entry.offset)))
     }
@@ -145,19 +159,29 @@ impl<D: Disk> Segment<D> {
         Ok(())
     }
 
-    fn floor(&self, disk: &D, dir: &Path, is_before: impl Fn(OffsetEntry) -> bool) -> io::Result<Option<OffsetEntry>> {
+    fn floor(
+        &self,
+        disk: &D,
+        dir: &Path,
+        is_before: impl Fn(OffsetEntry) -> bool,
+    ) -> io::Result<Option<OffsetEntry>> {
         match &self.growing {
             Some(growing) => Ok(last_before(growing.offsets.entries(), is_before)),
             None => {
                 let index = StoredIndex::open::<D, OffsetEntry>(disk, &path(dir, self.base, INDEX))?;
-                Ok(index.floor(is_before)?.filter(|entry| u64::from(entry.position) < self.size))
+                Ok(index
+                    .floor(is_before)?
+                    .filter(|entry| u64::from(entry.position) < self.size))
             }
         }
     }
 
     fn time_entry(&self) -> TimeEntry {
         let offset = (self.max_timestamp_offset - self.base).max(0) as u32;
-        TimeEntry { timestamp: self.max_timestamp, offset }
+        TimeEntry {
+            timestamp: self.max_timestamp,
+            offset,
+        }
     }
 }
 
@@ -173,7 +197,9 @@ pub(crate) fn offset_in_name(name: &str, kind: &str) -> Option<i64> {
 }
 
 fn last_before<E: Entry>(entries: &[E], is_before: impl Fn(E) -> bool) -> Option<E> {
-    entries[..entries.partition_point(|entry| is_before(*entry))].last().copied()
+    entries[..entries.partition_point(|entry| is_before(*entry))]
+        .last()
+        .copied()
 }
 
 pub(crate) const LOG: &str = "log";

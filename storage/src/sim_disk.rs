@@ -77,7 +77,14 @@ impl SimDisk {
     /// Power fails and comes back: open files are closed, and of what was not synced some sectors and names are left.
     pub fn crash(&self) {
         let mut world = self.world();
-        let World { random, inodes, dirs, boot, syncs_until_failure, .. } = &mut *world;
+        let World {
+            random,
+            inodes,
+            dirs,
+            boot,
+            syncs_until_failure,
+            ..
+        } = &mut *world;
         *boot += 1;
         *syncs_until_failure = None;
         for inode in inodes {
@@ -116,7 +123,9 @@ impl SimDisk {
         let inode = world.inode(path)?;
         let inode = &mut world.inodes[inode];
         for image in [&mut inode.now, &mut inode.on_disk] {
-            *image.get_mut(position as usize).ok_or(io::ErrorKind::InvalidInput)? ^= 1 << (bit & 7);
+            *image
+                .get_mut(position as usize)
+                .ok_or(io::ErrorKind::InvalidInput)? ^= 1 << (bit & 7);
         }
         Ok(())
     }
@@ -126,7 +135,11 @@ impl SimDisk {
     }
 
     fn file(&self, inode: usize, boot: u64) -> SimFile {
-        SimFile { world: self.0.clone(), inode, boot }
+        SimFile {
+            world: self.0.clone(),
+            inode,
+            boot,
+        }
     }
 }
 
@@ -149,7 +162,14 @@ impl Disk for SimDisk {
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let world = self.world();
-        Ok(world.dirs.get(dir).ok_or(io::ErrorKind::NotFound)?.now.keys().cloned().collect())
+        Ok(world
+            .dirs
+            .get(dir)
+            .ok_or(io::ErrorKind::NotFound)?
+            .now
+            .keys()
+            .cloned()
+            .collect())
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<bool> {
@@ -177,7 +197,11 @@ impl Disk for SimDisk {
     }
 
     fn remove_dir(&self, dir: &Path) -> io::Result<()> {
-        self.world().dirs.remove(dir).map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.world()
+            .dirs
+            .remove(dir)
+            .map(|_| ())
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
@@ -207,7 +231,10 @@ impl SimFile {
 impl DiskFile for SimFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         self.with(|world, inode| {
-            let left = world.inodes[inode].now.get(position as usize..).unwrap_or_default();
+            let left = world.inodes[inode]
+                .now
+                .get(position as usize..)
+                .unwrap_or_default();
             let read = left.len().min(buffer.len());
             buffer[..read].copy_from_slice(&left[..read]);
             Ok(read)
@@ -275,12 +302,21 @@ impl DiskFile for SimFile {
 
 impl World {
     fn inode(&self, path: &Path) -> io::Result<usize> {
-        let dir = self.dirs.get(path.parent().unwrap_or(Path::new(""))).ok_or(io::ErrorKind::NotFound)?;
-        dir.now.get(&name_of(path)?).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+        let dir = self
+            .dirs
+            .get(path.parent().unwrap_or(Path::new("")))
+            .ok_or(io::ErrorKind::NotFound)?;
+        dir.now
+            .get(&name_of(path)?)
+            .copied()
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn name(&mut self, path: &Path, naming: impl FnOnce(String) -> Naming) -> io::Result<()> {
-        let dir = self.dirs.get_mut(path.parent().unwrap_or(Path::new(""))).ok_or(io::ErrorKind::NotFound)?;
+        let dir = self
+            .dirs
+            .get_mut(path.parent().unwrap_or(Path::new("")))
+            .ok_or(io::ErrorKind::NotFound)?;
         let naming = naming(name_of(path)?);
         naming.clone().apply(&mut dir.now);
         dir.pending.push(naming);
@@ -365,7 +401,8 @@ impl Random {
 
 fn name_of(path: &Path) -> io::Result<String> {
     let name = path.file_name().and_then(|name| name.to_str());
-    name.map(str::to_owned).ok_or_else(|| io::ErrorKind::InvalidInput.into())
+    name.map(str::to_owned)
+        .ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
 
 /// Bytes that a disk writes wholly or not at all.

@@ -14,7 +14,11 @@ use millstream_storage::{Log, LogConfig};
 #[test]
 fn kafka_reads_our_segments_indexes_and_snapshots() {
     let Ok(class_path) = std::env::var("KAFKA_CLASSPATH") else {
-        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "KAFKA_CLASSPATH must be set in CI");
+        assert_ne!(
+            std::env::var("CI").as_deref(),
+            Ok("true"),
+            "KAFKA_CLASSPATH must be set in CI"
+        );
         eprintln!("KAFKA_CLASSPATH is not set: Kafka's tool was not asked");
         return;
     };
@@ -22,19 +26,30 @@ fn kafka_reads_our_segments_indexes_and_snapshots() {
     let partition = dir.path().join("flights-0");
     let records = write_log(&partition);
     let files = |extension: &str| -> Vec<PathBuf> {
-        let all = std::fs::read_dir(&partition).unwrap().map(|entry| entry.unwrap().path());
-        let mut files: Vec<_> = all.filter(|path| path.extension().is_some_and(|e| e == extension)).collect();
+        let all = std::fs::read_dir(&partition)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = all
+            .filter(|path| path.extension().is_some_and(|e| e == extension))
+            .collect();
         files.sort();
         files
     };
     assert!(files("log").len() > 2, "several segments");
 
-    let segments = dump(&class_path, &["--deep-iteration", "--print-data-log"], &files("log"));
+    let segments = dump(
+        &class_path,
+        &["--deep-iteration", "--print-data-log"],
+        &files("log"),
+    );
     assert_eq!(segments.matches("| offset:").count(), records);
     assert!(!segments.contains("isvalid: false"), "{segments}");
     for check in ["--index-sanity-check", "--verify-index-only"] {
         let indexes = dump(&class_path, &[check], &files("index"));
-        assert!(indexes.contains("passed sanity check") || check != "--index-sanity-check", "{indexes}");
+        assert!(
+            indexes.contains("passed sanity check") || check != "--index-sanity-check",
+            "{indexes}"
+        );
     }
     dump(&class_path, &[], &files("index"));
     dump(&class_path, &[], &files("timeindex"));
@@ -44,10 +59,19 @@ fn kafka_reads_our_segments_indexes_and_snapshots() {
 
 /// Several segments with all codecs, timestamps that go back at times, leader epochs and producers.
 fn write_log(dir: &Path) -> usize {
-    let config = LogConfig { segment_bytes: 200_000, index_interval_bytes: 4096, ..LogConfig::default() };
+    let config = LogConfig {
+        segment_bytes: 200_000,
+        index_interval_bytes: 4096,
+        ..LogConfig::default()
+    };
     let (mut log, _) = Log::open(RealDisk, dir, config, NOW).unwrap();
-    let codecs =
-        [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+    let codecs = [
+        Compression::None,
+        Compression::Gzip,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd,
+    ];
     let (mut records, mut sequence) = (0, 0);
     for number in 0..1500_i64 {
         let mut builder = BatchBuilder::new().compression(codecs[number as usize % codecs.len()]);
@@ -58,11 +82,21 @@ fn write_log(dir: &Path) -> usize {
         }
         for record in 0..count {
             let time = NOW + number * 10 - i64::from(record) - (number % 11) * 25;
-            let value = format!("flight {number} leg {record} {}", "x".repeat((number % 400) as usize));
-            builder.append(time, Some(b"key"), Some(value.as_bytes()), &[]).unwrap();
+            let value = format!(
+                "flight {number} leg {record} {}",
+                "x".repeat((number % 400) as usize)
+            );
+            builder
+                .append(time, Some(b"key"), Some(value.as_bytes()), &[])
+                .unwrap();
             records += 1;
         }
-        log.append_as_leader(&builder.finish().unwrap(), LeaderEpoch((number / 400) as i32), NOW).unwrap();
+        log.append_as_leader(
+            &builder.finish().unwrap(),
+            LeaderEpoch((number / 400) as i32),
+            NOW,
+        )
+        .unwrap();
         if number == 700 {
             log.sync().unwrap();
             log.write_checkpoint().unwrap();
@@ -75,15 +109,35 @@ fn write_log(dir: &Path) -> usize {
 fn dump(class_path: &str, options: &[&str], files: &[PathBuf]) -> String {
     let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
     let mut java = Command::new("java");
-    java.args(["-cp", class_path, "org.apache.kafka.tools.DumpLogSegments"]).args(options).args(["--files", &names.join(",")]);
+    java.args(["-cp", class_path, "org.apache.kafka.tools.DumpLogSegments"])
+        .args(options)
+        .args(["--files", &names.join(",")]);
     let output = java.output().expect("java runs");
-    let mut told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let mut told = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(output.status.success(), "{told}");
     // The tool compares the first record of every segment with -1, also of segments that Kafka wrote.
-    told = told.lines().filter(|line| !line.starts_with("  -1 is followed by ")).collect::<Vec<_>>().join("\n");
-    for complaint in ["Exception", "mismatch", "out of order", "Index offset:", "is followed by"] {
+    told = told
+        .lines()
+        .filter(|line| !line.starts_with("  -1 is followed by "))
+        .collect::<Vec<_>>()
+        .join("\n");
+    for complaint in [
+        "Exception",
+        "mismatch",
+        "out of order",
+        "Index offset:",
+        "is followed by",
+    ] {
         let at = told.find(complaint);
-        assert!(at.is_none(), "{options:?}: {}", told[at.unwrap_or(0)..].chars().take(500).collect::<String>());
+        assert!(
+            at.is_none(),
+            "{options:?}: {}",
+            told[at.unwrap_or(0)..].chars().take(500).collect::<String>()
+        );
     }
     told
 }

@@ -43,7 +43,16 @@ impl World {
         let mut random = Random(seed);
         let disk = SimDisk::new(random.next_u64(), u64::MAX / 2);
         let (log, _) = Log::open(disk.clone(), dir(), config(), NOW).unwrap();
-        Self { random, disk, log, batches: Vec::new(), start: 0, acknowledged: 0, epoch: 0, now_ms: NOW }
+        Self {
+            random,
+            disk,
+            log,
+            batches: Vec::new(),
+            start: 0,
+            acknowledged: 0,
+            epoch: 0,
+            now_ms: NOW,
+        }
     }
 
     fn end(&self) -> i64 {
@@ -87,7 +96,11 @@ impl World {
 
     fn build(&mut self) -> Known {
         let producer = self.random.below(4) as i64 - 1;
-        let sequence = if producer >= 0 { self.next_sequence(producer) } else { -1 };
+        let sequence = if producer >= 0 {
+            self.next_sequence(producer)
+        } else {
+            -1
+        };
         let mut builder = BatchBuilder::new();
         if producer >= 0 {
             builder = builder.producer(producer, 0, sequence);
@@ -101,13 +114,26 @@ impl World {
         let header = *batches(&sent).next().unwrap().unwrap().header();
         let mut bytes = sent.to_vec();
         bytes[..16].copy_from_slice(&stamp(&sent, base, self.epoch));
-        Known { base, last: base + i64::from(header.last_offset_delta), bytes, sent, producer, sequence }
+        Known {
+            base,
+            last: base + i64::from(header.last_offset_delta),
+            bytes,
+            sent,
+            producer,
+            sequence,
+        }
     }
 
     fn append(&mut self) {
         let batch = self.build();
-        let done = self.log.append_as_leader(&batch.sent, LeaderEpoch(self.epoch), self.now_ms).unwrap();
-        assert_eq!((done.base_offset.0, done.last_offset.0, done.is_duplicate), (batch.base, batch.last, false));
+        let done = self
+            .log
+            .append_as_leader(&batch.sent, LeaderEpoch(self.epoch), self.now_ms)
+            .unwrap();
+        assert_eq!(
+            (done.base_offset.0, done.last_offset.0, done.is_duplicate),
+            (batch.base, batch.last, false)
+        );
         self.batches.push(batch);
     }
 
@@ -139,7 +165,11 @@ impl World {
         let opened = Log::open(self.disk.clone(), dir(), config(), self.now_ms);
         self.log = opened.expect("what was durable is there").0;
         let end = self.log.log_end_offset().0;
-        assert!(end >= self.acknowledged, "acknowledged up to {}, found {end}", self.acknowledged);
+        assert!(
+            end >= self.acknowledged,
+            "acknowledged up to {}, found {end}",
+            self.acknowledged
+        );
         assert!(end <= self.end(), "{end} was never appended");
         self.batches.retain(|batch| batch.last < end);
         assert_eq!(self.end(), end, "the log ends within a batch");
@@ -155,14 +185,25 @@ impl World {
 
     /// The last batches of a producer, as far as they are kept.
     fn last_of(&self, producer: i64, count: usize) -> Vec<usize> {
-        let of_producer = (0..self.batches.len()).rev().filter(|at| self.batches[*at].producer == producer);
-        of_producer.take(count).filter(|at| self.batches[*at].base >= self.start).collect()
+        let of_producer = (0..self.batches.len())
+            .rev()
+            .filter(|at| self.batches[*at].producer == producer);
+        of_producer
+            .take(count)
+            .filter(|at| self.batches[*at].base >= self.start)
+            .collect()
     }
 
     fn expect_duplicate(&mut self, at: usize) {
         let batch = self.batches[at].clone();
-        let again = self.log.append_as_leader(&batch.sent, LeaderEpoch(self.epoch), self.now_ms).unwrap();
-        assert_eq!((again.base_offset.0, again.last_offset.0, again.is_duplicate), (batch.base, batch.last, true));
+        let again = self
+            .log
+            .append_as_leader(&batch.sent, LeaderEpoch(self.epoch), self.now_ms)
+            .unwrap();
+        assert_eq!(
+            (again.base_offset.0, again.last_offset.0, again.is_duplicate),
+            (batch.base, batch.last, true)
+        );
     }
 
     fn repeat(&mut self) {
@@ -172,14 +213,23 @@ impl World {
             let mut builder = BatchBuilder::new().producer(producer, 0, self.next_sequence(producer) + 1);
             builder.append(self.now_ms, None, None, &[]).unwrap();
             let gap = builder.finish().unwrap();
-            let refused = self.log.append_as_leader(&gap, LeaderEpoch(self.epoch), self.now_ms);
-            assert!(matches!(refused, Err(AppendError::OutOfOrderSequence { .. })), "{refused:?}");
+            let refused = self
+                .log
+                .append_as_leader(&gap, LeaderEpoch(self.epoch), self.now_ms);
+            assert!(
+                matches!(refused, Err(AppendError::OutOfOrderSequence { .. })),
+                "{refused:?}"
+            );
         }
     }
 
     fn check_all(&self) {
         let mut from = self.start;
-        while let Some(slice) = self.log.read(Offset(from), 1000, self.log.log_end_offset(), true).unwrap() {
+        while let Some(slice) = self
+            .log
+            .read(Offset(from), 1000, self.log.log_end_offset(), true)
+            .unwrap()
+        {
             from = self.expect_batches(&bytes_of(&slice), from, self.end());
         }
         assert_eq!(from, self.end());
@@ -193,7 +243,11 @@ impl World {
         let mut next = from;
         while !rest.is_empty() {
             let batch = &self.batches[at];
-            assert!(rest.starts_with(&batch.bytes), "batch at {} is another one", batch.base);
+            assert!(
+                rest.starts_with(&batch.bytes),
+                "batch at {} is another one",
+                batch.base
+            );
             assert!(batch.last < bound, "read {} beyond {bound}", batch.last);
             rest = &rest[batch.bytes.len()..];
             next = batch.last + 1;
@@ -205,11 +259,16 @@ impl World {
     fn read(&mut self) {
         let from = self.start + self.random.below((self.end() - self.start) as u64 + 2) as i64;
         let flushed = self.log.flushed_offset().0;
-        let bound =
-            if self.random.below(2) == 0 { flushed } else { self.random.below(self.end() as u64 + 1) as i64 };
+        let bound = if self.random.below(2) == 0 {
+            flushed
+        } else {
+            self.random.below(self.end() as u64 + 1) as i64
+        };
         let bytes_max = self.random.below(6000) as usize;
         let at_least_one = self.random.below(2) == 0;
-        let result = self.log.read(Offset(from), bytes_max, Offset(bound), at_least_one);
+        let result = self
+            .log
+            .read(Offset(from), bytes_max, Offset(bound), at_least_one);
         if from > self.end() {
             assert!(matches!(result, Err(ReadError::OutOfRange { .. })));
             return;
@@ -220,19 +279,31 @@ impl World {
         if let Some(batch) = self.batches.iter().find(|batch| batch.last >= next) {
             let is_first = found.is_empty();
             let fits = found.len() + batch.bytes.len() <= bytes_max || (is_first && at_least_one);
-            let begins_segment = !is_first && self.disk.list(dir()).unwrap().contains(&format!("{:020}.log", batch.base));
-            assert!(!fits || batch.last >= bound || begins_segment, "{from}..{bound}: stops before {}", batch.base);
+            let begins_segment = !is_first
+                && self
+                    .disk
+                    .list(dir())
+                    .unwrap()
+                    .contains(&format!("{:020}.log", batch.base));
+            assert!(
+                !fits || batch.last >= bound || begins_segment,
+                "{from}..{bound}: stops before {}",
+                batch.base
+            );
         }
     }
 
     fn fail_sync(&mut self) {
         self.append();
         let handle = self.log.sync_handle();
-        self.disk.fail_sync_after(self.random.below(handle.files.len() as u64) as u32);
+        self.disk
+            .fail_sync_after(self.random.below(handle.files.len() as u64) as u32);
         assert!(self.disk.sync_many(&handle.files).is_err());
         self.log.poison();
         let batch = self.build();
-        let refused = self.log.append_as_leader(&batch.sent, LeaderEpoch(self.epoch), self.now_ms);
+        let refused = self
+            .log
+            .append_as_leader(&batch.sent, LeaderEpoch(self.epoch), self.now_ms);
         assert!(matches!(refused, Err(AppendError::Poisoned(_))));
         assert!(self.log.close().is_err());
         self.check_all();
@@ -243,7 +314,10 @@ impl World {
         self.disk.set_free_bytes(self.random.below(3000));
         loop {
             let batch = self.build();
-            match self.log.append_as_leader(&batch.sent, LeaderEpoch(self.epoch), self.now_ms) {
+            match self
+                .log
+                .append_as_leader(&batch.sent, LeaderEpoch(self.epoch), self.now_ms)
+            {
                 Ok(_) => self.batches.push(batch),
                 Err(AppendError::DiskFull) => break,
                 Err(error) => panic!("{error}"),
@@ -262,7 +336,10 @@ impl World {
     }
 
     fn retain(&mut self) {
-        self.log.set_config(LogConfig { retention_bytes: self.random.below(20_000) as i64, ..config() });
+        self.log.set_config(LogConfig {
+            retention_bytes: self.random.below(20_000) as i64,
+            ..config()
+        });
         self.log.apply_retention(self.now_ms).unwrap();
         self.start = self.log.log_start_offset().0;
         assert!(self.start <= self.acknowledged);
@@ -272,7 +349,14 @@ impl World {
     fn truncate(&mut self) {
         let to = self.start + self.random.below((self.end() - self.start) as u64 + 1) as i64;
         // Whole batches go; the log's start may lie within the one that would be the first to go.
-        let Some(cut) = self.batches.iter().find(|batch| batch.last >= to).map(|batch| batch.base) else { return };
+        let Some(cut) = self
+            .batches
+            .iter()
+            .find(|batch| batch.last >= to)
+            .map(|batch| batch.base)
+        else {
+            return;
+        };
         if cut < self.start || cut == 0 {
             return;
         }
@@ -284,10 +368,25 @@ impl World {
 
     fn search_by_time(&mut self) {
         let at = NOW + self.random.below((self.now_ms - NOW + 20) as u64) as i64;
-        let time_of = |batch: &Known| batches(&batch.bytes).next().unwrap().unwrap().header().max_timestamp;
+        let time_of = |batch: &Known| {
+            batches(&batch.bytes)
+                .next()
+                .unwrap()
+                .unwrap()
+                .header()
+                .max_timestamp
+        };
         let mut kept = self.batches.iter().filter(|batch| batch.last >= self.start);
-        let expected = kept.find(|batch| time_of(batch) >= at).map(|batch| batch.base.max(self.start));
-        assert_eq!(self.log.offset_for_timestamp(at).unwrap().map(|found| found.offset.0), expected);
+        let expected = kept
+            .find(|batch| time_of(batch) >= at)
+            .map(|batch| batch.base.max(self.start));
+        assert_eq!(
+            self.log
+                .offset_for_timestamp(at)
+                .unwrap()
+                .map(|found| found.offset.0),
+            expected
+        );
     }
 }
 
@@ -306,7 +405,10 @@ fn flip_a_durable_bit(seed: u64) {
     let len_of = |name: &String| disk.open(&dir().join(name), Open::Read).unwrap().len().unwrap();
     let name = logs[world.random.below(logs.len() as u64) as usize].clone();
     let position = world.random.below(len_of(&name));
-    world.disk.flip_bit(&dir().join(&name), position, world.random.below(8) as u8).unwrap();
+    world
+        .disk
+        .flip_bit(&dir().join(&name), position, world.random.below(8) as u8)
+        .unwrap();
     world.disk.restart();
     match Log::open(world.disk.clone(), dir(), config(), NOW) {
         Err(OpenError::Damaged { .. }) => {}
@@ -316,7 +418,10 @@ fn flip_a_durable_bit(seed: u64) {
             let is_covered = {
                 let mut at = 0;
                 let batch = world.batches.iter().find(|batch| {
-                    let here = logs.iter().rev().find(|n| n.as_str() <= format!("{:020}.log", batch.base).as_str());
+                    let here = logs
+                        .iter()
+                        .rev()
+                        .find(|n| n.as_str() <= format!("{:020}.log", batch.base).as_str());
                     let begins = if here == Some(&name) { at } else { u64::MAX };
                     if here == Some(&name) {
                         at += batch.bytes.len() as u64;
@@ -328,10 +433,17 @@ fn flip_a_durable_bit(seed: u64) {
                 at - position <= batch.bytes.len() as u64 - 21
             };
             let verified = log.verify();
-            assert!(!is_covered || matches!(verified, Err(ReadError::Damaged { .. })), "the damage went unnoticed");
+            assert!(
+                !is_covered || matches!(verified, Err(ReadError::Damaged { .. })),
+                "the damage went unnoticed"
+            );
         }
     }
-    assert_eq!(logs.iter().map(len_of).sum::<u64>(), size_before, "damage deleted data");
+    assert_eq!(
+        logs.iter().map(len_of).sum::<u64>(),
+        size_before,
+        "damage deleted data"
+    );
 }
 
 #[test]
@@ -352,7 +464,11 @@ fn durable_data_that_changed_is_told_and_kept() {
 
 /// Runs `story` for each seed. A seed that fails is printed.
 fn run_seeds(story: impl Fn(u64)) {
-    let number = |name: &str| std::env::var(name).ok().map(|value| value.parse::<u64>().expect("a number"));
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .map(|value| value.parse::<u64>().expect("a number"))
+    };
     let seeds = match number("MILLSTREAM_SIM_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("MILLSTREAM_SIM_SEEDS").unwrap_or(3000),
@@ -372,7 +488,11 @@ fn bytes_of(slice: &Slice<SimFile>) -> Vec<u8> {
 }
 
 fn config() -> LogConfig {
-    LogConfig { segment_bytes: 12_000, index_interval_bytes: 1000, ..LogConfig::default() }
+    LogConfig {
+        segment_bytes: 12_000,
+        index_interval_bytes: 1000,
+        ..LogConfig::default()
+    }
 }
 
 fn dir() -> &'static Path {

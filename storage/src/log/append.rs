@@ -41,7 +41,9 @@ impl<D: Disk> Log<D> {
         header.partition_leader_epoch = leader_epoch.0;
         if self.config.log_append_time {
             header.max_timestamp = now_ms;
-            header.attributes = header.attributes.with_timestamp_type(TimestampType::LogAppendTime);
+            header.attributes = header
+                .attributes
+                .with_timestamp_type(TimestampType::LogAppendTime);
             self.make_room(&header, batch.len(), now_ms)?;
             let front = restamp_log_append_time(batch, self.log_end, leader_epoch.0, now_ms);
             self.write(&header, &front, &batch[front.len()..])?;
@@ -81,7 +83,8 @@ impl<D: Disk> Log<D> {
     }
 
     fn writable(&self) -> Result<(), AppendError> {
-        self.poisoned.map_or(Ok(()), |reason| Err(AppendError::Poisoned(reason)))
+        self.poisoned
+            .map_or(Ok(()), |reason| Err(AppendError::Poisoned(reason)))
     }
 
     /// Sees to it that a batch fits into the segment that is written to.
@@ -90,7 +93,11 @@ impl<D: Disk> Log<D> {
         if bytes as u64 > limit {
             return Err(AppendError::TooLarge { bytes, limit });
         }
-        if header.base_offset.checked_add(i64::from(header.last_offset_delta) + 1).is_none() {
+        if header
+            .base_offset
+            .checked_add(i64::from(header.last_offset_delta) + 1)
+            .is_none()
+        {
             return Err(AppendError::OffsetsExhausted);
         }
         let active = self.active();
@@ -105,7 +112,8 @@ impl<D: Disk> Log<D> {
             || growing.offsets.entries().len() >= index_entries_max.max(1)
             || header.last_offset() - active.base > i64::from(i32::MAX);
         if is_full && active.size > 0 {
-            self.roll(header.base_offset, now_ms).map_err(AppendError::from_io)?;
+            self.roll(header.base_offset, now_ms)
+                .map_err(AppendError::from_io)?;
         }
         Ok(())
     }
@@ -132,7 +140,10 @@ impl<D: Disk> Log<D> {
 
     fn write(&mut self, header: &BatchHeader, front: &[u8], back: &[u8]) -> Result<(), AppendError> {
         let (base, position) = (self.active().base, self.active().size);
-        let file = self.active().file(&self.disk, &self.dir).map_err(AppendError::from_io)?;
+        let file = self
+            .active()
+            .file(&self.disk, &self.dir)
+            .map_err(AppendError::from_io)?;
         if let Err(error) = write_all(file.as_ref(), front, back, position) {
             // What was written of it must not be taken for a batch after a crash.
             if file.truncate(position).is_err() {
@@ -143,11 +154,16 @@ impl<D: Disk> Log<D> {
         let interval = self.config.index_interval_bytes;
         self.active_mut().account(header, interval);
         self.producers.note(header, header.base_offset);
-        self.epochs.assign(header.partition_leader_epoch, header.base_offset);
+        self.epochs
+            .assign(header.partition_leader_epoch, header.base_offset);
         if self.recent.len() == RECENT_BATCHES {
             self.recent.pop_front();
         }
-        self.recent.push_back(Mark { offset: header.base_offset, segment: base, position });
+        self.recent.push_back(Mark {
+            offset: header.base_offset,
+            segment: base,
+            position,
+        });
         self.log_end = header.next_offset();
         Ok(())
     }

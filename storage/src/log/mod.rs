@@ -4,9 +4,9 @@ mod append;
 mod read;
 mod recover;
 mod retain;
-mod time;
 #[cfg(test)]
 mod tests;
+mod time;
 
 use std::collections::VecDeque;
 use std::io;
@@ -201,10 +201,17 @@ impl<D: Disk> Log<D> {
         let target = self.end_mark();
         let mut files = Vec::new();
         if self.flushed.offset < self.log_end && self.poisoned.is_none() {
-            let first = self.segments.partition_point(|s| s.base <= self.flushed.segment).saturating_sub(1);
+            let first = self
+                .segments
+                .partition_point(|s| s.base <= self.flushed.segment)
+                .saturating_sub(1);
             files.extend(self.segments[first..].iter().filter_map(|s| s.opened().cloned()));
         }
-        SyncHandle { files, target, generation: self.generation }
+        SyncHandle {
+            files,
+            target,
+            generation: self.generation,
+        }
     }
 
     /// Says that all files of `handle` were synced after it was made. `flushed_offset` follows.
@@ -263,7 +270,11 @@ impl<D: Disk> Log<D> {
             position: self.flushed.position,
         };
         if self.epochs.dirty {
-            replace_file(&self.disk, &self.dir.join(LEADER_EPOCHS), self.epochs.to_text().as_bytes())?;
+            replace_file(
+                &self.disk,
+                &self.dir.join(LEADER_EPOCHS),
+                self.epochs.to_text().as_bytes(),
+            )?;
             self.epochs.dirty = false;
         }
         if now == self.checkpointed {
@@ -319,12 +330,20 @@ impl<D: Disk> Log<D> {
     }
 
     fn active_mut_parts<T>(&mut self, work: impl FnOnce(&mut Segment<D>, &D, &Path) -> T) -> T {
-        work(self.segments.last_mut().expect("a log has a segment"), &self.disk, &self.dir)
+        work(
+            self.segments.last_mut().expect("a log has a segment"),
+            &self.disk,
+            &self.dir,
+        )
     }
 
     fn end_mark(&self) -> Mark {
         let active = self.active();
-        Mark { offset: self.log_end, segment: active.base, position: active.size }
+        Mark {
+            offset: self.log_end,
+            segment: active.base,
+            position: active.size,
+        }
     }
 
     fn forget_positions(&mut self) {
@@ -343,7 +362,12 @@ impl<D: Disk> Log<D> {
 
     /// Keeps the snapshots of segments, which truncation may need, and the last ones up to the recovery point.
     fn drop_old_snapshots(&self) -> io::Result<()> {
-        let mut others: Vec<i64> = self.disk.list(&self.dir)?.iter().filter_map(|n| offset_in_name(n, SNAPSHOT)).collect();
+        let mut others: Vec<i64> = self
+            .disk
+            .list(&self.dir)?
+            .iter()
+            .filter_map(|n| offset_in_name(n, SNAPSHOT))
+            .collect();
         others.retain(|offset| self.segments.binary_search_by_key(offset, |s| s.base).is_err());
         others.sort_unstable();
         let durable = others.partition_point(|offset| *offset <= self.checkpointed.recovery_point);

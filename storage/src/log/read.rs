@@ -30,13 +30,19 @@ impl<D: Disk> Log<D> {
     ) -> Result<Option<Slice<D::File>>, ReadError> {
         if from.0 < self.log_start || from.0 > self.log_end {
             let (start, end) = (Offset(self.log_start), Offset(self.log_end));
-            return Err(ReadError::OutOfRange { offset: from, start, end });
+            return Err(ReadError::OutOfRange {
+                offset: from,
+                start,
+                end,
+            });
         }
         let upper = upper_bound.0.min(self.log_end);
         if from.0 >= upper {
             return Ok(None);
         }
-        let Some((number, start)) = self.locate(from.0)? else { return Ok(None) };
+        let Some((number, start)) = self.locate(from.0)? else {
+            return Ok(None);
+        };
         let segment = &self.segments[number];
         let limit = start.saturating_add(bytes_max as u64);
         let mut end = self.find_end(number, start, limit, upper)?;
@@ -53,7 +59,11 @@ impl<D: Disk> Log<D> {
             return Ok(None);
         }
         let file = segment.file(&self.disk, &self.dir)?;
-        Ok(Some(Slice { file, position: start, len: (end - start) as usize }))
+        Ok(Some(Slice {
+            file,
+            position: start,
+            len: (end - start) as usize,
+        }))
     }
 
     /// Compares the checksums of all batches, and their order. Reads the whole log; returns the bytes read.
@@ -68,7 +78,10 @@ impl<D: Disk> Log<D> {
             loop {
                 match scanner.peek_verified()? {
                     Found::Batch(header) if header.base_offset < expected => {
-                        let wrong = BatchError::Field { field: "baseOffset", value: header.base_offset };
+                        let wrong = BatchError::Field {
+                            field: "baseOffset",
+                            value: header.base_offset,
+                        };
                         return Err(self.damaged(segment, scanner.position(), &wrong));
                     }
                     Found::Batch(header) => {
@@ -85,7 +98,10 @@ impl<D: Disk> Log<D> {
 
     /// The segment (by its number) and the position of the batch that holds `offset`, or else the next one.
     pub(super) fn locate(&self, offset: i64) -> Result<Option<(usize, u64)>, ReadError> {
-        let mut number = self.segments.partition_point(|s| s.base <= offset).saturating_sub(1);
+        let mut number = self
+            .segments
+            .partition_point(|s| s.base <= offset)
+            .saturating_sub(1);
         if let Some(mark) = self.marked(offset)
             && self.segments[number].base == mark.segment
         {
@@ -95,7 +111,9 @@ impl<D: Disk> Log<D> {
             let is_behind = |header: &BatchHeader| header.last_offset() < offset;
             let floor = segment.position_floor(&self.disk, &self.dir, offset)?;
             let mut found = self.skip_while(segment, floor, is_behind)?;
-            if floor > 0 && found.is_none_or(|(position, header)| position == floor && header.base_offset > offset) {
+            if floor > 0
+                && found.is_none_or(|(position, header)| position == floor && header.base_offset > offset)
+            {
                 // The index may have led behind the place: the segment itself decides.
                 found = self.skip_while(segment, 0, is_behind)?;
             }
@@ -131,13 +149,20 @@ impl<D: Disk> Log<D> {
     }
 
     pub(super) fn damaged(&self, segment: &Segment<D>, position: u64, error: &BatchError) -> ReadError {
-        ReadError::Damaged { path: path(&self.dir, segment.base, LOG), position, reason: error.to_string() }
+        ReadError::Damaged {
+            path: path(&self.dir, segment.base, LOG),
+            position,
+            reason: error.to_string(),
+        }
     }
 
     /// Where the last batch ends that ends at `limit` or before it and holds no offset from `upper` on.
     fn find_end(&self, number: usize, start: u64, limit: u64, upper: i64) -> Result<u64, ReadError> {
         let segment = &self.segments[number];
-        let end_offset = self.segments.get(number + 1).map_or(self.log_end, |next| next.base);
+        let end_offset = self
+            .segments
+            .get(number + 1)
+            .map_or(self.log_end, |next| next.base);
         if segment.size <= limit && end_offset <= upper {
             return Ok(segment.size);
         }
@@ -146,7 +171,9 @@ impl<D: Disk> Log<D> {
             return Ok(flushed.position.max(start));
         }
         let fits = |mark: &Mark| mark.offset <= upper && mark.position <= limit;
-        let recent = self.recent.partition_point(|mark| mark.segment < segment.base || fits(mark));
+        let recent = self
+            .recent
+            .partition_point(|mark| mark.segment < segment.base || fits(mark));
         if let Some(mark) = recent.checked_sub(1).and_then(|at| self.recent.get(at))
             && mark.segment == segment.base
             && fits(mark)
@@ -168,7 +195,11 @@ impl<D: Disk> Log<D> {
                     return Ok(self.whole_until(segment, start, limit, upper));
                 }
                 Found::Batch(header) => {
-                    self.hint(Mark { offset: header.base_offset, segment: segment.base, position: at });
+                    self.hint(Mark {
+                        offset: header.base_offset,
+                        segment: segment.base,
+                        position: at,
+                    });
                     return Ok(at);
                 }
                 Found::End => return Ok(at),
@@ -182,7 +213,9 @@ impl<D: Disk> Log<D> {
     /// Where the readable batches between `start` and `end` that lie before offset `upper` end, found without the
     /// index.
     fn whole_until(&self, segment: &Segment<D>, start: u64, end: u64, upper: i64) -> u64 {
-        let Ok(file) = segment.file(&self.disk, &self.dir) else { return start };
+        let Ok(file) = segment.file(&self.disk, &self.dir) else {
+            return start;
+        };
         let mut scanner = Scanner::new(file.as_ref(), start, segment.size, LONG_SCAN_BYTES);
         while let Ok(Found::Batch(header)) = scanner.peek() {
             if scanner.position() + header.total_bytes() as u64 > end || header.last_offset() >= upper {
@@ -195,10 +228,17 @@ impl<D: Disk> Log<D> {
 
     /// The exact place of the batch that holds `offset`, if it is remembered.
     fn marked(&self, offset: i64) -> Option<Mark> {
-        if offset == self.flushed.offset && offset < self.log_end && self.flushed.position < self.active().size {
+        if offset == self.flushed.offset
+            && offset < self.log_end
+            && self.flushed.position < self.active().size
+        {
             return Some(self.flushed).filter(|mark| mark.segment == self.active().base);
         }
-        if let Some(at) = self.recent.partition_point(|mark| mark.offset <= offset).checked_sub(1) {
+        if let Some(at) = self
+            .recent
+            .partition_point(|mark| mark.offset <= offset)
+            .checked_sub(1)
+        {
             return self.recent.get(at).copied();
         }
         let hints = self.hints.lock().expect("no panic while held");
@@ -206,7 +246,8 @@ impl<D: Disk> Log<D> {
     }
 
     fn hint(&self, mark: Mark) {
-        let mut hints: std::sync::MutexGuard<'_, VecDeque<Mark>> = self.hints.lock().expect("no panic while held");
+        let mut hints: std::sync::MutexGuard<'_, VecDeque<Mark>> =
+            self.hints.lock().expect("no panic while held");
         if hints.contains(&mark) {
             return;
         }

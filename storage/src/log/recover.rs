@@ -26,7 +26,11 @@ impl<D: Disk> Log<D> {
     /// # Errors
     /// The disk failed, or what had been durable is gone or damaged. Nothing was deleted then.
     pub fn open(disk: D, dir: &Path, config: LogConfig, now_ms: i64) -> Result<(Self, Recovery), OpenError> {
-        let start = Mark { offset: 0, segment: 0, position: 0 };
+        let start = Mark {
+            offset: 0,
+            segment: 0,
+            position: 0,
+        };
         let mut log = Self {
             disk,
             dir: dir.to_owned(),
@@ -45,7 +49,9 @@ impl<D: Disk> Log<D> {
             snapshot_at: 0,
         };
         if log.disk.create_dir(dir).map_err(|e| log.failed(e))? {
-            log.disk.sync_dir(dir.parent().unwrap_or(Path::new("."))).map_err(|e| log.failed(e))?;
+            log.disk
+                .sync_dir(dir.parent().unwrap_or(Path::new(".")))
+                .map_err(|e| log.failed(e))?;
         }
         let recovery = log.recover(now_ms)?;
         Ok((log, recovery))
@@ -61,15 +67,22 @@ impl<D: Disk> Log<D> {
         let mut recovery = Recovery::default();
         let names = self.disk.list(&self.dir).map_err(|e| self.failed(e))?;
         for name in names.iter().filter(|name| name.ends_with(".tmp")) {
-            self.disk.remove(&self.dir.join(name)).map_err(|e| self.failed(e))?;
+            self.disk
+                .remove(&self.dir.join(name))
+                .map_err(|e| self.failed(e))?;
         }
-        let mut bases: Vec<i64> = names.iter().filter_map(|name| offset_in_name(name, LOG)).collect();
+        let mut bases: Vec<i64> = names
+            .iter()
+            .filter_map(|name| offset_in_name(name, LOG))
+            .collect();
         bases.sort_unstable();
         let known = Checkpoint::read(&self.disk, &self.dir).map_err(|e| self.failed(e))?;
         self.checkpointed = known.unwrap_or_default();
         self.log_start = self.checkpointed.log_start;
         let first = known.map_or(0, |known| {
-            bases.partition_point(|base| *base <= known.segment).saturating_sub(1)
+            bases
+                .partition_point(|base| *base <= known.segment)
+                .saturating_sub(1)
         });
         self.check_what_is_known(&bases, known.is_some())?;
         self.open_segments(&bases, first, known.is_some(), now_ms, &mut recovery)?;
@@ -77,27 +90,42 @@ impl<D: Disk> Log<D> {
             self.log_start = self.segments[0].base;
         }
         self.log_start = self.log_start.max(self.segments[0].base);
-        self.settle(first, recovery.scanned_bytes > 0 || recovery.truncated_bytes > 0).map_err(|e| self.failed(e))?;
-        self.restore_derived(self.flushed.offset).map_err(|e| self.failed(e))?;
+        self.settle(first, recovery.scanned_bytes > 0 || recovery.truncated_bytes > 0)
+            .map_err(|e| self.failed(e))?;
+        self.restore_derived(self.flushed.offset)
+            .map_err(|e| self.failed(e))?;
         self.drop_segments_before_start().map_err(|e| self.failed(e))?;
         if known.is_none() || recovery.scanned_bytes > 0 || recovery.truncated_bytes > 0 {
             self.write_checkpoint().map_err(|e| self.failed(e))?;
         }
         if known.is_none() {
             self.checkpointed.log_start = self.log_start;
-            self.checkpointed.write(&self.disk, &self.dir).map_err(|e| self.failed(e))?;
+            self.checkpointed
+                .write(&self.disk, &self.dir)
+                .map_err(|e| self.failed(e))?;
         }
         Ok(recovery)
     }
 
     /// The segments that the checkpoint speaks of must be there.
     fn check_what_is_known(&self, bases: &[i64], is_known: bool) -> Result<(), OpenError> {
-        let Checkpoint { recovery_point, segment, position, .. } = self.checkpointed;
+        let Checkpoint {
+            recovery_point,
+            segment,
+            position,
+            ..
+        } = self.checkpointed;
         // It may have been deleted for good when all of it lay before the log's start.
-        let has_successor = bases.iter().any(|base| *base > segment && *base <= recovery_point);
+        let has_successor = bases
+            .iter()
+            .any(|base| *base > segment && *base <= recovery_point);
         if is_known && position > 0 && !bases.contains(&segment) && !has_successor {
             let reason = format!("missing, although records up to offset {recovery_point} were durable");
-            return Err(OpenError::Damaged { path: path(&self.dir, segment, LOG), position: 0, reason });
+            return Err(OpenError::Damaged {
+                path: path(&self.dir, segment, LOG),
+                position: 0,
+                reason,
+            });
         }
         Ok(())
     }
@@ -114,7 +142,8 @@ impl<D: Disk> Log<D> {
         let mut bases = bases.to_vec();
         if bases.is_empty() {
             let base = self.checkpointed.recovery_point.max(self.log_start);
-            self.segments.push(self.new_segment(base, now_ms).map_err(|e| self.failed(e))?);
+            self.segments
+                .push(self.new_segment(base, now_ms).map_err(|e| self.failed(e))?);
             self.log_end = base;
             return Ok(());
         }
@@ -130,21 +159,37 @@ impl<D: Disk> Log<D> {
             if expected.is_some_and(|end: i64| end != base) {
                 // The end of the segment before was lost: so are its successors, that came later.
                 if !is_known {
-                    let reason = format!("follows a segment that ends at offset {}", expected.unwrap_or_default());
-                    return Err(OpenError::Damaged { path: path(&self.dir, base, LOG), position: 0, reason });
+                    let reason = format!(
+                        "follows a segment that ends at offset {}",
+                        expected.unwrap_or_default()
+                    );
+                    return Err(OpenError::Damaged {
+                        path: path(&self.dir, base, LOG),
+                        position: 0,
+                        reason,
+                    });
                 }
-                self.drop_from(&bases.split_off(number), recovery).map_err(|e| self.failed(e))?;
+                self.drop_from(&bases.split_off(number), recovery)
+                    .map_err(|e| self.failed(e))?;
                 break;
             }
-            let durable = if base == self.checkpointed.segment { self.checkpointed.position } else { 0 };
+            let durable = if base == self.checkpointed.segment {
+                self.checkpointed.position
+            } else {
+                0
+            };
             let is_last = number + 1 == bases.len();
-            let (mut segment, end, is_cut) = self.scan_segment(base, durable, is_known || is_last, now_ms, recovery)?;
+            let (mut segment, end, is_cut) =
+                self.scan_segment(base, durable, is_known || is_last, now_ms, recovery)?;
             expected = Some(end);
             self.log_end = end;
             if is_cut {
-                self.drop_from(&bases.split_off(number + 1), recovery).map_err(|e| self.failed(e))?;
+                self.drop_from(&bases.split_off(number + 1), recovery)
+                    .map_err(|e| self.failed(e))?;
             } else if !is_last && bases[number + 1] == end {
-                segment.store_indexes(&self.disk, &self.dir, true).map_err(|e| self.failed(e))?;
+                segment
+                    .store_indexes(&self.disk, &self.dir, true)
+                    .map_err(|e| self.failed(e))?;
                 segment.growing = None;
             }
             self.segments.push(segment);
@@ -154,13 +199,20 @@ impl<D: Disk> Log<D> {
     }
 
     /// A segment all of which is durable: its indexes are taken as they are, or built anew if one is missing.
-    fn open_complete(&self, base: i64, now_ms: i64, recovery: &mut Recovery) -> Result<Segment<D>, OpenError> {
+    fn open_complete(
+        &self,
+        base: i64,
+        now_ms: i64,
+        recovery: &mut Recovery,
+    ) -> Result<Segment<D>, OpenError> {
         let opened = (|| {
             let file = self.disk.open(&path(&self.dir, base, LOG), Open::Read)?;
             let size = file.len()?;
             let mut segment = Segment::new(base, size, now_ms, None);
-            let (Some(offsets), Some(times)) = (self.stored::<OffsetEntry>(base, INDEX)?, self.stored::<TimeEntry>(base, TIME_INDEX)?)
-            else {
+            let (Some(offsets), Some(times)) = (
+                self.stored::<OffsetEntry>(base, INDEX)?,
+                self.stored::<TimeEntry>(base, TIME_INDEX)?,
+            ) else {
                 return Ok((segment, false));
             };
             let last: Option<OffsetEntry> = offsets.last()?;
@@ -170,7 +222,8 @@ impl<D: Disk> Log<D> {
                 segment.max_timestamp_offset = base + i64::from(time.offset);
             }
             // An index that points behind the segment's end, or is empty where it should not be, is not believed.
-            let is_good = last.is_none_or(|last| u64::from(last.position) < size) && (last_time.is_some() || size == 0);
+            let is_good =
+                last.is_none_or(|last| u64::from(last.position) < size) && (last_time.is_some() || size == 0);
             Ok((segment, is_good))
         })();
         let (segment, has_indexes) = opened.map_err(|e| self.failed(e))?;
@@ -182,12 +235,18 @@ impl<D: Disk> Log<D> {
         remove_if_there(&self.disk, &path(&self.dir, base, TIME_INDEX)).map_err(|e| self.failed(e))?;
         let (mut segment, _, _) = self.scan_segment(base, size, true, now_ms, recovery)?;
         recovery.rebuilt_indexes += 1;
-        segment.store_indexes(&self.disk, &self.dir, true).map_err(|e| self.failed(e))?;
+        segment
+            .store_indexes(&self.disk, &self.dir, true)
+            .map_err(|e| self.failed(e))?;
         segment.growing = None;
         Ok(segment)
     }
 
-    fn stored<E: crate::index::Entry>(&self, base: i64, kind: &str) -> io::Result<Option<StoredIndex<D::File>>> {
+    fn stored<E: crate::index::Entry>(
+        &self,
+        base: i64,
+        kind: &str,
+    ) -> io::Result<Option<StoredIndex<D::File>>> {
         match StoredIndex::open::<D, E>(&self.disk, &path(&self.dir, base, kind)) {
             Ok(index) => Ok(Some(index)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -206,7 +265,10 @@ impl<D: Disk> Log<D> {
         now_ms: i64,
         recovery: &mut Recovery,
     ) -> Result<(Segment<D>, i64, bool), OpenError> {
-        let file = self.disk.open(&path(&self.dir, base, LOG), Open::Write).map_err(|e| self.failed(e))?;
+        let file = self
+            .disk
+            .open(&path(&self.dir, base, LOG), Open::Write)
+            .map_err(|e| self.failed(e))?;
         let len = file.len().map_err(|e| self.failed(e))?;
         let damaged = |position, error: &BatchError| OpenError::Damaged {
             path: path(&self.dir, base, LOG),
@@ -214,25 +276,41 @@ impl<D: Disk> Log<D> {
             reason: error.to_string(),
         };
         if len < durable {
-            let lost = BatchError::Truncated { needed: durable as usize, available: len as usize };
+            let lost = BatchError::Truncated {
+                needed: durable as usize,
+                available: len as usize,
+            };
             return Err(damaged(len, &lost));
         }
-        let (mut segment, mut end) = self.trusted_front(base, durable, &file, now_ms).map_err(|e| self.failed(e))?;
+        let (mut segment, mut end) = self
+            .trusted_front(base, durable, &file, now_ms)
+            .map_err(|e| self.failed(e))?;
         let interval = self.config.index_interval_bytes;
         let mut scanner = Scanner::new(&file, segment.size, len, LONG_SCAN_BYTES);
         let mut fault = None;
         loop {
             let position = scanner.position();
-            let found = if position < durable { scanner.peek() } else { scanner.peek_verified() };
+            let found = if position < durable {
+                scanner.peek()
+            } else {
+                scanner.peek_verified()
+            };
             match found.map_err(|e| self.failed(e))? {
                 Found::Batch(header) if header.base_offset < end => {
-                    fault = Some(BatchError::Field { field: "baseOffset", value: header.base_offset });
+                    fault = Some(BatchError::Field {
+                        field: "baseOffset",
+                        value: header.base_offset,
+                    });
                 }
                 Found::Batch(header) => {
                     segment.account(&header, interval);
                     end = header.next_offset();
                     scanner.skip(&header);
-                    recovery.scanned_bytes += if position < durable { 0 } else { header.total_bytes() as u64 };
+                    recovery.scanned_bytes += if position < durable {
+                        0
+                    } else {
+                        header.total_bytes() as u64
+                    };
                     continue;
                 }
                 Found::End => {}
@@ -253,27 +331,45 @@ impl<D: Disk> Log<D> {
     }
 
     /// The part of a segment that its stored index spares reading, and the offset that follows it.
-    fn trusted_front(&self, base: i64, durable: u64, file: &D::File, now_ms: i64) -> io::Result<(Segment<D>, i64)> {
+    fn trusted_front(
+        &self,
+        base: i64,
+        durable: u64,
+        file: &D::File,
+        now_ms: i64,
+    ) -> io::Result<(Segment<D>, i64)> {
         let is_durable = |entry: OffsetEntry| u64::from(entry.position) < durable;
         let offsets = GrowingIndex::load(&self.disk, &path(&self.dir, base, INDEX), is_durable)?;
         let fresh = || (Segment::new(base, 0, now_ms, Some(Growing::new())), base);
-        let Some(last) = offsets.entries().last().copied() else { return Ok(fresh()) };
+        let Some(last) = offsets.entries().last().copied() else {
+            return Ok(fresh());
+        };
         let last_offset = base + i64::from(last.offset);
         let mut scanner = Scanner::new(file, last.position.into(), durable, 0);
-        let Found::Batch(header) = scanner.peek()? else { return Ok(fresh()) };
+        let Found::Batch(header) = scanner.peek()? else {
+            return Ok(fresh());
+        };
         if header.last_offset() != last_offset {
             return Ok(fresh());
         }
         // The entry was made before its batch was accounted for; so it is now.
         let is_before = |entry: TimeEntry| entry.offset <= last.offset;
         let times = GrowingIndex::load(&self.disk, &path(&self.dir, base, TIME_INDEX), is_before)?;
-        let Some(time) = times.entries().last().copied() else { return Ok(fresh()) };
-        let Found::Batch(first) = Scanner::new(file, 0, durable, 0).peek()? else { return Ok(fresh()) };
+        let Some(time) = times.entries().last().copied() else {
+            return Ok(fresh());
+        };
+        let Found::Batch(first) = Scanner::new(file, 0, durable, 0).peek()? else {
+            return Ok(fresh());
+        };
         let mut segment = Segment::new(base, last.position.into(), now_ms, None);
         segment.first_timestamp = first.max_timestamp;
         segment.max_timestamp = time.timestamp;
         segment.max_timestamp_offset = base + i64::from(time.offset);
-        segment.growing = Some(Growing { offsets, times, unindexed: 0 });
+        segment.growing = Some(Growing {
+            offsets,
+            times,
+            unindexed: 0,
+        });
         Ok((segment, header.base_offset))
     }
 
@@ -310,13 +406,20 @@ impl<D: Disk> Log<D> {
         let first = self.segments[0].base;
         let mut from = first;
         let names = self.disk.list(&self.dir)?;
-        let mut snapshots: Vec<i64> = names.iter().filter_map(|name| offset_in_name(name, SNAPSHOT)).collect();
+        let mut snapshots: Vec<i64> = names
+            .iter()
+            .filter_map(|name| offset_in_name(name, SNAPSHOT))
+            .collect();
         snapshots.sort_unstable();
         let mut has_removed = false;
         self.snapshot_at = first;
         while let Some(offset) = snapshots.pop() {
             let file = path(&self.dir, offset, SNAPSHOT);
-            let bytes = if (first..=end).contains(&offset) { read_file(&self.disk, &file)? } else { None };
+            let bytes = if (first..=end).contains(&offset) {
+                read_file(&self.disk, &file)?
+            } else {
+                None
+            };
             if let Some(producers) = bytes.and_then(|bytes| Producers::from_snapshot(&bytes)) {
                 (self.producers, self.snapshot_at, from) = (producers, offset, offset);
                 break;
@@ -328,7 +431,11 @@ impl<D: Disk> Log<D> {
             // A snapshot of what was lost must not come back once its offsets are used again.
             self.disk.sync_dir(&self.dir)?;
         }
-        let replay_epochs_from = if has_epochs { self.checkpointed.recovery_point.min(from) } else { self.log_start };
+        let replay_epochs_from = if has_epochs {
+            self.checkpointed.recovery_point.min(from)
+        } else {
+            self.log_start
+        };
         let (from, producers_from) = (from.min(replay_epochs_from).max(first), from);
         self.replay(from, producers_from)
     }
@@ -337,7 +444,10 @@ impl<D: Disk> Log<D> {
         if from >= self.log_end {
             return Ok(());
         }
-        let number = self.segments.partition_point(|s| s.base <= from).saturating_sub(1);
+        let number = self
+            .segments
+            .partition_point(|s| s.base <= from)
+            .saturating_sub(1);
         let mut floor = self.segments[number].position_floor(&self.disk, &self.dir, from)?;
         for segment in &self.segments[number..] {
             let file = segment.file(&self.disk, &self.dir)?;
@@ -348,7 +458,8 @@ impl<D: Disk> Log<D> {
                     self.producers.note(&header, header.base_offset);
                 }
                 if header.base_offset >= from {
-                    self.epochs.assign(header.partition_leader_epoch, header.base_offset);
+                    self.epochs
+                        .assign(header.partition_leader_epoch, header.base_offset);
                 }
                 scanner.skip(&header);
             }
@@ -358,6 +469,9 @@ impl<D: Disk> Log<D> {
     }
 
     fn failed(&self, error: io::Error) -> OpenError {
-        OpenError::Io { path: self.dir.clone(), error }
+        OpenError::Io {
+            path: self.dir.clone(),
+            error,
+        }
     }
 }

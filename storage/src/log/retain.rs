@@ -18,7 +18,8 @@ impl<D: Disk> Log<D> {
     /// # Errors
     /// The disk failed. What was deleted until then is deleted.
     pub fn apply_retention(&mut self, now_ms: i64) -> Result<usize, ReadError> {
-        self.producers.expire(now_ms.saturating_sub(self.config.producer_id_expiration_ms));
+        self.producers
+            .expire(now_ms.saturating_sub(self.config.producer_id_expiration_ms));
         let is_expired = |segment: &Segment<D>, retention_ms: i64| {
             segment.max_timestamp >= 0 && now_ms.saturating_sub(segment.max_timestamp) > retention_ms
         };
@@ -94,7 +95,9 @@ impl<D: Disk> Log<D> {
     }
 
     fn truncate(&mut self, offset: i64, now_ms: i64) -> Result<(), ReadError> {
-        let Some((number, position)) = self.locate(offset)? else { return Ok(()) };
+        let Some((number, position)) = self.locate(offset)? else {
+            return Ok(());
+        };
         self.generation += 1;
         self.forget_positions();
         let base = self.segments[number].base;
@@ -105,7 +108,12 @@ impl<D: Disk> Log<D> {
         };
         // First the promise is taken back, then what it was about; recovery does the rest after a crash.
         if self.checkpointed.recovery_point > end {
-            let now = Checkpoint { recovery_point: end, segment: base, position, log_start: self.log_start };
+            let now = Checkpoint {
+                recovery_point: end,
+                segment: base,
+                position,
+                log_start: self.log_start,
+            };
             now.write(&self.disk, &self.dir)?;
             self.checkpointed = now;
         }
@@ -116,21 +124,45 @@ impl<D: Disk> Log<D> {
         file.sync()?;
         self.disk.sync_dir(&self.dir)?;
         if self.flushed.offset > end {
-            self.flushed = Mark { offset: end, segment: base, position };
+            self.flushed = Mark {
+                offset: end,
+                segment: base,
+                position,
+            };
         }
         self.reload(now_ms).map_err(|error| match error {
-            OpenError::Damaged { path, position, reason } => ReadError::Damaged { path, position, reason },
+            OpenError::Damaged {
+                path,
+                position,
+                reason,
+            } => ReadError::Damaged {
+                path,
+                position,
+                reason,
+            },
             OpenError::Io { error, .. } => ReadError::Io(error),
         })
     }
 
     fn advance_start(&mut self, start: i64) -> io::Result<()> {
         // The start is durable before files go: a crash in between leaves files that the next start removes.
-        let known = Checkpoint { log_start: start, ..self.checkpointed };
+        let known = Checkpoint {
+            log_start: start,
+            ..self.checkpointed
+        };
         let known = if known.recovery_point < start {
             // All before the start is durable or not wanted any more.
-            let Mark { offset, segment, position } = self.flushed;
-            Checkpoint { recovery_point: offset, segment, position, log_start: start }
+            let Mark {
+                offset,
+                segment,
+                position,
+            } = self.flushed;
+            Checkpoint {
+                recovery_point: offset,
+                segment,
+                position,
+                log_start: start,
+            }
         } else {
             known
         };
@@ -146,7 +178,10 @@ impl<D: Disk> Log<D> {
 
     /// Removes the segments that hold nothing from the log's start on.
     pub(super) fn drop_segments_before_start(&mut self) -> io::Result<()> {
-        let keep_from = self.segments.partition_point(|s| s.base <= self.log_start).saturating_sub(1);
+        let keep_from = self
+            .segments
+            .partition_point(|s| s.base <= self.log_start)
+            .saturating_sub(1);
         if keep_from == 0 {
             return Ok(());
         }

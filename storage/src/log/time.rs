@@ -15,8 +15,14 @@ impl<D: Disk> Log<D> {
     /// # Errors
     /// The log cannot be read.
     pub fn offset_for_timestamp(&self, timestamp: i64) -> Result<Option<TimestampOffset>, ReadError> {
-        for segment in self.segments.iter().filter(|segment| segment.max_timestamp >= timestamp) {
-            let mut from = segment.time_floor(&self.disk, &self.dir, timestamp)?.max(self.log_start);
+        for segment in self
+            .segments
+            .iter()
+            .filter(|segment| segment.max_timestamp >= timestamp)
+        {
+            let mut from = segment
+                .time_floor(&self.disk, &self.dir, timestamp)?
+                .max(self.log_start);
             // The batch with such a record may have none that is kept: then the search goes on behind it.
             while let Some((position, header)) = self.batch_since(segment, from, timestamp)? {
                 if let Some(found) = self.record_since(segment, position, &header, timestamp)? {
@@ -33,7 +39,12 @@ impl<D: Disk> Log<D> {
     /// # Errors
     /// The log cannot be read.
     pub fn offset_of_max_timestamp(&self) -> Result<Option<TimestampOffset>, ReadError> {
-        let largest = self.segments.iter().map(|segment| segment.max_timestamp).max().unwrap_or(-1);
+        let largest = self
+            .segments
+            .iter()
+            .map(|segment| segment.max_timestamp)
+            .max()
+            .unwrap_or(-1);
         if largest < 0 {
             return Ok(None);
         }
@@ -64,11 +75,17 @@ impl<D: Disk> Log<D> {
         let damaged = |error| self.damaged(segment, position, &error);
         let batch = BatchView::parse(bytes).map_err(damaged)?;
         let mut scratch = Scratch::new();
-        for record in batch.records(&mut scratch, DECOMPRESSED_BYTES_MAX).map_err(damaged)? {
+        for record in batch
+            .records(&mut scratch, DECOMPRESSED_BYTES_MAX)
+            .map_err(damaged)?
+        {
             let record = record.map_err(damaged)?;
             if record.timestamp >= timestamp && record.offset >= self.log_start {
                 let offset = Offset(record.offset);
-                return Ok(Some(TimestampOffset { timestamp: record.timestamp, offset }));
+                return Ok(Some(TimestampOffset {
+                    timestamp: record.timestamp,
+                    offset,
+                }));
             }
         }
         Ok(None)
