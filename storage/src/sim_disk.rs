@@ -101,7 +101,9 @@ impl SimDisk {
 
     /// The process ends and starts again, the system goes on: open files are closed, nothing is lost.
     pub fn restart(&self) {
-        self.world().boot += 1;
+        let mut world = self.world();
+        world.boot += 1;
+        world.syncs_until_failure = None;
     }
 
     /// Sets the room that is left, in bytes.

@@ -3,6 +3,11 @@
 //! Needs `java` and `KAFKA_CLASSPATH`, a class path with Apache Kafka. Without them the test says that it did nothing;
 //! with `CI=true` it fails instead.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test panics when something is not as it must be"
+)]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

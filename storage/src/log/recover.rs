@@ -12,7 +12,7 @@ use millstream_kafka::records::{BatchError, BatchHeader};
 
 use super::{Log, LogConfig, Mark, Recovery};
 use crate::checkpoint::Checkpoint;
-use crate::disk::{Disk, DiskFile, Open, read_file, remove_if_there};
+use crate::disk::{Disk, DiskFile, Open, read_exact, read_file, remove_if_there, write_all};
 use crate::epochs::{LEADER_EPOCHS, LeaderEpochs};
 use crate::error::OpenError;
 use crate::index::{GrowingIndex, OffsetEntry, StoredIndex, TimeEntry};
@@ -326,6 +326,9 @@ impl<D: Disk> Log<D> {
             recovery.truncated_bytes += len - segment.size;
             file.truncate(segment.size).map_err(|e| self.failed(e))?;
         }
+        if segment.size > durable {
+            write_again(&file, durable, segment.size).map_err(|e| self.failed(e))?;
+        }
         segment.set_file(std::sync::Arc::new(file));
         Ok((segment, end, fault.is_some()))
     }
@@ -474,4 +477,17 @@ impl<D: Disk> Log<D> {
             error,
         }
     }
+}
+
+/// Writes bytes of a file over themselves. After a failed sync the system may hold pages that never reached the disk
+/// for clean; another sync would skip them and succeed.
+fn write_again<F: DiskFile>(file: &F, mut position: u64, end: u64) -> io::Result<()> {
+    let mut piece = vec![0; LONG_SCAN_BYTES.min((end - position) as usize)];
+    while position < end {
+        let piece = &mut piece[..LONG_SCAN_BYTES.min((end - position) as usize)];
+        read_exact(file, piece, position)?;
+        write_all(file, piece, &[], position)?;
+        position += piece.len() as u64;
+    }
+    Ok(())
 }
