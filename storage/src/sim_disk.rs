@@ -2,8 +2,8 @@
 //! synced, keeps torn parts of it, fills up, flips bits and fails to sync.
 //!
 //! It is harsher than most file systems: writes reach the disk in any order, sector by sector, names that were not
-//! synced may be gone, and after a failed sync the pages count as clean although they never got there. Directories
-//! themselves are durable at once.
+//! synced may be gone, and after a failed sync the pages count as clean although they never got there (files that were
+//! cut stay cut). Directories themselves are durable at once.
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
@@ -275,7 +275,14 @@ impl DiskFile for SimFile {
             if let Some(left) = world.syncs_until_failure.as_mut() {
                 if *left == 0 {
                     world.syncs_until_failure = None;
-                    inode.pending.clear();
+                    // Lengths are kept in the file system's journal: one that fails takes the file system with it.
+                    for change in inode
+                        .pending
+                        .drain(..)
+                        .filter(|change| matches!(change, Change::Truncate(_)))
+                    {
+                        change.apply(&mut inode.on_disk, |_| true);
+                    }
                     return Err(io::Error::other("simulated failure of a sync"));
                 }
                 *left -= 1;
@@ -328,6 +335,9 @@ impl World {
 
 impl Inode {
     fn crash(&mut self, random: &mut Random) {
+        if self.pending.is_empty() && self.now == self.on_disk {
+            return;
+        }
         // Mostly sectors of all ages are mixed; sometimes all or nothing got there.
         let kept_of_four = random.below(5);
         for change in self.pending.drain(..) {

@@ -179,14 +179,20 @@ impl<D: Disk> Log<D> {
                 0
             };
             let is_last = number + 1 == bases.len();
-            let (mut segment, end, is_cut) =
-                self.scan_segment(base, durable, is_known || is_last, now_ms, recovery)?;
+            let next = bases.get(number + 1).copied();
+            let tail = Tail {
+                durable,
+                may_cut: is_known || is_last,
+                next: next.unwrap_or(i64::MAX),
+            };
+            let (mut segment, end, is_cut) = self.scan_segment(base, &tail, now_ms, recovery)?;
             expected = Some(end);
             self.log_end = end;
-            if is_cut {
+            // What was cut may be the rest of an older cut, behind the end that the next segment continues.
+            if is_cut && next != Some(end) {
                 self.drop_from(&bases.split_off(number + 1), recovery)
                     .map_err(|e| self.failed(e))?;
-            } else if !is_last && bases[number + 1] == end {
+            } else if next == Some(end) {
                 segment
                     .store_indexes(&self.disk, &self.dir, true)
                     .map_err(|e| self.failed(e))?;
@@ -233,7 +239,12 @@ impl<D: Disk> Log<D> {
         let size = segment.size;
         remove_if_there(&self.disk, &path(&self.dir, base, INDEX)).map_err(|e| self.failed(e))?;
         remove_if_there(&self.disk, &path(&self.dir, base, TIME_INDEX)).map_err(|e| self.failed(e))?;
-        let (mut segment, _, _) = self.scan_segment(base, size, true, now_ms, recovery)?;
+        let tail = Tail {
+            durable: size,
+            may_cut: false,
+            next: i64::MAX,
+        };
+        let (mut segment, _, _) = self.scan_segment(base, &tail, now_ms, recovery)?;
         recovery.rebuilt_indexes += 1;
         segment
             .store_indexes(&self.disk, &self.dir, true)
@@ -260,11 +271,15 @@ impl<D: Disk> Log<D> {
     fn scan_segment(
         &self,
         base: i64,
-        durable: u64,
-        may_cut: bool,
+        tail: &Tail,
         now_ms: i64,
         recovery: &mut Recovery,
     ) -> Result<(Segment<D>, i64, bool), OpenError> {
+        let Tail {
+            durable,
+            may_cut,
+            next,
+        } = *tail;
         let file = self
             .disk
             .open(&path(&self.dir, base, LOG), Open::Write)
@@ -296,7 +311,11 @@ impl<D: Disk> Log<D> {
                 scanner.peek_verified()
             };
             match found.map_err(|e| self.failed(e))? {
-                Found::Batch(header) if header.base_offset < end => {
+                Found::Batch(header)
+                    if header.base_offset < end
+                        || position >= durable && header.base_offset > end
+                        || header.next_offset() > next =>
+                {
                     fault = Some(BatchError::Field {
                         field: "baseOffset",
                         value: header.base_offset,
@@ -477,6 +496,16 @@ impl<D: Disk> Log<D> {
             error,
         }
     }
+}
+
+/// What is known of a segment that may end in what was not durable.
+struct Tail {
+    /// Bytes that are durable.
+    durable: u64,
+    /// The rest may be cut at the first fault.
+    may_cut: bool,
+    /// Base offset of the segment behind it.
+    next: i64,
 }
 
 /// Writes bytes of a file over themselves. After a failed sync the system may hold pages that never reached the disk
