@@ -249,7 +249,8 @@ impl DiskFile for SimFile {
 
     fn write_at(&self, buffers: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
         self.with(|world, inode| {
-            let mut bytes: Vec<u8> = buffers.iter().flat_map(|buffer| buffer.iter().copied()).collect();
+            let mut bytes = Vec::new();
+            buffers.iter().for_each(|buffer| bytes.extend_from_slice(buffer));
             let len = world.inodes[inode].now.len();
             let position = position as usize;
             let growth = (position + bytes.len()).saturating_sub(len) as u64;
