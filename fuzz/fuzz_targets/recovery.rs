@@ -10,7 +10,8 @@ use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use millstream_core::ids::{LeaderEpoch, Offset};
 use millstream_kafka::records::BatchBuilder;
-use millstream_storage::{Log, LogConfig, RealDisk};
+use millstream_storage::disk::RealDisk;
+use millstream_storage::{Log, LogConfig};
 
 #[derive(Debug, Arbitrary)]
 enum Damage {

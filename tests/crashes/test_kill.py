@@ -9,6 +9,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 KILLS = 12
 PARTITIONS = 3
+# Clients that look again soon after a broker was gone: most of the test would be their waiting otherwise.
+RETRY = {"reconnect.backoff.max.ms": 200, "queue.buffering.max.messages": 20_000}
 
 
 class Writer(threading.Thread):
@@ -18,7 +20,7 @@ class Writer(threading.Thread):
         super().__init__()
         self.topic, self.number = topic, number
         self.producer = Producer(
-            {"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 2, "message.timeout.ms": 120_000}
+            {"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 2, "message.timeout.ms": 120_000, **RETRY}
         )
         self.acknowledged, self.failed, self.done = {}, [], threading.Event()
 
@@ -30,8 +32,8 @@ class Writer(threading.Thread):
                 self.producer.produce(self.topic, value, partition=count % PARTITIONS, on_delivery=self.report)
                 count += 1
             except BufferError:
-                pass
-            self.producer.poll(0 if count % 100 else 0.005)
+                self.producer.poll(0.05)
+            self.producer.poll(0 if count % 50 else 0.005)
         assert self.producer.flush(120) == 0
 
     def report(self, error, message):

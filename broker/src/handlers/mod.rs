@@ -1,0 +1,149 @@
+//! From a frame to a handler and back: one file per API.
+//!
+//! A handler authorises, translates Kafka's types to ours, asks the owner of the state and translates back; Kafka's
+//! wire types go no further. Which versions are offered is decided here alone.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use millstream_kafka::header::{RequestHeader, ResponseHeader};
+use millstream_kafka::wire::{Message, Reader, Writer};
+use millstream_kafka::{ApiKey, Request, api};
+
+use crate::connection::{ConnectionInfo, Disconnect, Reply, Response};
+use crate::context::Context;
+use crate::partitions::FileSlice;
+
+pub mod api_versions;
+pub mod fetch;
+pub mod list_offsets;
+pub mod metadata;
+pub mod produce;
+
+/// Lowest and highest version of every API that is offered.
+///
+/// Produce is advertised from 0 because old librdkafka looks for it, as Kafka does (KIP-896); 0 to 2 are refused.
+pub fn offered() -> impl Iterator<Item = (ApiKey, i16, i16)> {
+    OFFERED.iter().map(|key| {
+        let versions = key.versions();
+        let lowest = if *key == ApiKey::Produce { 0 } else { *versions.start() };
+        (*key, lowest, *versions.end())
+    })
+}
+
+macro_rules! route {
+    ($context:ident, $info:ident, $header:ident, $body:ident, $key:ident; $( $api:ident => $module:ident :: $request:ident ),+ $(,)?) => {
+        match $key {
+            ApiKey::ApiVersions => {
+                let request = decode::<api::api_versions::ApiVersionsRequest>(&$header, &mut $body)?;
+                let answer = api_versions::handle($context, $info, $header.api_version, request);
+                respond::<api::api_versions::ApiVersionsRequest>(&$header, &answer, Vec::new()).map(Reply::Now)
+            }
+            ApiKey::Produce => {
+                let request = decode::<api::produce::ProduceRequest>(&$header, &mut $body)?;
+                produce::handle($context, $info, $header, request).await
+            }
+            ApiKey::Fetch => {
+                let request = decode::<api::fetch::FetchRequest>(&$header, &mut $body)?;
+                let (answer, files) = fetch::handle($context, $info, $header.api_version, request).await;
+                respond::<api::fetch::FetchRequest>(&$header, &answer, files).map(Reply::Now)
+            }
+            $( ApiKey::$api => {
+                let request = decode::<api::$module::$request>(&$header, &mut $body)?;
+                let answer = $module::handle($context, $info, $header.api_version, request).await;
+                respond::<api::$module::$request>(&$header, &answer, Vec::new()).map(Reply::Now)
+            } )+
+            #[allow(unreachable_patterns, reason = "every key of the codec may be routed")]
+            _ => Err(Disconnect::Unsupported { key: $header.api_key, version: $header.api_version }),
+        }
+    };
+}
+
+macro_rules! apis {
+    ($( $api:ident => $module:ident :: $request:ident ),+ $(,)?) => {
+        const OFFERED: &[ApiKey] = &[ApiKey::Produce, ApiKey::Fetch, ApiKey::ApiVersions, $( ApiKey::$api ),+];
+
+        async fn route(
+            context: &Arc<Context>,
+            info: &ConnectionInfo,
+            header: RequestHeader,
+            key: ApiKey,
+            mut body: Reader,
+        ) -> Result<Reply, Disconnect> {
+            route!(context, info, header, body, key; $( $api => $module::$request ),+)
+        }
+    };
+}
+
+apis! {
+    Metadata => metadata::MetadataRequest,
+    ListOffsets => list_offsets::ListOffsetsRequest,
+}
+
+/// Begins one request.
+///
+/// # Errors
+/// The connection has to be closed: the frame cannot be understood, or asks for what is not offered.
+pub async fn dispatch(context: &Arc<Context>, info: &mut ConnectionInfo, frame: Bytes) -> Result<Reply, Disconnect> {
+    let started = Instant::now();
+    let mut body = Reader::new(frame);
+    let header = RequestHeader::decode(&mut body).map_err(|error| Disconnect::Malformed(error.to_string()))?;
+    let unsupported = Disconnect::Unsupported { key: header.api_key, version: header.api_version };
+    let Some(key) = ApiKey::from_i16(header.api_key) else { return Err(unsupported) };
+    if !key.versions().contains(&header.api_version) {
+        if key == ApiKey::ApiVersions {
+            return api_versions::unsupported(&header).map(Reply::Now);
+        }
+        return Err(unsupported);
+    }
+    info.client_id = header.client_id.clone().unwrap_or_default();
+    let reply = route(context, info, header, key, body).await;
+    if !matches!(reply, Ok(Reply::Later(_))) {
+        context.metrics.request(key, started.elapsed());
+    }
+    reply
+}
+
+fn decode<R: Request>(header: &RequestHeader, body: &mut Reader) -> Result<R, Disconnect> {
+    let malformed = |reason: String| {
+        Disconnect::Malformed(format!("{} version {}: {reason}", R::KEY.name(), header.api_version))
+    };
+    let request = R::decode(body, header.api_version).map_err(|error| malformed(error.to_string()))?;
+    if body.remaining() > 0 {
+        return Err(malformed(format!("{} bytes too many", body.remaining())));
+    }
+    Ok(request)
+}
+
+/// Encodes the answer to a request.
+///
+/// # Errors
+/// The answer does not fit its version, which is a defect of ours; the connection is closed rather than misled.
+pub fn respond<R: Request>(
+    header: &RequestHeader,
+    answer: &R::Response,
+    files: Vec<FileSlice>,
+) -> Result<Response, Disconnect> {
+    encode(R::KEY, header.api_version, header.correlation_id, answer, files)
+}
+
+fn encode<M: Message>(
+    key: ApiKey,
+    version: i16,
+    correlation_id: i32,
+    answer: &M,
+    files: Vec<FileSlice>,
+) -> Result<Response, Disconnect> {
+    let mut writer = Writer::frame();
+    let encoded = ResponseHeader { correlation_id }
+        .encode(&mut writer, key.response_header_version(version))
+        .and_then(|()| answer.encode(&mut writer, version));
+    match encoded {
+        Ok(()) => Ok(Response { chunks: writer.finish(), files }),
+        Err(error) => {
+            tracing::error!(api = key.name(), version, %error, "answer cannot be encoded");
+            Err(Disconnect::Malformed(error.to_string()))
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Produce: records in.
+//!
+//! The append of every batch happens before this returns, so that pipelined requests keep their order; waiting for
+//! the disk happens in the reply, so that the next request need not wait.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use millstream_core::ids::{LeaderEpoch, Offset};
+use millstream_kafka::api::produce::{
+    BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
+    TopicProduceData, TopicProduceResponse,
+};
+use millstream_kafka::header::RequestHeader;
+use millstream_kafka::wire::Text;
+use millstream_kafka::{ApiKey, ErrorCode};
+use tokio::sync::oneshot;
+
+use super::respond;
+use crate::connection::{ConnectionInfo, Disconnect, Reply};
+use crate::context::Context;
+use crate::ingest::{self, Refusal};
+use crate::topics::{Topic, TopicLookup};
+
+/// Appends the batches and answers when they are as safe as `acks` asks.
+///
+/// # Errors
+/// The connection is closed when a request with `acks=0` cannot be served: it is Kafka's only way to say so.
+pub async fn handle(
+    context: &Arc<Context>,
+    _info: &ConnectionInfo,
+    header: RequestHeader,
+    request: ProduceRequest,
+) -> Result<Reply, Disconnect> {
+    let started = Instant::now();
+    let mut pending = Pending { answer: ProduceResponse::default(), waits: Vec::new() };
+    let acks = match request.acks {
+        0 => Acks::None,
+        1 => Acks::Leader,
+        -1 => Acks::All,
+        _ => Acks::Invalid,
+    };
+    let mut failed = false;
+    for topic_data in request.topic_data {
+        let topic = context.topics.find(&topic_data.name, topic_data.topic_id);
+        let mut answer = TopicProduceResponse {
+            name: topic_data.name.clone(),
+            topic_id: topic_data.topic_id,
+            partition_responses: Vec::with_capacity(topic_data.partition_data.len()),
+            ..Default::default()
+        };
+        let TopicProduceData { partition_data, .. } = topic_data;
+        for data in partition_data {
+            let outcome = produce_partition(context, &topic, acks, request.transactional_id.is_some(), &data).await;
+            let place = (pending.answer.responses.len(), answer.partition_responses.len());
+            let (response, waits) = answer_partition(data.index, outcome);
+            failed |= response.error_code != 0;
+            if acks == Acks::All {
+                pending.waits.extend(waits.into_iter().map(|durable| Wait { place, durable }));
+            }
+            answer.partition_responses.push(response);
+        }
+        pending.answer.responses.push(answer);
+    }
+    if acks == Acks::None {
+        return if failed {
+            Err(Disconnect::Malformed("a produce request with acks=0 failed".to_owned()))
+        } else {
+            Ok(Reply::Nothing)
+        };
+    }
+    if pending.waits.is_empty() {
+        return respond::<ProduceRequest>(&header, &pending.answer, Vec::new()).map(Reply::Now);
+    }
+    let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
+    let context = context.clone();
+    Ok(Reply::Later(Box::pin(async move {
+        let answer = pending.finish(timeout).await;
+        context.metrics.request(ApiKey::Produce, started.elapsed());
+        respond::<ProduceRequest>(&header, &answer, Vec::new()).unwrap_or_default()
+    })))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Acks {
+    None,
+    Leader,
+    All,
+    Invalid,
+}
+
+/// An answer that waits for the disk.
+struct Pending {
+    answer: ProduceResponse,
+    waits: Vec<Wait>,
+}
+
+struct Wait {
+    place: (usize, usize),
+    durable: oneshot::Receiver<()>,
+}
+
+impl Pending {
+    async fn finish(mut self, timeout: Duration) -> ProduceResponse {
+        let deadline = tokio::time::Instant::now() + timeout;
+        for wait in self.waits {
+            let error = match tokio::time::timeout_at(deadline, wait.durable).await {
+                Ok(Ok(())) => continue,
+                Ok(Err(_)) => ErrorCode::KafkaStorageError,
+                Err(_) => ErrorCode::RequestTimedOut,
+            };
+            let response = &mut self.answer.responses[wait.place.0].partition_responses[wait.place.1];
+            response.error_code = error.code();
+            response.base_offset = -1;
+        }
+        self.answer
+    }
+}
+
+async fn produce_partition(
+    context: &Arc<Context>,
+    topic: &TopicLookup,
+    acks: Acks,
+    transactional: bool,
+    data: &PartitionProduceData,
+) -> Result<ingest::Stored, Refusal> {
+    if acks == Acks::Invalid {
+        return Err(Refusal::new(ErrorCode::InvalidRequiredAcks, "acks must be 0, 1 or -1"));
+    }
+    if transactional {
+        return Err(Refusal::new(ErrorCode::TransactionalIdAuthorizationFailed, "transactions are not offered"));
+    }
+    let topic: &Arc<Topic> = topic.as_ref().map_err(|code| Refusal::new(*code, "unknown topic"))?;
+    let records: &Bytes = match data.records.as_ref().and_then(|payload| payload.bytes()) {
+        Some(records) => records,
+        None => return Err(Refusal::new(ErrorCode::InvalidRecord, "no records")),
+    };
+    ingest::store(context, topic, data.index, records, LeaderEpoch(0)).await
+}
+
+fn answer_partition(
+    index: i32,
+    outcome: Result<ingest::Stored, Refusal>,
+) -> (PartitionProduceResponse, Vec<oneshot::Receiver<()>>) {
+    match outcome {
+        Ok(stored) => (
+            PartitionProduceResponse {
+                index,
+                base_offset: stored.base_offset.map_or(-1, |Offset(offset)| offset),
+                log_append_time_ms: stored.log_append_time_ms.unwrap_or(-1),
+                log_start_offset: stored.log_start_offset.0,
+                ..Default::default()
+            },
+            stored.durable,
+        ),
+        Err(refusal) => (
+            PartitionProduceResponse {
+                index,
+                error_code: refusal.code.code(),
+                base_offset: -1,
+                log_append_time_ms: -1,
+                log_start_offset: -1,
+                record_errors: refusal
+                    .records
+                    .iter()
+                    .map(|(batch_index, message)| BatchIndexAndErrorMessage {
+                        batch_index: *batch_index,
+                        batch_index_error_message: message.as_ref().map(|m| Text::from(m.as_str())),
+                        ..Default::default()
+                    })
+                    .collect(),
+                error_message: Some(Text::from(refusal.message.as_str())),
+                ..Default::default()
+            },
+            Vec::new(),
+        ),
+    }
+}
+
