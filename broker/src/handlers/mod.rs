@@ -15,11 +15,35 @@ use crate::connection::{ConnectionInfo, Disconnect, Reply, Response};
 use crate::context::Context;
 use crate::partitions::FileSlice;
 
+mod admin;
+pub mod alter_configs;
 pub mod api_versions;
+pub mod create_partitions;
+pub mod create_topics;
+pub mod delete_groups;
+pub mod delete_records;
+pub mod delete_topics;
+pub mod describe_cluster;
+pub mod describe_configs;
+pub mod describe_groups;
+pub mod describe_log_dirs;
+pub mod describe_topic_partitions;
 pub mod fetch;
+pub mod find_coordinator;
+pub mod heartbeat;
+pub mod incremental_alter_configs;
+pub mod init_producer_id;
+pub mod join_group;
+pub mod leave_group;
+pub mod list_groups;
 pub mod list_offsets;
 pub mod metadata;
+pub mod offset_commit;
+pub mod offset_delete;
+pub mod offset_fetch;
+pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod sync_group;
 
 /// Lowest and highest version of every API that is offered.
 ///
@@ -79,6 +103,29 @@ macro_rules! apis {
 apis! {
     Metadata => metadata::MetadataRequest,
     ListOffsets => list_offsets::ListOffsetsRequest,
+    OffsetForLeaderEpoch => offset_for_leader_epoch::OffsetForLeaderEpochRequest,
+    FindCoordinator => find_coordinator::FindCoordinatorRequest,
+    InitProducerId => init_producer_id::InitProducerIdRequest,
+    JoinGroup => join_group::JoinGroupRequest,
+    SyncGroup => sync_group::SyncGroupRequest,
+    Heartbeat => heartbeat::HeartbeatRequest,
+    LeaveGroup => leave_group::LeaveGroupRequest,
+    OffsetCommit => offset_commit::OffsetCommitRequest,
+    OffsetFetch => offset_fetch::OffsetFetchRequest,
+    OffsetDelete => offset_delete::OffsetDeleteRequest,
+    DescribeGroups => describe_groups::DescribeGroupsRequest,
+    ListGroups => list_groups::ListGroupsRequest,
+    DeleteGroups => delete_groups::DeleteGroupsRequest,
+    CreateTopics => create_topics::CreateTopicsRequest,
+    DeleteTopics => delete_topics::DeleteTopicsRequest,
+    CreatePartitions => create_partitions::CreatePartitionsRequest,
+    DeleteRecords => delete_records::DeleteRecordsRequest,
+    DescribeConfigs => describe_configs::DescribeConfigsRequest,
+    IncrementalAlterConfigs => incremental_alter_configs::IncrementalAlterConfigsRequest,
+    AlterConfigs => alter_configs::AlterConfigsRequest,
+    DescribeCluster => describe_cluster::DescribeClusterRequest,
+    DescribeLogDirs => describe_log_dirs::DescribeLogDirsRequest,
+    DescribeTopicPartitions => describe_topic_partitions::DescribeTopicPartitionsRequest,
 }
 
 /// Begins one request.
