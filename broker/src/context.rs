@@ -8,6 +8,7 @@ use crate::connection::MEMORY_UNIT_BYTES;
 use crate::controller::Controller;
 use crate::fetch_sessions::FetchSessions;
 use crate::metrics::Metrics;
+use crate::plugins::Plugins;
 use crate::settings::Settings;
 use crate::topics::Topics;
 
@@ -23,6 +24,8 @@ pub struct Context {
     pub topics: Arc<Topics>,
     /// Decides on changes of the cluster's image.
     pub controller: Controller,
+    /// Plugins at work: their bytes, instances, costs and log lines.
+    pub plugins: Arc<Plugins>,
     /// Incremental fetch sessions.
     pub fetch_sessions: FetchSessions,
     /// What is counted.
