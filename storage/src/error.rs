@@ -132,6 +132,13 @@ pub enum OpenError {
     },
 }
 
+impl ReadError {
+    /// Whether it was asked for something that the log does not hold; else the log could not be read.
+    pub fn is_out_of_range(&self) -> bool {
+        matches!(self, Self::OutOfRange { .. })
+    }
+}
+
 impl AppendError {
     pub(crate) fn from_io(error: io::Error) -> Self {
         match error.kind() {

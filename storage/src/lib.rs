@@ -20,5 +20,5 @@ mod segment;
 pub mod sim_disk;
 
 pub use error::{AppendError, OpenError, ReadError};
-pub use log::{Appended, Log, LogConfig, Recovery, Slice, SyncHandle, TimestampOffset};
+pub use log::{Appended, DELETED_SUFFIX, Log, LogConfig, Recovery, Slice, SyncHandle, TimestampOffset};
 pub use metadata::{read_partition_metadata, write_partition_metadata};

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use millstream_core::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId, TopicName};
+use millstream_kafka::ErrorCode;
 use millstream_storage::disk::RealDisk;
 use millstream_storage::{AppendError, Appended, Log, LogConfig, ReadError, SyncHandle};
 use tokio::sync::{Notify, oneshot};
@@ -135,6 +136,19 @@ impl Partition {
         self.lock().watermarks()
     }
 
+    /// Compares the leader epoch that a client knows with the one of now (KIP-320); -1 knows none.
+    ///
+    /// # Errors
+    /// The client is behind, or it has heard of a leader that this broker has not.
+    pub fn check_leader_epoch(&self, known: i32) -> Result<(), ErrorCode> {
+        match LeaderEpoch(known) {
+            LeaderEpoch::UNKNOWN => Ok(()),
+            known if known > LEADER_EPOCH => Err(ErrorCode::UnknownLeaderEpoch),
+            known if known < LEADER_EPOCH => Err(ErrorCode::FencedLeaderEpoch),
+            _ => Ok(()),
+        }
+    }
+
     /// Wakes `reader` the next time that there is more to read, or the partition goes away.
     pub fn notify_when_readable(&self, reader: &Arc<Notify>) {
         let mut state = self.lock();
@@ -248,5 +262,7 @@ impl State {
     }
 }
 
+/// A lone broker has led its partitions from the beginning.
+const LEADER_EPOCH: LeaderEpoch = LeaderEpoch(0);
 /// Number of waiting readers from which on those that have gone are looked for.
 const READERS_PRUNED_AFTER: usize = 64;
