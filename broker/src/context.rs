@@ -6,6 +6,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::connection::MEMORY_UNIT_BYTES;
 use crate::controller::Controller;
+use crate::coordinators::{GroupCoordinator, ProducerIds};
 use crate::fetch_sessions::FetchSessions;
 use crate::metrics::Metrics;
 use crate::plugins::Plugins;
@@ -26,6 +27,10 @@ pub struct Context {
     pub controller: Controller,
     /// Plugins at work: their bytes, instances, costs and log lines.
     pub plugins: Arc<Plugins>,
+    /// Consumer groups.
+    pub groups: GroupCoordinator,
+    /// Ids for idempotent producers.
+    pub producer_ids: ProducerIds,
     /// Incremental fetch sessions.
     pub fetch_sessions: FetchSessions,
     /// What is counted.

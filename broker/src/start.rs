@@ -1,0 +1,270 @@
+//! How a broker starts, and how it ends.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use millstream_core::cluster::{self, Command, Image};
+use millstream_core::config::{BrokerDefaults, ConfigError, TopicConfig};
+use millstream_core::ids::{BrokerId, TopicId};
+use millstream_storage::lock::DirLock;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+
+use crate::context::Context;
+use crate::controller::{self, Controller, LoadError};
+use crate::coordinators::{GroupCoordinator, ProducerIds};
+use crate::fetch_sessions::FetchSessions;
+use crate::identity::{self, IdentityError};
+use crate::metrics::Metrics;
+use crate::partitions::Store;
+use crate::plugins::Plugins;
+use crate::settings::Settings;
+use crate::topics::Topics;
+use crate::{housekeeping, http, listener};
+
+/// A running broker.
+pub struct Broker {
+    context: Arc<Context>,
+    store: Arc<Store>,
+    kafka: SocketAddr,
+    http: SocketAddr,
+    tasks: Vec<JoinHandle<()>>,
+    _lock: DirLock,
+}
+
+/// Why a broker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error("data directory {path}: {source}")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Another broker uses the data directory.
+    #[error("data directory {0} is in use by another broker")]
+    Locked(PathBuf),
+    /// The data directory is not this broker's.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The cluster's image cannot be had.
+    #[error(transparent)]
+    Image(#[from] LoadError),
+    /// A setting that stands behind topic configurations has a value that a topic cannot have.
+    #[error(transparent)]
+    Defaults(#[from] ConfigError),
+    /// Plugins cannot be kept.
+    #[error("plugins: {0}")]
+    Plugins(String),
+    /// An address cannot be listened on.
+    #[error("{0}")]
+    Listen(io::Error),
+    /// The address that clients are to be told is none.
+    #[error("millstream.advertised: '{0}' is not HOST:PORT")]
+    Advertised(String),
+    /// The broker cannot be told to the cluster.
+    #[error("the broker cannot be registered: {0}")]
+    Register(String),
+    /// The system refuses a thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+}
+
+impl Broker {
+    /// Starts a broker. It serves clients when this returns.
+    ///
+    /// # Errors
+    /// Settings, directory or addresses that cannot be used; nothing goes on running then.
+    pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        let started = Instant::now();
+        let directory = PathBuf::from(&settings.data_dir);
+        let lock = lock(&directory)?;
+        let cluster_id = identity::cluster_id(&directory, settings.node_id)?;
+        let (kafka_listener, kafka) = listener::bind(&settings.kafka_listen).await.map_err(StartError::Listen)?;
+        let (http_listener, http) = listener::bind(&settings.http_listen).await.map_err(StartError::Listen)?;
+        let advertised = advertised(&settings, kafka)?;
+        raise_open_files_limit();
+        let opening = {
+            let settings = settings.clone();
+            tokio::task::spawn_blocking(move || Opened::open(&settings, &directory))
+        };
+        let opened = opening.await.map_err(|error| StartError::Thread(io::Error::other(error)))??;
+        let Opened { topics, store, controller, plugins, metrics } = opened;
+        let (shutdown, _) = watch::channel(false);
+        let request_memory_units = Context::memory_units(&settings);
+        let context = Arc::new(Context {
+            cluster_id,
+            advertised,
+            topics,
+            controller,
+            plugins,
+            groups: GroupCoordinator::new(&settings),
+            producer_ids: ProducerIds::default(),
+            fetch_sessions: FetchSessions::new(settings.fetch_session_slots as usize),
+            metrics,
+            request_memory: Arc::new(Semaphore::new(request_memory_units as usize)),
+            request_memory_units,
+            shutdown,
+            settings,
+        });
+        let mut broker = Self { context, store, kafka, http, tasks: Vec::new(), _lock: lock };
+        if let Err(error) = broker.register().await {
+            broker.shutdown().await;
+            return Err(error);
+        }
+        broker.context.groups.start_if_present(&broker.context).await;
+        broker.serve(kafka_listener, http_listener);
+        let took_ms = started.elapsed().as_millis() as u64;
+        tracing::info!(%kafka, %http, partitions = broker.context.topics.partitions().len(), took_ms, "ready");
+        Ok(broker)
+    }
+
+    /// The address on which Kafka clients are served.
+    pub fn kafka_addr(&self) -> SocketAddr {
+        self.kafka
+    }
+
+    /// The address of the admin interface.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Ends: takes no more connections, finishes the requests that are under way, makes everything durable and closes
+    /// the logs in good order. What does not end in time is cut off; nothing that was acknowledged depends on it.
+    pub async fn shutdown(self) {
+        let Self { context, store, tasks, _lock: lock, .. } = self;
+        let started = Instant::now();
+        context.shutdown.send_replace(true);
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(SHUTDOWN_WAIT_MS_MAX);
+        for mut task in tasks {
+            if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
+                tracing::warn!("a task does not end in time and is cut off");
+                task.abort();
+            }
+        }
+        let closing = tokio::task::spawn_blocking(move || {
+            context.controller.stop();
+            store.close(&context.topics.partitions());
+            drop(lock);
+        });
+        if let Err(error) = closing.await {
+            tracing::error!(%error, "logs not closed in good order; the next start checks them");
+        }
+        tracing::info!(took_ms = started.elapsed().as_millis() as u64, "ended");
+    }
+
+    /// Tells the cluster where this broker is.
+    async fn register(&self) -> Result<(), StartError> {
+        let Context { settings, advertised, controller, .. } = &*self.context;
+        let (host, port) = advertised.clone();
+        let broker =
+            cluster::Broker { id: BrokerId(settings.node_id), host, port, rack: settings.broker_rack.clone() };
+        if controller.image().brokers().get(&broker.id) == Some(&broker) {
+            return Ok(());
+        }
+        let registered = controller.apply(Command::RegisterBroker { broker }).await;
+        registered.map(|_| ()).map_err(|refused| StartError::Register(refused.message))
+    }
+
+    fn serve(&mut self, kafka: TcpListener, http: TcpListener) {
+        let context = &self.context;
+        let admin = {
+            let context = context.clone();
+            async move {
+                if let Err(error) = http::serve(http, context).await {
+                    tracing::error!(%error, "the admin interface is gone");
+                }
+            }
+        };
+        self.tasks.push(tokio::spawn(listener::serve(context.clone(), kafka)));
+        self.tasks.push(tokio::spawn(admin));
+        self.tasks.push(tokio::spawn(housekeeping::run(context.clone())));
+    }
+}
+
+/// What is read from the data directory.
+struct Opened {
+    topics: Arc<Topics>,
+    store: Arc<Store>,
+    controller: Controller,
+    plugins: Arc<Plugins>,
+    metrics: Arc<Metrics>,
+}
+
+impl Opened {
+    fn open(settings: &Settings, directory: &Path) -> Result<Self, StartError> {
+        let defaults: BrokerDefaults = settings.show().into_iter().collect();
+        TopicConfig::parse(&BTreeMap::new(), &defaults)?;
+        let metrics = Metrics::new();
+        let (journal, image) = controller::load(directory)?;
+        let image = Arc::new(image);
+        let plugins = Plugins::open(directory, settings).map_err(|error| StartError::Plugins(error.to_string()))?;
+        let plugins = Arc::new(plugins);
+        let store = Store::open(directory, metrics.clone()).map_err(StartError::Thread)?;
+        let store = Arc::new(store);
+        store
+            .tidy(&partition_counts(&image))
+            .map_err(|source| StartError::Directory { path: directory.to_owned(), source })?;
+        let topics = Arc::new(Topics::new(settings, store.clone(), metrics.clone()));
+        topics.carry_out(&topics.plan(image.clone()));
+        let controller = Controller::start(settings, journal, image, topics.clone(), plugins.clone())
+            .map_err(StartError::Thread)?;
+        Ok(Self { topics, store, controller, plugins, metrics })
+    }
+}
+
+fn partition_counts(image: &Image) -> BTreeMap<TopicId, usize> {
+    image.topics().map(|topic| (topic.id, topic.partitions.len())).collect()
+}
+
+fn lock(directory: &Path) -> Result<DirLock, StartError> {
+    let failed = |source| StartError::Directory { path: directory.to_owned(), source };
+    std::fs::create_dir_all(directory).map_err(failed)?;
+    DirLock::acquire(directory).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => StartError::Locked(directory.to_owned()),
+        _ => failed(error),
+    })
+}
+
+/// Where clients are told to connect to: what is set, or what is listened on.
+fn advertised(settings: &Settings, bound: SocketAddr) -> Result<(String, u16), StartError> {
+    let Some(text) = settings.advertised.as_deref().filter(|text| !text.is_empty()) else {
+        // The host as it was written: clients may know the broker by that name only.
+        let host = settings.kafka_listen.rsplit_once(':').map_or("", |(host, _)| host);
+        let host = host.trim_matches(['[', ']']);
+        let host = if bound.ip().is_unspecified() || host.is_empty() { "127.0.0.1" } else { host };
+        return Ok((host.to_owned(), bound.port()));
+    };
+    let wrong = || StartError::Advertised(text.to_owned());
+    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let host = host.trim_matches(['[', ']']);
+    match port.parse::<u16>() {
+        _ if host.is_empty() => Err(wrong()),
+        // The port that was picked, where one was to be picked.
+        Ok(0) => Ok((host.to_owned(), bound.port())),
+        Ok(port) => Ok((host.to_owned(), port)),
+        Err(_) => Err(wrong()),
+    }
+}
+
+/// Every segment that is read and every connection is an open file.
+fn raise_open_files_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current < limit.maximum || limit.maximum.is_none() {
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::debug!(%error, "the limit of open files stays");
+        }
+    }
+}
+
+/// Longest time that is waited for requests which are under way when the broker ends.
+const SHUTDOWN_WAIT_MS_MAX: u64 = 8_000;
