@@ -1,6 +1,6 @@
 //! AlterConfigs: the configurations of a resource are replaced as a whole (KIP-133).
 
-use crate::wire::{Text, codec, request};
+use crate::wire::Text;
 
 codec! {
     /// Replaces configurations: what is not named goes back to its default.

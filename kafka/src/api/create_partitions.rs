@@ -1,6 +1,6 @@
 //! CreatePartitions: topics grow (KIP-195).
 
-use crate::wire::{Text, codec, request};
+use crate::wire::Text;
 
 codec! {
     /// Adds partitions to topics.

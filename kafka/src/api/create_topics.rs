@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::wire::{Text, codec, request};
+use crate::wire::Text;
 
 codec! {
     /// Creates topics.

@@ -1,6 +1,6 @@
 //! DeleteGroups: groups without members go, with their offsets (KIP-229).
 
-use crate::wire::{Text, codec, request};
+use crate::wire::Text;
 
 codec! {
     /// Deletes groups.

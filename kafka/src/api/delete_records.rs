@@ -1,6 +1,6 @@
 //! DeleteRecords: partitions forget their oldest records (KIP-107).
 
-use crate::wire::{Text, codec, request};
+use crate::wire::Text;
 
 codec! {
     /// Deletes records from the front of partitions.

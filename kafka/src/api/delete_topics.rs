@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::wire::{Text, codec, request};
+use crate::wire::Text;
 
 codec! {
     /// Deletes topics.
@@ -34,7 +34,7 @@ codec! {
     /// What became of one topic.
     pub struct DeletableTopicResult {
         /// Its name. Before version 6 it cannot be null.
-        name: Option<Text>, ..;
+        name: Option<Text> = Some(Text::default()), .., null 6..;
         /// Its id.
         topic_id: Uuid, 6..;
         /// Error, or 0.

@@ -1,6 +1,6 @@
 //! DescribeConfigs: what topics and brokers are configured to do, and where that comes from (KIP-226, KIP-569).
 
-use crate::wire::{Text, codec, request};
+use crate::wire::Text;
 
 codec! {
     /// Asks for configurations.

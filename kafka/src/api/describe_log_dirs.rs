@@ -1,6 +1,6 @@
 //! DescribeLogDirs: what a broker's directories hold, and how large it is (KIP-113, KIP-827).
 
-use crate::wire::{Text, codec, request};
+use crate::wire::Text;
 
 codec! {
     /// Asks for what is stored.

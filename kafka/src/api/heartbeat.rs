@@ -1,6 +1,6 @@
 //! Heartbeat: a member is alive, and learns of rebalances.
 
-use crate::wire::{Text, codec, request};
+use crate::wire::Text;
 
 codec! {
     /// A sign of life.

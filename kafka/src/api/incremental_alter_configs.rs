@@ -1,6 +1,6 @@
 //! IncrementalAlterConfigs: single configurations change (KIP-339).
 
-use crate::wire::{Text, codec, request};
+use crate::wire::Text;
 
 codec! {
     /// Changes configurations and leaves the others as they are.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::wire::{Text, codec, request};
+use crate::wire::Text;
 
 codec! {
     /// Asks to become a member, or to stay one through a rebalance.
@@ -44,7 +44,7 @@ codec! {
         /// What the members are to each other.
         protocol_type: Option<Text>, 7..;
         /// The protocol that all can follow. Before version 7 it cannot be null.
-        protocol_name: Option<Text>, ..;
+        protocol_name: Option<Text> = Some(Text::default()), .., null 7..;
         /// Member id of the leader.
         leader: Text, ..;
         /// Tells a returning static leader to assign nothing (KIP-814).

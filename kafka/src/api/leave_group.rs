@@ -1,6 +1,6 @@
 //! LeaveGroup: members go, of their own will or removed by an administrator (KIP-345).
 
-use crate::wire::{Text, codec, request};
+use crate::wire::Text;
 
 codec! {
     /// Takes members out of a group.

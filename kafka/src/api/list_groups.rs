@@ -1,6 +1,6 @@
 //! ListGroups: the groups that a broker coordinates.
 
-use crate::wire::{Text, codec, request};
+use crate::wire::Text;
 
 codec! {
     /// Asks for groups.

@@ -1,6 +1,6 @@
 //! OffsetDelete: a group forgets how far it read (KIP-496).
 
-use crate::wire::{Text, codec, request};
+use crate::wire::Text;
 
 codec! {
     /// Deletes committed offsets of a group.
@@ -52,4 +52,4 @@ codec! {
     }
 }
 
-request!(OffsetDelete: OffsetDeleteRequest => OffsetDeleteResponse, versions 0..=0, flexible none);
+request!(OffsetDelete: OffsetDeleteRequest => OffsetDeleteResponse, versions 0..=0);

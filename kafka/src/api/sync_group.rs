@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::wire::{Text, codec, request};
+use crate::wire::Text;
 
 codec! {
     /// Asks for the member's share; the leader brings those of all.
