@@ -137,19 +137,15 @@ pub unsafe fn realloc(old: *mut u8, old_length: usize, align: usize, length: usi
     new
 }
 
-/// The parts of a component that all worlds have: the plugin, its configuration, memory for the host, and the contract.
+/// The parts of a component that all worlds have: the plugin, its configuration, and memory for the host.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __guest {
-    ($plugin:ty, $role:path, $answer:ty, $world:literal, $contract:expr) => {
+    ($plugin:ty, $role:path, $answer:ty) => {
         ::std::thread_local! {
             static GUEST: ::std::cell::RefCell<$crate::abi::Guest<$plugin, $answer>> =
                 const { ::std::cell::RefCell::new($crate::abi::Guest::new(<$answer>::new())) };
         }
-
-        #[unsafe(link_section = concat!("component-type:millstream:plugin:", $world))]
-        #[used]
-        pub static CONTRACT: [u8; $contract.len()] = *$contract;
 
         #[unsafe(export_name = "configure")]
         unsafe extern "C" fn configure(config: *mut u8, config_length: usize) -> *const usize {

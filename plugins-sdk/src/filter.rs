@@ -74,13 +74,7 @@ macro_rules! filter {
 
         #[cfg(target_arch = "wasm32")]
         const _: () = {
-            $crate::__guest!(
-                $plugin,
-                $crate::Filter,
-                $crate::batch::Verdicts,
-                "filter",
-                $crate::contract::FILTER
-            );
+            $crate::__guest!($plugin, $crate::Filter, $crate::batch::Verdicts);
 
             #[unsafe(export_name = "filter")]
             unsafe extern "C" fn filter(

@@ -23,15 +23,14 @@
 //! ```
 //!
 //! Records come in batches that are packed as the contract says (`wit/plugin.wit`); this crate hides the packing and
-//! copies nothing apart. It has no dependencies: the bindings to the contract are few enough to be written by hand.
+//! copies nothing apart. It has no dependencies: the bindings to the contract are few enough to be written by hand, and
+//! `millstream plugin build` writes the contract's types into the module when it makes the component.
 //! Nothing is exported when the target is not `wasm32`, so that `cargo test` runs natively.
 //!
 //! A panic ends the call, and the host throws the instance away. Its message is written to the broker's log first.
 
 #[doc(hidden)]
 pub mod abi;
-#[doc(hidden)]
-pub mod contract;
 mod errors;
 mod filter;
 mod headers;

@@ -85,13 +85,7 @@ macro_rules! partitioner {
 
         #[cfg(target_arch = "wasm32")]
         const _: () = {
-            $crate::__guest!(
-                $plugin,
-                $crate::Partitioner,
-                $crate::batch::Targets,
-                "partitioner",
-                $crate::contract::PARTITIONER
-            );
+            $crate::__guest!($plugin, $crate::Partitioner, $crate::batch::Targets);
 
             #[unsafe(export_name = "partition")]
             unsafe extern "C" fn partition(

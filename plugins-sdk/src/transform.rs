@@ -62,13 +62,7 @@ macro_rules! transform {
 
         #[cfg(target_arch = "wasm32")]
         const _: () = {
-            $crate::__guest!(
-                $plugin,
-                $crate::Transform,
-                $crate::batch::Rewritten,
-                "transform",
-                $crate::contract::TRANSFORM
-            );
+            $crate::__guest!($plugin, $crate::Transform, $crate::batch::Rewritten);
 
             #[unsafe(export_name = "transform")]
             unsafe extern "C" fn transform(
