@@ -30,6 +30,23 @@ macro_rules! codec {
     };
     (@write $self:ident $writer:ident $layout:ident $field:ident, $versions:expr; $tag:literal) => {};
 
+    (@count $self:ident $layout:ident $field:ident $type:ty, $versions:expr, [$($default:expr)?]) => { 0 };
+    (@count $self:ident $layout:ident $field:ident $type:ty, $versions:expr, [$($default:expr)?] $tag:literal) => {
+        u32::from($layout.is_in(&($versions)) && {
+            let default: $type = codec!(@default $($default)?);
+            $self.$field != default
+        })
+    };
+
+    (@tag $self:ident $writer:ident $layout:ident $field:ident $type:ty, $versions:expr, [$($default:expr)?]) => {};
+    (@tag $self:ident $writer:ident $layout:ident $field:ident $type:ty, $versions:expr, [$($default:expr)?]
+        $tag:literal) => {
+        let default: $type = codec!(@default $($default)?);
+        if $layout.is_in(&($versions)) && $self.$field != default {
+            $writer.tagged($tag, |writer| $crate::wire::Field::write(&$self.$field, writer, $layout))?;
+        }
+    };
+
     ($(
         $(#[$struct_meta:meta])*
         pub struct $name:ident {
@@ -106,18 +123,9 @@ macro_rules! codec {
                     codec!(@write self writer layout $field, $versions; $($tag)?);
                 )*
                 if layout.flexible {
-                    let tags = 0 $( $( + {
-                        let default: $type = codec!(@default $($default)?);
-                        let _: u32 = $tag;
-                        u32::from(layout.is_in(&($versions)) && self.$field != default)
-                    } )? )*;
+                    let tags = 0 $( + codec!(@count self layout $field $type, $versions, [$($default)?] $($tag)?) )*;
                     writer.varint(tags);
-                    $( $( {
-                        let default: $type = codec!(@default $($default)?);
-                        if layout.is_in(&($versions)) && self.$field != default {
-                            writer.tagged($tag, |writer| $crate::wire::Field::write(&self.$field, writer, layout))?;
-                        }
-                    } )? )*
+                    $( codec!(@tag self writer layout $field $type, $versions, [$($default)?] $($tag)?); )*
                 }
                 Ok(())
             }
