@@ -28,7 +28,9 @@ mod tests {
     #[test]
     fn values_are_in_capital_letters() {
         let mut output = Output::new();
-        Plugin.transform(&Record::new().with_value("abc"), &mut output).unwrap();
+        Plugin
+            .transform(&Record::new().with_value("abc"), &mut output)
+            .unwrap();
         assert_eq!(output.values(), [Some(&b"ABC"[..])]);
     }
 }

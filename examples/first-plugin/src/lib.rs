@@ -10,13 +10,23 @@ impl Filter for Containing {
     /// The configuration is the text itself. An error is shown to whoever attaches the plugin.
     fn configure(config: &[u8]) -> Result<Self, String> {
         let text = std::str::from_utf8(config).map_err(|error| error.to_string())?;
-        Ok(Containing { text: if text.is_empty() { "\"carrier\":\"UA\"".to_owned() } else { text.to_owned() } })
+        Ok(Containing {
+            text: if text.is_empty() {
+                "\"carrier\":\"UA\"".to_owned()
+            } else {
+                text.to_owned()
+            },
+        })
     }
 
     /// Called for each record. `Err("...".into())` would say that this record cannot be judged.
     fn keep(&mut self, record: &Record<'_>) -> Result<bool, String> {
-        let Some(value) = record.value() else { return Ok(false) };
-        Ok(value.windows(self.text.len()).any(|part| part == self.text.as_bytes()))
+        let Some(value) = record.value() else {
+            return Ok(false);
+        };
+        Ok(value
+            .windows(self.text.len())
+            .any(|part| part == self.text.as_bytes()))
     }
 }
 
