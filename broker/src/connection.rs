@@ -269,9 +269,9 @@ async fn send_file(stream: &OwnedWriteHalf, slice: &FileSlice) -> io::Result<()>
     let end = slice.position + slice.len as u64;
     while position < end {
         socket.writable().await?;
+        let left = (end - position) as usize;
         let sent = socket.try_io(Interest::WRITABLE, || {
-            rustix::fs::sendfile(socket, slice.file.as_ref(), Some(&mut position), (end - position) as usize)
-                .map_err(io::Error::from)
+            rustix::fs::sendfile(socket, slice.file.as_ref(), Some(&mut position), left).map_err(io::Error::from)
         });
         match sent {
             Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "log file ends before its slice")),

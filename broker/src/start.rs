@@ -207,6 +207,7 @@ impl Opened {
         let (journal, image) = controller::load(directory)?;
         let image = Arc::new(image);
         let plugins = Plugins::open(directory, settings).map_err(|error| StartError::Plugins(error.to_string()))?;
+        plugins.sweep(&image).map_err(|error| StartError::Plugins(error.to_string()))?;
         let plugins = Arc::new(plugins);
         let store = Store::open(directory, metrics.clone()).map_err(StartError::Thread)?;
         let store = Arc::new(store);
@@ -240,7 +241,12 @@ fn advertised(settings: &Settings, bound: SocketAddr) -> Result<(String, u16), S
         // The host as it was written: clients may know the broker by that name only.
         let host = settings.kafka_listen.rsplit_once(':').map_or("", |(host, _)| host);
         let host = host.trim_matches(['[', ']']);
-        let host = if bound.ip().is_unspecified() || host.is_empty() { "127.0.0.1" } else { host };
+        let host = if bound.ip().is_unspecified() || host.is_empty() {
+            tracing::warn!("clients elsewhere cannot reach this broker: millstream.advertised does not say by what name");
+            "127.0.0.1"
+        } else {
+            host
+        };
         return Ok((host.to_owned(), bound.port()));
     };
     let wrong = || StartError::Advertised(text.to_owned());

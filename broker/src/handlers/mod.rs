@@ -15,7 +15,7 @@ use crate::connection::{ConnectionInfo, Disconnect, Reply, Response};
 use crate::context::Context;
 use crate::partitions::FileSlice;
 
-mod admin;
+pub mod admin;
 pub mod alter_configs;
 pub mod api_versions;
 pub mod create_partitions;
