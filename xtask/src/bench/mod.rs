@@ -14,6 +14,7 @@ mod scenarios;
 mod server;
 mod setup;
 mod view;
+mod wasm;
 mod wire;
 
 use std::path::PathBuf;
@@ -93,18 +94,22 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
             .iter()
             .for_each(|scenario| println!("{:24} {}", scenario.name, scenario.what));
         println!("{CODEC:24} checking batches, in this process");
+        println!("{WASM:24} the boundary to plugins, beside the same work done natively");
         return Ok(());
     }
     let chosen: Vec<_> = SCENARIOS
         .iter()
         .filter(|scenario| args.wants(scenario.name))
         .collect();
-    if chosen.is_empty() && !args.wants(CODEC) {
+    if chosen.is_empty() && !args.wants(CODEC) && !args.wants(WASM) {
         bail!("no scenario is called like that; --list shows their names");
     }
     let mut report = Report::default();
     if args.wants(CODEC) {
         codec::measure(&args, &mut report)?;
+    }
+    if args.wants(WASM) {
+        wasm::measure(&args, &mut report)?;
     }
     if !chosen.is_empty() {
         load_servers(&args, &chosen, &mut report)?;
@@ -137,3 +142,4 @@ fn load_servers(args: &BenchArgs, scenarios: &[&Scenario], report: &mut Report) 
 }
 
 const CODEC: &str = "codec";
+const WASM: &str = "wasm";

@@ -1,0 +1,8 @@
+//! Plugins of every kind of good and bad behaviour, written as WebAssembly text.
+
+mod answers;
+mod cache;
+mod compiling;
+mod guests;
+mod limits;
+mod pool;
