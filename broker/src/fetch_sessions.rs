@@ -163,7 +163,7 @@ fn session_request(version: i16, request: FetchRequest) -> Request {
 fn told(fetched: &Fetched) -> (Key, Told) {
     let Fetched { topic, topic_id, data } = fetched;
     let key = Key { topic_id: *topic_id, topic: topic.to_string(), partition: data.partition_index };
-    let has_records = data.records.as_ref().is_some_and(|records| records.len() > 0);
+    let has_records = data.records.as_ref().is_some_and(|records| !records.is_empty());
     let told = Told {
         high_watermark: data.high_watermark,
         log_start_offset: data.log_start_offset,
