@@ -154,9 +154,9 @@ settings! {
     /// Largest plugin component that can be pushed, in bytes.
     plugin_max_bytes: i64 = 67_108_864_i64, "millstream.plugin.max.bytes", 1024..=1_073_741_824;
     /// Memory that one plugin instance may use, in bytes, unless set when pushing or attaching.
-    plugin_memory_max_bytes: i64 = 67_108_864_i64, "millstream.plugin.memory.max.bytes", 65_536..=4_294_967_296;
+    plugin_memory_max_bytes: i64 = 67_108_864_i64, "millstream.plugin.memory.max.bytes", 65_536..=1_073_741_824;
     /// Instances of one attached plugin that may run at a time.
-    plugin_instances_max: i32 = 4, "millstream.plugin.instances.max", 1..=1024;
+    plugin_instances_max: i32 = 4, "millstream.plugin.instances.max", 1..=256;
     /// Memory for batches that views have computed, in bytes; 0 turns the cache off.
     view_cache_bytes: i64 = 67_108_864_i64, "millstream.view.cache.bytes", 0..=i64::MAX;
 }

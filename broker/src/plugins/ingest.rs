@@ -1,0 +1,179 @@
+//! A batch's way in through the plugins of its topic.
+//!
+//! The ingest chain leaves records out, rewrites them or sends them elsewhere; what is left keeps its place in the batch,
+//! so that offsets and sequence numbers are what they would be without the plugins, with holes. Behind a partitioner,
+//! the records of each target make a batch of their own, under a producer id that is derived from the producer's and
+//! the partition they came in by; the answer's base offset is -1 then.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use millstream_core::config::CompressionType;
+use millstream_core::ids::{LeaderEpoch, ProducerId};
+use millstream_kafka::ErrorCode;
+use millstream_kafka::records::{BatchView, Compression, Scratch, Validated};
+
+use super::chain::{self, Failure, Run};
+use super::dead_letter::DeadLetters;
+use super::route::{Built, ToStore};
+use super::seat::Seat;
+use crate::context::{Context, now_ms};
+use crate::ingest::{Refusal, Stored, append, refuse_batch};
+use crate::partitions::Partition;
+use crate::topics::{Attached, Topic};
+
+/// Stores what the topic's plugins make of a checked batch that came in by `entrance`.
+///
+/// # Errors
+/// Records that plugins fail on whose policy is to fail, or what keeps the broker from storing the batch. Nothing is
+/// stored then, but where a disk fails half-way; the producer may send it again.
+pub async fn store(
+    context: &Arc<Context>,
+    topic: &Arc<Topic>,
+    entrance: &Arc<Partition>,
+    batch: &Bytes,
+    validated: &Validated,
+    epoch: LeaderEpoch,
+) -> Result<Stored, Refusal> {
+    let header = &validated.header;
+    let partitioner = topic.partitioner();
+    if partitioner.is_some() && header.has_producer_id() {
+        if ProducerId(header.producer_id).at_entrance(entrance.index).is_none() {
+            let message = format!("no broker gave producer id {} to a producer", header.producer_id);
+            return Err(Refusal::new(ErrorCode::InvalidProducerIdMapping, message));
+        }
+        context.plugins.entrances.check(topic.id, entrance.index.0, header)?;
+    }
+    let chain: Vec<Arc<Attached>> = topic.ingest().chain(partitioner).cloned().collect();
+    let running = context.plugins.running(&chain).await.map_err(cannot_run)?;
+    let seats = chain::take_seats(&chain, &running).await;
+    let computed = compute(context, topic, entrance, batch.clone(), seats).await?;
+    let (to_store, letters) = computed;
+    let stored = match to_store {
+        ToStore::Same => with_letters(context, entrance, append(context, topic, entrance, batch, epoch)?, letters)?,
+        ToStore::Changed(changed) => {
+            check_size(topic, changed.len())?;
+            with_letters(context, entrance, append(context, topic, entrance, &changed, epoch)?, letters)?
+        }
+        ToStore::Spread(batches) => {
+            let stored = spread(context, topic, entrance, &batches, letters, epoch)?;
+            if header.has_producer_id() {
+                context.plugins.entrances.note(topic.id, entrance.index.0, header, now_ms());
+            }
+            stored
+        }
+    };
+    context.metrics.records_in.inc_by(u64::from(validated.record_count));
+    Ok(stored)
+}
+
+/// Runs the chain on a thread that may block.
+async fn compute(
+    context: &Arc<Context>,
+    topic: &Arc<Topic>,
+    entrance: &Partition,
+    batch: Bytes,
+    mut seats: Vec<Seat>,
+) -> Result<(ToStore, DeadLetters), Refusal> {
+    let thread = context.plugins.threads.clone().acquire_owned().await;
+    let decompressed_max = context.settings.decompressed_max_bytes as usize;
+    let (codec, entrance) = (topic.config.compression, entrance.index);
+    let is_spread = topic.partitioner().is_some();
+    let how = Run {
+        bytes_max: decompressed_max,
+        partitions: topic.partition_count().max(1) as u32,
+        entrance: entrance.0 as u32,
+    };
+    let computing = tokio::task::spawn_blocking(move || {
+        let _thread = thread;
+        let view = BatchView::parse(&batch)?;
+        let codec = match codec {
+            CompressionType::Producer => view.header().compression(),
+            CompressionType::Codec(codec) => Compression::from_id(codec as u8)?,
+        };
+        let mut scratch = Scratch::new();
+        let data = view.data(&mut scratch, decompressed_max)?;
+        let mut built = Built::new(view.header(), codec, entrance, is_spread);
+        chain::run(&mut seats, &view, data, how, &mut built)?;
+        Ok(built.finish()?)
+    });
+    match computing.await {
+        Ok(computed) => computed.map_err(refuse),
+        Err(error) => Err(cannot_run(error.to_string())),
+    }
+}
+
+/// Sends the dead letters of a batch that was stored in one piece.
+fn with_letters(
+    context: &Context,
+    entrance: &Partition,
+    mut stored: Stored,
+    letters: DeadLetters,
+) -> Result<Stored, Refusal> {
+    if !letters.is_empty() {
+        let sent = letters.send(context, entrance, stored.base_offset)?;
+        stored.durable.extend(sent);
+    }
+    Ok(stored)
+}
+
+/// Appends to each partition what a partitioner chose for it.
+fn spread(
+    context: &Context,
+    topic: &Topic,
+    entrance: &Partition,
+    batches: &[(u32, Bytes)],
+    letters: DeadLetters,
+    epoch: LeaderEpoch,
+) -> Result<Stored, Refusal> {
+    // Whether all can be stored is looked at before any is.
+    let mut targets = Vec::with_capacity(batches.len());
+    for (target, batch) in batches {
+        check_size(topic, batch.len())?;
+        let partition = topic.partition(*target as i32).ok_or_else(|| {
+            let message = format!("partition {target}, which the partitioner chose, is not served");
+            Refusal::new(ErrorCode::KafkaStorageError, message)
+        })?;
+        targets.push((partition, batch));
+    }
+    let mut stored = Stored {
+        base_offset: None,
+        log_append_time_ms: topic.config.log_append_time.then(now_ms),
+        log_start_offset: entrance.watermarks().log_start,
+        durable: Vec::new(),
+    };
+    for (partition, batch) in targets {
+        let part = append(context, topic, partition, batch, epoch)?;
+        stored.durable.extend(part.durable);
+    }
+    with_letters(context, entrance, stored, letters)
+}
+
+fn check_size(topic: &Topic, bytes: usize) -> Result<(), Refusal> {
+    let max = topic.config.max_message_bytes;
+    if bytes <= max as usize {
+        return Ok(());
+    }
+    let message = format!("plugins made a batch of {bytes} bytes, which is larger than max.message.bytes={max}");
+    Err(Refusal::new(ErrorCode::MessageTooLarge, message))
+}
+
+fn refuse(failure: Failure) -> Refusal {
+    let message = failure.message();
+    match failure {
+        Failure::Records { records, is_call: false, .. } => Refusal {
+            code: ErrorCode::InvalidRecord,
+            message,
+            records: records.into_iter().map(|(delta, reason)| (delta, Some(reason))).collect(),
+        },
+        Failure::Records { is_call: true, .. } => Refusal::new(ErrorCode::InvalidRecord, message),
+        Failure::Batch(error) => refuse_batch(error),
+        Failure::Build(_) | Failure::TooLarge { .. } => Refusal::new(ErrorCode::MessageTooLarge, message),
+    }
+}
+
+/// The plugins cannot be started at all; the broker's log says so too, for whoever runs it must act.
+fn cannot_run(reason: String) -> Refusal {
+    tracing::error!(reason, "the plugins of a topic cannot run; its records are refused");
+    Refusal::new(ErrorCode::UnknownServerError, reason)
+}
