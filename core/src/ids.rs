@@ -84,6 +84,22 @@ impl LeaderEpoch {
 impl ProducerId {
     /// What a batch says that no idempotent producer wrote.
     pub const NONE: Self = Self(-1);
+
+    /// Ids that are given to producers lie below; above are those that brokers derive from them.
+    pub const DERIVED_FROM: i64 = 1 << 40;
+
+    /// The id under which a partitioner spreads this producer's records from the partition that they came in by. Each
+    /// entrance has its own, so that a target can tell the sequences apart. None for an id that cannot be spread: no
+    /// broker gave it to a producer.
+    pub fn at_entrance(self, entrance: PartitionIndex) -> Option<Self> {
+        let entrance = i64::from(entrance.0).checked_add(1).filter(|n| (1..1 << 22).contains(n))?;
+        (0..Self::DERIVED_FROM).contains(&self.0).then(|| Self(self.0 | entrance << 40))
+    }
+
+    /// Whether a partitioner spread the records.
+    pub fn is_derived(self) -> bool {
+        self.0 >= Self::DERIVED_FROM
+    }
 }
 
 impl ProducerEpoch {
@@ -289,6 +305,16 @@ mod tests {
         let dots = TopicName::new("a.b_c").unwrap();
         assert!(dots.collides_with(&TopicName::new("a_b.c").unwrap()));
         assert!(!dots.collides_with(&TopicName::new("a-b_c").unwrap()));
+    }
+
+    #[test]
+    fn every_entrance_derives_its_own_producer_ids() {
+        let id = ProducerId(7);
+        let derived = [0, 1, 99_999].map(|n| id.at_entrance(PartitionIndex(n)).unwrap());
+        assert!(derived.iter().all(|id| id.is_derived()) && !id.is_derived());
+        assert!(derived[0] != derived[1] && derived[1] != derived[2]);
+        assert_eq!(derived[0].at_entrance(PartitionIndex(0)), None, "derived once");
+        assert_eq!(ProducerId::NONE.at_entrance(PartitionIndex(0)), None);
     }
 
     #[test]

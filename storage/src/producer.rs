@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use millstream_core::ids::ProducerId;
 use millstream_kafka::records::BatchHeader;
 
 use crate::error::AppendError;
@@ -42,6 +43,25 @@ impl Remembered {
     }
 }
 
+impl Producer {
+    /// The batch that one repeats which a partitioner spread; none if it is new. Of the sequence numbers at the entrance
+    /// each partition gets only some, so gaps say nothing; the entrance has seen to it that none is missing. What is
+    /// not higher than the last has come before, also when it is too long ago to know where it is: then the last one
+    /// stands for it, which is durable only later.
+    fn repeated_by_derived(&self, batch: &BatchHeader) -> Option<Remembered> {
+        if batch.producer_epoch > self.epoch {
+            return None;
+        }
+        let last = self.batches.back()?;
+        let ahead = batch.base_sequence.wrapping_sub(last.last_sequence) & i32::MAX;
+        if ahead != 0 && ahead < SEQUENCE_HALF {
+            return None;
+        }
+        let same = self.batches.iter().find(|known| known.first_sequence() == batch.base_sequence);
+        Some(*same.unwrap_or(last))
+    }
+}
+
 impl Producers {
     /// Whether the batch may follow: none if so, or the batch that it repeats.
     pub fn check(&self, batch: &BatchHeader) -> Result<Option<Remembered>, AppendError> {
@@ -60,6 +80,9 @@ impl Producers {
         if sequence < 0 {
             // Control batches carry no sequence.
             return Ok(None);
+        }
+        if ProducerId(producer_id).is_derived() {
+            return Ok(producer.repeated_by_derived(batch));
         }
         let expected = if batch.producer_epoch > producer.epoch {
             0
@@ -102,7 +125,7 @@ impl Producers {
         if batch.base_sequence < 0 {
             return;
         }
-        if producer.batches.len() == REMEMBERED_BATCHES {
+        while producer.batches.len() >= REMEMBERED_BATCHES {
             producer.batches.pop_front();
         }
         producer.batches.push_back(Remembered {
@@ -237,5 +260,7 @@ impl Fields<'_> {
 
 /// Batches of each producer that are recognised when they come again: as many as a producer may have under way.
 const REMEMBERED_BATCHES: usize = 5;
+/// Sequence numbers count to 2^31 - 1 and then from 0: what lies less than half of that ahead is higher.
+const SEQUENCE_HALF: i32 = 1 << 30;
 /// Begins what we add to Kafka's snapshot.
 const OLDER: &[u8] = b"millstream-1";

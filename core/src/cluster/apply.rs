@@ -472,4 +472,4 @@ fn allocate_producer_ids(image: &mut Image, count: u32) -> Result<Outcome, Refus
 /// Most partitions of one topic.
 const PARTITIONS_PER_TOPIC_MAX: usize = 100_000;
 /// Producer ids end here: above are those that partitioners derive, with the entrance partition in their upper bits.
-const PRODUCER_ID_END: i64 = 1 << 40;
+const PRODUCER_ID_END: i64 = ProducerId::DERIVED_FROM;
