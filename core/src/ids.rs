@@ -92,8 +92,12 @@ impl ProducerId {
     /// entrance has its own, so that a target can tell the sequences apart. None for an id that cannot be spread: no
     /// broker gave it to a producer.
     pub fn at_entrance(self, entrance: PartitionIndex) -> Option<Self> {
-        let entrance = i64::from(entrance.0).checked_add(1).filter(|n| (1..1 << 22).contains(n))?;
-        (0..Self::DERIVED_FROM).contains(&self.0).then(|| Self(self.0 | entrance << 40))
+        let entrance = i64::from(entrance.0)
+            .checked_add(1)
+            .filter(|n| (1..1 << 22).contains(n))?;
+        (0..Self::DERIVED_FROM)
+            .contains(&self.0)
+            .then_some(Self(self.0 | entrance << 40))
     }
 
     /// Whether a partitioner spread the records.

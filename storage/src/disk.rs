@@ -5,16 +5,19 @@
 //! succeeded. Until then a crash keeps all of it, none, or any sectors of it, whatever the order of the writes. A
 //! file's name (creation, rename, removal) is durable after [`Disk::sync_dir`] of its directory; renames are atomic.
 //! After a failed sync it is not known what is on disk, and a second attempt proves nothing: see [`crate::Log::poison`].
+//! How the real disk syncs many files, and why so, is told in `docs/decisions/0001-group-commit-by-syncfs.md`.
 
 use std::fmt::Debug;
 use std::fs;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
+
+use crate::file_system::FileSystem;
 
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,11 +125,33 @@ pub struct RealDisk;
 
 /// A file of the machine.
 #[derive(Debug)]
-pub struct RealFile(OwnedFd);
+pub struct RealFile {
+    fd: OwnedFd,
+    synced: SyncOnce,
+}
 
 impl AsFd for RealFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
+    }
+}
+
+/// Remembers that a sync failed: the system tells so once, and whoever syncs next must hear of it too.
+#[derive(Debug, Default)]
+pub(crate) struct SyncOnce(Mutex<bool>);
+
+impl SyncOnce {
+    /// Does a sync, unless one failed before.
+    pub fn sync(&self, sync: impl FnOnce() -> rustix::io::Result<()>) -> io::Result<()> {
+        // Held meanwhile: a second sync must not succeed because the first has taken the failure, but not told it yet.
+        let mut has_failed = self.0.lock().expect("no panic in a sync");
+        if *has_failed {
+            return Err(io::Error::other("a sync failed before"));
+        }
+        // Not tried again on any error, interruption included: the second call would say nothing about the first.
+        let result = sync();
+        *has_failed = result.is_err();
+        Ok(result?)
     }
 }
 
@@ -140,11 +165,10 @@ impl Disk for RealDisk {
                 Open::Write => OFlags::RDWR,
                 Open::Create => OFlags::RDWR | OFlags::CREATE,
             };
-        Ok(RealFile(rustix::fs::open(
-            path,
-            flags,
-            Mode::from_raw_mode(0o644),
-        )?))
+        Ok(RealFile {
+            fd: rustix::fs::open(path, flags, Mode::from_raw_mode(0o644))?,
+            synced: SyncOnce::default(),
+        })
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -160,6 +184,7 @@ impl Disk for RealDisk {
     fn create_dir(&self, dir: &Path) -> io::Result<bool> {
         let is_new = !dir.is_dir();
         fs::create_dir_all(dir)?;
+        FileSystem::watch(dir)?;
         Ok(is_new)
     }
 
@@ -189,26 +214,29 @@ impl Disk for RealDisk {
             return files.iter().try_for_each(|file| file.sync());
         }
         // One call per file system: files may lie on several.
-        let mut devices = Vec::new();
+        let mut file_systems: Vec<Arc<FileSystem>> = Vec::new();
         for file in files {
             let device = rustix::fs::fstat(file.as_fd())?.st_dev;
-            if !devices.contains(&device) {
-                rustix::fs::syncfs(file.as_fd())?;
-                devices.push(device);
+            if file_systems.iter().any(|known| known.device() == device) {
+                continue;
+            }
+            match FileSystem::of(device) {
+                Some(file_system) => file_systems.push(file_system),
+                None => file.sync()?,
             }
         }
-        Ok(())
+        file_systems.iter().try_for_each(|file_system| file_system.sync())
     }
 }
 
 impl DiskFile for RealFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        Ok(retry(|| rustix::io::pread(&self.0, &mut *buffer, position))?)
+        Ok(retry(|| rustix::io::pread(&self.fd, &mut *buffer, position))?)
     }
 
     fn read_at_nowait(&self, buffer: &mut [u8], position: u64) -> io::Result<Option<usize>> {
         let mut buffers = [IoSliceMut::new(buffer)];
-        match retry(|| rustix::io::preadv2(&self.0, &mut buffers, position, ReadWriteFlags::NOWAIT)) {
+        match retry(|| rustix::io::preadv2(&self.fd, &mut buffers, position, ReadWriteFlags::NOWAIT)) {
             Ok(read) => Ok(Some(read)),
             Err(Errno::AGAIN | Errno::OPNOTSUPP) => Ok(None),
             Err(error) => Err(error.into()),
@@ -216,20 +244,19 @@ impl DiskFile for RealFile {
     }
 
     fn write_at(&self, buffers: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
-        Ok(retry(|| rustix::io::pwritev(&self.0, buffers, position))?)
+        Ok(retry(|| rustix::io::pwritev(&self.fd, buffers, position))?)
     }
 
     fn sync(&self) -> io::Result<()> {
-        // Not tried again on any error, interruption included: the second call would say nothing about the first.
-        Ok(rustix::fs::fdatasync(&self.0)?)
+        self.synced.sync(|| rustix::fs::fdatasync(&self.fd))
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
-        Ok(retry(|| rustix::fs::ftruncate(&self.0, len))?)
+        Ok(retry(|| rustix::fs::ftruncate(&self.fd, len))?)
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(rustix::fs::fstat(&self.0)?.st_size as u64)
+        Ok(rustix::fs::fstat(&self.fd)?.st_size as u64)
     }
 }
 
@@ -308,6 +335,40 @@ fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Resu
 }
 
 /// Number of dirty files from which on one `syncfs` is taken instead of an `fdatasync` each. On ext4 it wins from a
-/// handful on (`examples/sync_cost.rs`: 13 ms against 1.2 ms for 8 files), but it also waits for what others have
-/// dirtied on the same file system, so it has to win clearly.
+/// handful on (`examples/sync_cost.rs`), but it also waits for what others have dirtied on the same file system, so it
+/// has to win clearly.
 pub const SYNCFS_FROM_FILES: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sync_that_failed_is_told_to_everyone_who_syncs_later() {
+        let synced = SyncOnce::default();
+        synced.sync(|| Ok(())).unwrap();
+        assert!(synced.sync(|| Err(Errno::IO)).is_err());
+        assert!(synced.sync(|| Ok(())).is_err());
+    }
+
+    #[test]
+    fn many_files_of_several_file_systems_are_synced() {
+        let folders: Vec<_> = [std::env::temp_dir(), "/dev/shm".into(), ".".into()]
+            .into_iter()
+            .filter(|folder| folder.is_dir())
+            .map(|folder| tempfile::tempdir_in(folder).unwrap())
+            .collect();
+        let mut files = Vec::new();
+        for folder in &folders {
+            RealDisk.create_dir(&folder.path().join("flights-0")).unwrap();
+            for number in 0..SYNCFS_FROM_FILES {
+                let path = folder.path().join(format!("flights-0/{number}"));
+                let file = RealDisk.open(&path, Open::Create).unwrap();
+                write_all(&file, b"record", &[], 0).unwrap();
+                files.push(Arc::new(file));
+            }
+        }
+        RealDisk.sync_many(&files).unwrap();
+        RealDisk.sync_many(&files[..1]).unwrap();
+    }
+}

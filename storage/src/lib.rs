@@ -10,6 +10,7 @@ pub mod checkpoint;
 pub mod disk;
 mod epochs;
 mod error;
+mod file_system;
 mod index;
 pub mod lock;
 mod log;

@@ -13,7 +13,8 @@ pub struct DirLock {
 }
 
 impl DirLock {
-    /// Takes the lock of `dir`, which must exist.
+    /// Takes the lock of `dir`, which must exist, and makes its name durable: who made it may have been killed before
+    /// that, and all that is written into it would be lost with it.
     ///
     /// # Errors
     /// `WouldBlock` when another process holds it; else as the system says.
@@ -24,6 +25,12 @@ impl DirLock {
             .write(true)
             .open(dir.join(LOCK))?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        match File::open(dir.canonicalize()?.parent().unwrap_or(dir)) {
+            Ok(parent) => parent.sync_all()?,
+            // Not ours to read, so it is not we who made the name.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            Err(error) => return Err(error),
+        }
         Ok(Self { _file: file })
     }
 }

@@ -57,7 +57,10 @@ impl Producer {
         if ahead != 0 && ahead < SEQUENCE_HALF {
             return None;
         }
-        let same = self.batches.iter().find(|known| known.first_sequence() == batch.base_sequence);
+        let same = self
+            .batches
+            .iter()
+            .find(|known| known.first_sequence() == batch.base_sequence);
         Some(*same.unwrap_or(last))
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! It is harsher than most file systems: writes reach the disk in any order, sector by sector, names that were not
 //! synced may be gone, and after a failed sync the pages count as clean although they never got there (files that were
-//! cut stay cut). Directories themselves are durable at once.
+//! cut stay cut, and names wait for the next sync of their directory). Directories themselves are durable at once.
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
@@ -31,6 +31,7 @@ struct World {
     inodes: Vec<Inode>,
     dirs: BTreeMap<PathBuf, Directory>,
     free_bytes: u64,
+    read_bytes: u64,
     syncs_until_failure: Option<u32>,
 }
 
@@ -70,6 +71,7 @@ impl SimDisk {
             inodes: Vec::new(),
             dirs: BTreeMap::new(),
             free_bytes: bytes,
+            read_bytes: 0,
             syncs_until_failure: None,
         })))
     }
@@ -111,7 +113,12 @@ impl SimDisk {
         self.world().free_bytes = bytes;
     }
 
-    /// Lets the sync of a file after `syncs` more of them fail, once.
+    /// Bytes that were read from files since the last question.
+    pub fn take_read_bytes(&self) -> u64 {
+        std::mem::take(&mut self.world().read_bytes)
+    }
+
+    /// Lets the sync of a file or a directory after `syncs` more of them fail, once.
     pub fn fail_sync_after(&self, syncs: u32) {
         self.world().syncs_until_failure = Some(syncs);
     }
@@ -152,6 +159,9 @@ impl Disk for SimDisk {
         let mut world = self.world();
         let inode = match world.inode(path) {
             Err(_) if how == Open::Create => {
+                if world.free_bytes == 0 {
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
                 let inode = world.inodes.len();
                 world.inodes.push(Inode::default());
                 world.name(path, |name| Naming::Link(name, inode))?;
@@ -207,7 +217,11 @@ impl Disk for SimDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        if let Some(dir) = self.world().dirs.get_mut(dir) {
+        let mut world = self.world();
+        if world.next_sync_fails() {
+            return Err(io::Error::other(SYNC_FAILURE));
+        }
+        if let Some(dir) = world.dirs.get_mut(dir) {
             for naming in dir.pending.drain(..) {
                 naming.apply(&mut dir.on_disk);
             }
@@ -239,6 +253,7 @@ impl DiskFile for SimFile {
                 .unwrap_or_default();
             let read = left.len().min(buffer.len());
             buffer[..read].copy_from_slice(&left[..read]);
+            world.read_bytes += read as u64;
             Ok(read)
         })
     }
@@ -272,21 +287,18 @@ impl DiskFile for SimFile {
 
     fn sync(&self) -> io::Result<()> {
         self.with(|world, inode| {
+            let fails = world.next_sync_fails();
             let inode = &mut world.inodes[inode];
-            if let Some(left) = world.syncs_until_failure.as_mut() {
-                if *left == 0 {
-                    world.syncs_until_failure = None;
-                    // Lengths are kept in the file system's journal: one that fails takes the file system with it.
-                    for change in inode
-                        .pending
-                        .drain(..)
-                        .filter(|change| matches!(change, Change::Truncate(_)))
-                    {
-                        change.apply(&mut inode.on_disk, |_| true);
-                    }
-                    return Err(io::Error::other("simulated failure of a sync"));
+            if fails {
+                // Lengths are kept in the file system's journal: one that fails takes the file system with it.
+                for change in inode
+                    .pending
+                    .drain(..)
+                    .filter(|change| matches!(change, Change::Truncate(_)))
+                {
+                    change.apply(&mut inode.on_disk, |_| true);
                 }
-                *left -= 1;
+                return Err(io::Error::other(SYNC_FAILURE));
             }
             for change in inode.pending.drain(..) {
                 change.apply(&mut inode.on_disk, |_| true);
@@ -311,6 +323,20 @@ impl DiskFile for SimFile {
 }
 
 impl World {
+    /// Counts a sync; true for the one that has to fail.
+    fn next_sync_fails(&mut self) -> bool {
+        match self.syncs_until_failure {
+            Some(0) => {
+                self.syncs_until_failure = None;
+                true
+            }
+            left => {
+                self.syncs_until_failure = left.map(|left| left - 1);
+                false
+            }
+        }
+    }
+
     fn inode(&self, path: &Path) -> io::Result<usize> {
         let dir = self
             .dirs
@@ -420,3 +446,4 @@ fn name_of(path: &Path) -> io::Result<String> {
 
 /// Bytes that a disk writes wholly or not at all.
 const SECTOR_BYTES: usize = 512;
+const SYNC_FAILURE: &str = "simulated failure of a sync";

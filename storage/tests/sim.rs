@@ -67,10 +67,11 @@ impl World {
     fn step(&mut self) {
         self.now_ms += 10;
         match self.random.below(100) {
-            0..50 => self.append(),
-            50..65 => self.sync(),
+            0..49 => self.append(),
+            49..65 => self.sync(),
             65..75 => self.read(),
-            75..78 => self.repeat(),
+            75..77 => self.repeat(),
+            77..78 => self.search_by_time(),
             78..81 => self.log.write_checkpoint().unwrap(),
             81..84 => self.crash(),
             84..86 => {
@@ -88,7 +89,7 @@ impl World {
             95..96 => self.retain(),
             96..97 => self.truncate(),
             97..98 => self.epoch += 1,
-            _ => self.search_by_time(),
+            _ => self.fail_anywhere(),
         }
         assert_eq!(self.log.log_end_offset().0, self.end());
         assert_eq!(self.log.log_start_offset().0, self.start);
@@ -343,6 +344,101 @@ impl World {
         self.append();
     }
 
+    /// Any sync fails, that of a directory, an index or a checkpoint included, or there is no room for any of them;
+    /// the log goes on as far as it says that it can. Then the process or the machine starts anew.
+    fn fail_anywhere(&mut self) {
+        self.disk.fail_sync_after(self.random.below(10) as u32);
+        if self.random.below(4) == 0 {
+            self.disk.set_free_bytes(self.random.below(6000));
+        }
+        let (mut start, mut is_half_cut) = (self.start, false);
+        for _ in 0..=self.random.below(12) {
+            // Segments end after a batch or two, but not always.
+            let segment_bytes = [5_000, 12_000][self.random.below(2) as usize];
+            self.log.set_config(LogConfig {
+                segment_bytes,
+                ..config()
+            });
+            match self.random.below(10) {
+                0..6 => {
+                    let batch = self.build();
+                    let epoch = LeaderEpoch(self.epoch);
+                    match self.log.append_as_leader(&batch.sent, epoch, self.now_ms) {
+                        Ok(_) => self.batches.push(batch),
+                        Err(AppendError::DiskFull | AppendError::Io(_) | AppendError::Poisoned(_)) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+                6..8 => {
+                    if self.log.sync().is_ok() {
+                        self.acknowledged = self.end();
+                    }
+                }
+                8 => drop(self.log.write_checkpoint()),
+                9 if self.random.below(2) == 0 && self.start == start => {
+                    let to = start + self.random.below((self.end() - start) as u64 + 1) as i64;
+                    let Some(cut) = self.cut_at(to) else { continue };
+                    self.acknowledged = self.acknowledged.min(cut);
+                    if self.log.truncate_to(Offset(to), self.now_ms).is_err() {
+                        // How much is gone, only the next start tells.
+                        assert!(self.log.is_poisoned());
+                        is_half_cut = true;
+                        break;
+                    }
+                    self.batches.retain(|batch| batch.last < cut);
+                }
+                _ => {
+                    let to = start + self.random.below((self.end() - start) as u64 + 1) as i64;
+                    let before = self.log.log_start_offset().0;
+                    if self.log.delete_records_before(Offset(to)).is_ok() {
+                        self.acknowledged = self.acknowledged.max(to);
+                        (self.start, start) = (to, to);
+                    } else {
+                        // It may have been made durable before the fault, or not.
+                        assert!([before, to].contains(&self.log.log_start_offset().0));
+                        start = to;
+                    }
+                }
+            }
+            self.acknowledged = self.acknowledged.max(self.log.flushed_offset().0);
+        }
+        self.disk.set_free_bytes(u64::MAX / 2);
+        if is_half_cut {
+            let _ = self
+                .log
+                .read(Offset(start), 1000, self.log.log_end_offset(), true);
+        } else {
+            self.check_readable();
+        }
+        match self.random.below(2) {
+            0 => self.disk.restart(),
+            _ => self.disk.crash(),
+        }
+        let (log, _) = Log::open(self.disk.clone(), dir(), config(), self.now_ms).unwrap();
+        let found = log.log_start_offset().0;
+        assert!(
+            (self.start..=start).contains(&found),
+            "{found} is not within {}..={start}",
+            self.start
+        );
+        self.start = found;
+        self.log = log;
+        self.reopen();
+    }
+
+    /// Whatever failed, what is in the log can be read.
+    fn check_readable(&self) {
+        let mut from = self.log.log_start_offset().0;
+        while let Some(slice) = self
+            .log
+            .read(Offset(from), 1000, self.log.log_end_offset(), true)
+            .unwrap()
+        {
+            from = self.expect_batches(&bytes_of(&slice), from, self.end());
+        }
+        assert_eq!(from, self.end());
+    }
+
     fn delete_records(&mut self) {
         let to = self.start + self.random.below((self.end() - self.start) as u64 + 1) as i64;
         self.log.delete_records_before(Offset(to)).unwrap();
@@ -361,20 +457,16 @@ impl World {
         self.log.set_config(config());
     }
 
+    /// Where the log ends after a truncation to `to`. Whole batches go; none if the log's start lies within the one that
+    /// would be the first to go.
+    fn cut_at(&self, to: i64) -> Option<i64> {
+        let cut = self.batches.iter().find(|batch| batch.last >= to)?.base;
+        (cut >= self.start && cut > 0).then_some(cut)
+    }
+
     fn truncate(&mut self) {
         let to = self.start + self.random.below((self.end() - self.start) as u64 + 1) as i64;
-        // Whole batches go; the log's start may lie within the one that would be the first to go.
-        let Some(cut) = self
-            .batches
-            .iter()
-            .find(|batch| batch.last >= to)
-            .map(|batch| batch.base)
-        else {
-            return;
-        };
-        if cut < self.start || cut == 0 {
-            return;
-        }
+        let Some(cut) = self.cut_at(to) else { return };
         self.log.truncate_to(Offset(to), self.now_ms).unwrap();
         self.batches.retain(|batch| batch.last < cut);
         self.acknowledged = self.log.flushed_offset().0;

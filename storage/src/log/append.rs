@@ -118,14 +118,26 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    /// Ends the segment that is written to and begins the next.
+    /// Ends the segment that is written to and begins the next. A checkpoint follows, so that after a crash there is
+    /// never more than about a segment to check.
     pub(super) fn roll(&mut self, base: i64, now_ms: i64) -> std::io::Result<()> {
         self.take_snapshot()?;
         self.active_mut_parts(|segment, disk, dir| segment.store_indexes(disk, dir, true))?;
-        let next = self.new_segment(base, now_ms)?;
+        let next = match self.new_segment(base, now_ms) {
+            Ok(next) => next,
+            Err(error) => {
+                // Where there was no room for its name the log goes on. A name that may be there or not after a crash
+                // would cut off what is appended before it.
+                let removed = self.disk.remove(&path(&self.dir, base, LOG));
+                if !removed.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+                    self.poison_because("a new segment could not be made durable");
+                }
+                return Err(error);
+            }
+        };
         self.active_mut().growing = None;
         self.segments.push(next);
-        Ok(())
+        self.move_checkpoint()
     }
 
     /// Makes an empty segment, its name durable.

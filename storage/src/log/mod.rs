@@ -225,8 +225,11 @@ impl<D: Disk> Log<D> {
     /// Syncs all that is appended, here and now.
     ///
     /// # Errors
-    /// The disk failed; the log is poisoned then.
+    /// The disk failed, or had before; the log is poisoned then.
     pub fn sync(&mut self) -> io::Result<()> {
+        if let Some(reason) = self.poisoned {
+            return Err(io::Error::other(reason));
+        }
         let handle = self.sync_handle();
         if let Err(error) = self.disk.sync_many(&handle.files) {
             self.poison();
@@ -263,27 +266,13 @@ impl<D: Disk> Log<D> {
     /// # Errors
     /// The disk failed. What was written before still holds.
     pub fn write_checkpoint(&mut self) -> io::Result<()> {
-        let now = Checkpoint {
-            recovery_point: self.flushed.offset,
-            log_start: self.log_start,
-            segment: self.flushed.segment,
-            position: self.flushed.position,
-        };
-        if self.epochs.dirty {
-            replace_file(
-                &self.disk,
-                &self.dir.join(LEADER_EPOCHS),
-                self.epochs.to_text().as_bytes(),
-            )?;
-            self.epochs.dirty = false;
-        }
-        if now == self.checkpointed {
+        self.store_epochs()?;
+        if self.known() == self.checkpointed {
             return Ok(());
         }
         self.take_snapshot()?;
         self.active_mut_parts(|segment, disk, dir| segment.store_indexes(disk, dir, false))?;
-        now.write(&self.disk, &self.dir)?;
-        self.checkpointed = now;
+        self.move_checkpoint()?;
         self.drop_old_snapshots()
     }
 
@@ -292,9 +281,6 @@ impl<D: Disk> Log<D> {
     /// # Errors
     /// The disk failed, or had before.
     pub fn close(&mut self) -> io::Result<()> {
-        if let Some(reason) = self.poisoned {
-            return Err(io::Error::other(reason));
-        }
         self.sync()?;
         self.write_checkpoint()
     }
@@ -349,6 +335,35 @@ impl<D: Disk> Log<D> {
     fn forget_positions(&mut self) {
         self.recent.clear();
         self.hints.lock().expect("no panic while held").clear();
+    }
+
+    /// What a checkpoint would say now.
+    fn known(&self) -> Checkpoint {
+        Checkpoint {
+            recovery_point: self.flushed.offset,
+            log_start: self.log_start,
+            segment: self.flushed.segment,
+            position: self.flushed.position,
+        }
+    }
+
+    fn move_checkpoint(&mut self) -> io::Result<()> {
+        let now = self.known();
+        if now != self.checkpointed {
+            self.store_epochs()?;
+            now.write(&self.disk, &self.dir)?;
+            self.checkpointed = now;
+        }
+        Ok(())
+    }
+
+    fn store_epochs(&mut self) -> io::Result<()> {
+        if self.epochs.dirty {
+            let text = self.epochs.to_text();
+            replace_file(&self.disk, &self.dir.join(LEADER_EPOCHS), text.as_bytes())?;
+            self.epochs.dirty = false;
+        }
+        Ok(())
     }
 
     fn take_snapshot(&mut self) -> io::Result<()> {

@@ -48,24 +48,28 @@ impl<D: Disk> Log<D> {
             checkpointed: Checkpoint::default(),
             snapshot_at: 0,
         };
-        if log.disk.create_dir(dir).map_err(|e| log.failed(e))? {
-            log.disk
-                .sync_dir(dir.parent().unwrap_or(Path::new(".")))
-                .map_err(|e| log.failed(e))?;
-        }
+        log.disk.create_dir(dir).map_err(|e| log.failed(e))?;
         let recovery = log.recover(now_ms)?;
         Ok((log, recovery))
     }
 
     /// Builds the state in memory anew from the files, after a truncation.
     pub(super) fn reload(&mut self, now_ms: i64) -> Result<(), OpenError> {
-        self.segments.clear();
-        self.recover(now_ms).map(|_| ())
+        let before = std::mem::take(&mut self.segments);
+        let result = self.recover(now_ms);
+        if result.is_err() {
+            // The log is poisoned then, but there is always a segment.
+            self.segments = before;
+        }
+        result.map(|_| ())
     }
 
     fn recover(&mut self, now_ms: i64) -> Result<Recovery, OpenError> {
         let mut recovery = Recovery::default();
         let names = self.disk.list(&self.dir).map_err(|e| self.failed(e))?;
+        // Names that a killed process made or removed may not be durable yet. One that came back with a power cut, after
+        // the log has grown past it, would cut the log off there.
+        self.disk.sync_dir(&self.dir).map_err(|e| self.failed(e))?;
         for name in names.iter().filter(|name| name.ends_with(".tmp")) {
             self.disk
                 .remove(&self.dir.join(name))
@@ -95,6 +99,14 @@ impl<D: Disk> Log<D> {
         self.restore_derived(self.flushed.offset)
             .map_err(|e| self.failed(e))?;
         self.drop_segments_before_start().map_err(|e| self.failed(e))?;
+        if known.is_none() {
+            // Who made the directory may have been killed before its name was durable.
+            self.disk
+                .sync_dir(self.dir.parent().unwrap_or(Path::new(".")))
+                .map_err(|e| self.failed(e))?;
+        }
+        // Epochs that were cut off must not be found in their file once there are records where they began.
+        self.store_epochs().map_err(|e| self.failed(e))?;
         if known.is_none() || recovery.scanned_bytes > 0 || recovery.truncated_bytes > 0 {
             self.write_checkpoint().map_err(|e| self.failed(e))?;
         }
@@ -398,10 +410,13 @@ impl<D: Disk> Log<D> {
     fn drop_from(&self, bases: &[i64], recovery: &mut Recovery) -> io::Result<()> {
         for base in bases {
             let segment = Segment::<D>::new(*base, 0, 0, None);
-            recovery.truncated_bytes += segment.file(&self.disk, &self.dir)?.len()?;
+            let bytes = segment.file(&self.disk, &self.dir)?.len()?;
+            tracing::warn!(dir = %self.dir.display(), segment = base, bytes, "segment behind the end of the log is removed");
+            recovery.truncated_bytes += bytes;
             segment.remove(&self.disk, &self.dir)?;
         }
-        Ok(())
+        // One that came back once the log has grown up to it would be taken for its continuation.
+        self.disk.sync_dir(&self.dir)
     }
 
     /// Makes durable what was found and what was cut.

@@ -106,17 +106,17 @@ impl<D: Disk> Log<D> {
             Found::Batch(header) => header.base_offset,
             _ => offset,
         };
-        // First the promise is taken back, then what it was about; recovery does the rest after a crash.
-        if self.checkpointed.recovery_point > end {
-            let now = Checkpoint {
-                recovery_point: end,
-                segment: base,
-                position,
-                log_start: self.log_start,
-            };
-            now.write(&self.disk, &self.dir)?;
-            self.checkpointed = now;
+        // First the promise is taken back, then what it was about; recovery does the rest after a crash. Also where the
+        // last checkpoint promised less: one whose writing failed may be found nevertheless.
+        let mut now = Checkpoint {
+            log_start: self.log_start,
+            ..self.checkpointed
+        };
+        if now.recovery_point > end {
+            (now.recovery_point, now.segment, now.position) = (end, base, position);
         }
+        now.write(&self.disk, &self.dir)?;
+        self.checkpointed = now;
         for segment in &self.segments[number + 1..] {
             segment.remove(&self.disk, &self.dir)?;
         }

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use millstream_core::ids::{LeaderEpoch, Offset};
+use millstream_core::ids::{LeaderEpoch, Offset, PartitionIndex, ProducerId};
 use millstream_kafka::records::{BatchBuilder, BatchView};
 
 use super::{Log, LogConfig, Recovery};
@@ -45,6 +45,79 @@ fn only_what_was_not_known_to_be_durable_is_checked() {
         }
     );
     assert_eq!(log.log_end_offset(), Offset(310));
+}
+
+#[test]
+fn after_a_kill_only_the_tail_is_read() {
+    let disk = disk();
+    let config = LogConfig {
+        segment_bytes: 1 << 20,
+        ..LogConfig::default()
+    };
+    let value = "x".repeat(10_000);
+    let append = |log: &mut Log<SimDisk>, batches: usize| {
+        for _ in 0..batches {
+            log.append_as_leader(&batch(NOW, &value), LeaderEpoch(0), NOW)
+                .unwrap();
+        }
+        log.sync().unwrap();
+    };
+    let restart = |expected_bytes: std::ops::RangeInclusive<u64>| {
+        disk.restart();
+        disk.take_read_bytes();
+        let (log, recovery) = Log::open(disk.clone(), dir(), config.clone(), NOW).unwrap();
+        assert!(
+            expected_bytes.contains(&recovery.scanned_bytes),
+            "{} checked, expected {expected_bytes:?}",
+            recovery.scanned_bytes
+        );
+        // It is read to be checked, to be written again and for what is derived from it. Beside it: what lies between
+        // the last index entry and the recovery point, and the small files.
+        let read = disk.take_read_bytes();
+        let allowed = 3 * recovery.scanned_bytes + (700 << 10);
+        assert!(read <= allowed, "{read} bytes read, allowed {allowed}");
+        log
+    };
+    let mut log = Log::open(disk.clone(), dir(), config.clone(), NOW).unwrap().0;
+    for _ in 0..150 {
+        append(&mut log, 10);
+    }
+    assert!(log.segment_count() > 10);
+    // Without a checkpoint but those of its segments.
+    drop(log);
+    let mut log = restart(0..=2 << 20);
+    append(&mut log, 30);
+    log.write_checkpoint().unwrap();
+    let durable = log.size_bytes();
+    append(&mut log, 20);
+    let tail = log.size_bytes() - durable;
+    drop(log);
+    let log = restart(tail..=tail);
+    assert_eq!(log.log_end_offset(), Offset(1550));
+    drop(log);
+    restart(0..=0);
+}
+
+#[test]
+fn after_a_failed_sync_nothing_that_needs_another_is_done() {
+    let disk = disk();
+    let mut log = open(&disk).0;
+    append(&mut log, 3);
+    disk.fail_sync_after(0);
+    assert!(log.sync().is_err());
+    assert!(
+        log.sync().is_err(),
+        "the next one would succeed, and mean nothing"
+    );
+    assert!(log.close().is_err());
+    assert!(log.delete_records_before(Offset(2)).is_err());
+    let refused = log.append_as_leader(&batch(NOW, "v"), LeaderEpoch(0), NOW);
+    assert!(matches!(refused, Err(AppendError::Poisoned(_))));
+    assert_eq!(
+        (log.flushed_offset(), log.log_start_offset()),
+        (Offset(0), Offset(0))
+    );
+    assert!(log.read(Offset(0), 1, Offset(3), true).unwrap().is_some());
 }
 
 #[test]
@@ -118,6 +191,74 @@ fn leader_epochs_say_where_they_ended() {
     disk.remove(&dir().join("leader-epoch-checkpoint")).unwrap();
     disk.restart();
     check(&open(&disk).0);
+}
+
+#[test]
+fn spread_producers_may_skip_numbers_but_not_come_twice() {
+    let disk = disk();
+    let mut log = open(&disk).0;
+    let id = ProducerId(9).at_entrance(PartitionIndex(3)).unwrap().0;
+    let of = |epoch, sequence, records| {
+        let mut builder = BatchBuilder::new().producer(id, epoch, sequence);
+        for _ in 0..records {
+            builder.append(NOW, None, Some(b"v"), &[]).unwrap();
+        }
+        builder.finish().unwrap()
+    };
+    let mut put = |epoch, sequence, records| {
+        let appended = log
+            .append_as_leader(&of(epoch, sequence, records), LeaderEpoch(0), NOW)
+            .unwrap();
+        (appended.base_offset.0, appended.is_duplicate)
+    };
+    assert_eq!(put(0, 5, 2), (0, false));
+    assert_eq!(
+        put(0, 17, 1),
+        (2, false),
+        "what lies between went to other partitions"
+    );
+    assert_eq!(put(0, 5, 2), (0, true));
+    for n in 1..10 {
+        assert!(!put(0, 17 + 10 * n, 1).1);
+    }
+    assert_eq!(put(0, 5, 2), (11, true), "long ago, but known to have come");
+    assert_eq!(
+        put(1, 40, 1),
+        (12, false),
+        "the next epoch may begin anywhere here"
+    );
+    assert!(put(1, i32::MAX - 1, 1).1, "more than half around is behind");
+    for n in 1..=2 {
+        assert!(!put(1, n * ((1 << 30) - 50), 1).1);
+    }
+    assert!(!put(1, 2, 1).1, "numbers wrap");
+    assert_eq!(put(1, i32::MAX - 200, 1).1, true);
+}
+
+#[test]
+fn an_epoch_that_was_taken_back_leaves_no_trace() {
+    let disk = disk();
+    let mut log = open(&disk).0;
+    let append = |log: &mut Log<SimDisk>, epoch, batches| {
+        for _ in 0..batches {
+            log.append_as_leader(&batch(NOW, "v"), LeaderEpoch(epoch), NOW)
+                .unwrap();
+        }
+    };
+    append(&mut log, 4, 3);
+    append(&mut log, 5, 2);
+    log.close().unwrap();
+    // The next leader never saw epoch 5, but more of epoch 4.
+    log.truncate_to(Offset(3), NOW).unwrap();
+    append(&mut log, 4, 2);
+    log.sync().unwrap();
+    disk.crash();
+    let log = open(&disk).0;
+    assert_eq!(log.latest_leader_epoch(), Some(LeaderEpoch(4)));
+    assert_eq!(
+        log.offset_for_leader_epoch(LeaderEpoch(4)),
+        Some((LeaderEpoch(4), Offset(5)))
+    );
 }
 
 #[test]
