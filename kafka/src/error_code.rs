@@ -218,6 +218,9 @@ mod tests {
         }
         let beyond = ErrorCode::ALL.last().map_or(0, |last| last.code() + 1);
         assert_eq!(ErrorCode::from_i16(beyond), ErrorCode::UnknownServerError);
-        assert!(matches!(ResponseError::try_from_code(beyond), Some(ResponseError::Unknown(_))));
+        assert!(matches!(
+            ResponseError::try_from_code(beyond),
+            Some(ResponseError::Unknown(_))
+        ));
     }
 }

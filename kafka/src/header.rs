@@ -88,4 +88,7 @@ impl ResponseHeader {
 }
 
 /// The client's name has a length of 16 bits in every version, so that any header can be read up to there.
-const HEADER: Layout = Layout { version: 0, flexible: false };
+const HEADER: Layout = Layout {
+    version: 0,
+    flexible: false,
+};

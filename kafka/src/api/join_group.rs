@@ -12,7 +12,7 @@ codec! {
         /// Without a heartbeat for this long the member is taken for dead.
         session_timeout_ms: i32, ..;
         /// How long the members have to join again when the group rebalances.
-        rebalance_timeout_ms: i32 = -1, ..;
+        rebalance_timeout_ms: i32 = -1, 1..;
         /// Id that the coordinator gave; empty for one who has none yet.
         member_id: Text, ..;
         /// Name of a static member (KIP-345).
@@ -36,7 +36,7 @@ codec! {
     /// A new generation of the group.
     pub struct JoinGroupResponse {
         /// How long the client was held back.
-        throttle_time_ms: i32, ..;
+        throttle_time_ms: i32, 2..;
         /// Error, or 0.
         error_code: i16, ..;
         /// Number of the generation.
@@ -66,4 +66,4 @@ codec! {
     }
 }
 
-request!(JoinGroup: JoinGroupRequest => JoinGroupResponse, versions 2..=9, flexible 6..);
+request!(JoinGroup: JoinGroupRequest => JoinGroupResponse, versions 0..=9, flexible 6..);

@@ -27,6 +27,9 @@ pub enum DecodeErrorKind {
     /// A length or count below that of null.
     #[error("a length of {0}")]
     Length(i32),
+    /// Text longer than Kafka allows.
+    #[error("text of {0} bytes is too long")]
+    TextTooLong(usize),
     /// Null where the version does not allow it.
     #[error("{0} is null")]
     Null(&'static str),
@@ -48,7 +51,7 @@ pub enum DecodeErrorKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// Text longer than its length field can say.
+    /// Text longer than Kafka allows.
     #[error("text of {0} bytes is too long")]
     TextTooLong(usize),
     /// More bytes or elements than a length field can say.

@@ -33,7 +33,9 @@ impl Layout {
     #[inline]
     pub fn of<R: Request>(version: i16) -> Option<Self> {
         let flexible = R::is_flexible(version);
-        R::VERSIONS.contains(&version).then_some(Self { version, flexible })
+        R::VERSIONS
+            .contains(&version)
+            .then_some(Self { version, flexible })
     }
 
     #[inline(always)]

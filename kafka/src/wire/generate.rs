@@ -70,7 +70,10 @@ impl Generate for Text {
             255 => 200,
             short => usize::from(short & 7),
         };
-        (0..chars).map(|_| char::from(source.byte())).collect::<String>().into()
+        (0..chars)
+            .map(|_| char::from(source.byte()))
+            .collect::<String>()
+            .into()
     }
 }
 
@@ -92,12 +95,18 @@ impl Generate for Payload {
 
 impl<T: Generate> Generate for Option<T> {
     fn generate(source: &mut Source<'_>, layout: Layout, nullable: bool) -> Self {
-        if source.is_null(nullable) { None } else { Some(T::generate(source, layout, true)) }
+        if source.is_null(nullable) {
+            None
+        } else {
+            Some(T::generate(source, layout, true))
+        }
     }
 }
 
 impl<T: Generate> Generate for Vec<T> {
     fn generate(source: &mut Source<'_>, layout: Layout, _: bool) -> Self {
-        (0..source.count()).map(|_| T::generate(source, layout, true)).collect()
+        (0..source.count())
+            .map(|_| T::generate(source, layout, true))
+            .collect()
     }
 }

@@ -33,12 +33,19 @@ impl Reader {
     /// Demands that there are so many bytes.
     #[inline(always)]
     pub(crate) fn check(&self, needed: usize) -> Result<(), DecodeError> {
-        if needed <= self.remaining() { Ok(()) } else { Err(self.truncated(needed)) }
+        if needed <= self.remaining() {
+            Ok(())
+        } else {
+            Err(self.truncated(needed))
+        }
     }
 
     #[cold]
     fn truncated(&self, needed: usize) -> DecodeError {
-        self.fault(DecodeErrorKind::Truncated { needed, available: self.remaining() })
+        self.fault(DecodeErrorKind::Truncated {
+            needed,
+            available: self.remaining(),
+        })
     }
 
     #[inline(always)]
@@ -64,7 +71,10 @@ impl Reader {
     #[inline]
     pub(crate) fn text(&mut self, length: usize) -> Result<Text, DecodeError> {
         let at = self.at;
-        Text::from_utf8(self.bytes(length)?).map_err(|_| DecodeError { at, kind: DecodeErrorKind::Utf8 })
+        Text::from_utf8(self.bytes(length)?).map_err(|_| DecodeError {
+            at,
+            kind: DecodeErrorKind::Utf8,
+        })
     }
 
     /// An unsigned varint of up to 32 bits.
@@ -102,11 +112,17 @@ impl Reader {
     /// The length of text: a varint of one more, or 16 bits.
     #[inline]
     pub(crate) fn text_length(&mut self, flexible: bool) -> Result<Option<usize>, DecodeError> {
-        if flexible {
-            return self.compact_length();
+        if !flexible {
+            let length = i16::from_be_bytes(self.array()?);
+            return self.signed_length(length.into());
         }
-        let length = i16::from_be_bytes(self.array()?);
-        self.signed_length(length.into())
+        // Kafka holds text to 16 bits in flexible versions too.
+        match self.compact_length()? {
+            Some(length) if length > i16::MAX as usize => {
+                Err(self.fault(DecodeErrorKind::TextTooLong(length)))
+            }
+            length => Ok(length),
+        }
     }
 
     #[inline]

@@ -21,12 +21,18 @@ pub struct Writer {
 impl Writer {
     /// Begins a frame without its length.
     pub fn new() -> Self {
-        Self { buffer: Vec::with_capacity(BUFFER_BYTES), ..Self::default() }
+        Self {
+            buffer: Vec::with_capacity(BUFFER_BYTES),
+            ..Self::default()
+        }
     }
 
     /// Begins a frame with its length, in four bytes, before it.
     pub fn frame() -> Self {
-        let mut writer = Self { framed: true, ..Self::new() };
+        let mut writer = Self {
+            framed: true,
+            ..Self::new()
+        };
         writer.buffer.extend_from_slice(&[0; FRAME_LENGTH_BYTES]);
         writer
     }
@@ -34,7 +40,9 @@ impl Writer {
     /// Demands that what was written so far fits a frame.
     pub(crate) fn check_length(&self) -> Result<(), EncodeError> {
         let length = self.len();
-        i32::try_from(length).map(|_| ()).map_err(|_| EncodeError::TooLong(length))
+        i32::try_from(length)
+            .map(|_| ())
+            .map_err(|_| EncodeError::TooLong(length))
     }
 
     /// Bytes written, those of external chunks and of the frame's length included.
@@ -46,7 +54,8 @@ impl Writer {
     pub fn finish(mut self) -> Vec<Chunk> {
         if self.framed {
             let length = self.len() - FRAME_LENGTH_BYTES;
-            let length = u32::try_from(length).expect("a message above 2 GiB was refused when it was encoded");
+            let length =
+                u32::try_from(length).expect("a message above 2 GiB was refused when it was encoded");
             self.buffer[..FRAME_LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
         }
         let buffer = Bytes::from(self.buffer);
@@ -92,7 +101,13 @@ impl Writer {
             Payload::External { len: 0, .. } => {}
             Payload::External { index, len } => {
                 debug_assert_eq!(self.in_tags, 0, "records are not tagged fields in any message");
-                self.put_apart(Chunk::External { index: *index, len: *len }, *len as usize);
+                self.put_apart(
+                    Chunk::External {
+                        index: *index,
+                        len: *len,
+                    },
+                    *len as usize,
+                );
             }
         }
     }
