@@ -42,13 +42,30 @@ impl Denied {
 pub async fn apply(context: &Arc<Context>, command: Command, validate_only: bool) -> Result<Outcome, Denied> {
     if validate_only {
         let mut image = cluster::Image::clone(&context.controller.image());
-        return cluster::apply(&mut image, &command).map_err(|refusal| denied(&refusal));
+        let outcome = cluster::apply(&mut image, &command).map_err(|refusal| denied(&refusal))?;
+        check_plugins(context, image).await?;
+        return Ok(outcome);
     }
     context
         .controller
         .apply(command)
         .await
         .map_err(|refusal| Denied::new(refusal.code, refusal.message))
+}
+
+/// Lets plugins refuse the configurations that they would get under `image`.
+async fn check_plugins(context: &Arc<Context>, image: cluster::Image) -> Result<(), Denied> {
+    let context = context.clone();
+    let checking = tokio::task::spawn_blocking(move || {
+        let plan = context.topics.plan(Arc::new(image));
+        plan.fresh()
+            .iter()
+            .try_for_each(|attached| context.plugins.check(attached))
+    });
+    match checking.await {
+        Ok(checked) => checked.map_err(|reason| Denied::new(ErrorCode::InvalidConfig, reason)),
+        Err(error) => Err(Denied::new(ErrorCode::UnknownServerError, error.to_string())),
+    }
 }
 
 /// Kafka's error code for a refused command, with its reason.

@@ -17,8 +17,12 @@ pub fn handle(
     version: i16,
     request: ApiVersionsRequest,
 ) -> ApiVersionsResponse {
-    if version >= 3 && !(is_name(&request.client_software_name) && is_name(&request.client_software_version)) {
-        return ApiVersionsResponse { error_code: ErrorCode::InvalidRequest.code(), ..Default::default() };
+    if version >= 3 && !(is_name(&request.client_software_name) && is_name(&request.client_software_version))
+    {
+        return ApiVersionsResponse {
+            error_code: ErrorCode::InvalidRequest.code(),
+            ..Default::default()
+        };
     }
     tracing::debug!(
         peer = %info.peer,
@@ -27,7 +31,10 @@ pub fn handle(
         version = %request.client_software_version,
         "client"
     );
-    ApiVersionsResponse { api_keys: api_keys(), ..Default::default() }
+    ApiVersionsResponse {
+        api_keys: api_keys(),
+        ..Default::default()
+    }
 }
 
 /// Answers a version that is not offered in version 0, which every client understands, with what is offered.
@@ -37,7 +44,10 @@ pub fn handle(
 pub fn unsupported(header: &RequestHeader) -> Result<Response, Disconnect> {
     let answer = ApiVersionsResponse {
         error_code: ErrorCode::UnsupportedVersion.code(),
-        api_keys: api_keys().into_iter().filter(|key| key.api_key == ApiKey::ApiVersions as i16).collect(),
+        api_keys: api_keys()
+            .into_iter()
+            .filter(|key| key.api_key == ApiKey::ApiVersions as i16)
+            .collect(),
         ..Default::default()
     };
     encode(ApiKey::ApiVersions, 0, header.correlation_id, &answer, Vec::new())

@@ -17,8 +17,8 @@ use crate::connection::ConnectionInfo;
 use crate::context::Context;
 use crate::fetch_sessions::{Fetched, Wanted};
 use crate::partitions::{FileSlice, Partition, ReadOutcome};
-use crate::topics::Topic;
 use crate::plugins::view;
+use crate::topics::Topic;
 
 /// Answers with the batches that were asked for, and the file slices that they lie in.
 pub async fn handle(
@@ -33,7 +33,15 @@ pub async fn handle(
     let read_committed = request.isolation_level == 1;
     let session = match context.fetch_sessions.begin(context, info, version, request) {
         Ok(session) => session,
-        Err(code) => return (FetchResponse { error_code: code.code(), ..Default::default() }, Vec::new()),
+        Err(code) => {
+            return (
+                FetchResponse {
+                    error_code: code.code(),
+                    ..Default::default()
+                },
+                Vec::new(),
+            );
+        }
     };
     let mut round = Round::read(context, session.wanted(), bytes_max, read_committed).await;
     while !round.is_enough(min_bytes) && Instant::now() < deadline {
@@ -50,13 +58,30 @@ pub async fn handle(
     }
     let (session_id, answers) = context.fetch_sessions.finish(session, round.answers);
     let mut responses: Vec<FetchableTopicResponse> = Vec::new();
-    for Fetched { topic, topic_id, data } in answers {
+    for Fetched {
+        topic,
+        topic_id,
+        data,
+    } in answers
+    {
         match responses.last_mut() {
             Some(last) if last.topic == topic && last.topic_id == topic_id => last.partitions.push(data),
-            _ => responses.push(FetchableTopicResponse { topic, topic_id, partitions: vec![data], ..Default::default() }),
+            _ => responses.push(FetchableTopicResponse {
+                topic,
+                topic_id,
+                partitions: vec![data],
+                ..Default::default()
+            }),
         }
     }
-    (FetchResponse { session_id, responses, ..Default::default() }, round.files)
+    (
+        FetchResponse {
+            session_id,
+            responses,
+            ..Default::default()
+        },
+        round.files,
+    )
 }
 
 /// One look at all the partitions that were asked for.
@@ -72,14 +97,23 @@ struct Round {
 
 impl Round {
     async fn read(context: &Arc<Context>, wanted: &[Wanted], bytes_max: usize, read_committed: bool) -> Self {
-        let mut round = Self { answers: Vec::with_capacity(wanted.len()), ..Self::default() };
+        let mut round = Self {
+            answers: Vec::with_capacity(wanted.len()),
+            ..Self::default()
+        };
         for want in wanted {
             let left = bytes_max.saturating_sub(round.bytes);
             let limit = left.min(want.bytes_max.max(0) as usize);
             // The first batch that is found is sent even if it is larger than was asked for: the client must move on.
             let at_least_one = round.bytes == 0;
-            let mut data = PartitionData { partition_index: want.partition, ..Default::default() };
-            if let Err(code) = round.read_one(context, want, limit, at_least_one, &mut data).await {
+            let mut data = PartitionData {
+                partition_index: want.partition,
+                ..Default::default()
+            };
+            if let Err(code) = round
+                .read_one(context, want, limit, at_least_one, &mut data)
+                .await
+            {
                 data.error_code = code.code();
                 round.failed = true;
             }
@@ -89,7 +123,11 @@ impl Round {
             if data.records.is_none() {
                 data.records = Some(Payload::default());
             }
-            round.answers.push(Fetched { topic: want.topic.clone(), topic_id: want.topic_id, data });
+            round.answers.push(Fetched {
+                topic: want.topic.clone(),
+                topic_id: want.topic_id,
+                data,
+            });
         }
         round
     }
@@ -106,9 +144,12 @@ impl Round {
         data.last_stable_offset = -1;
         data.log_start_offset = -1;
         let topic: Arc<Topic> = context.topics.find(&want.topic, want.topic_id)?;
-        let partition = topic.partition(want.partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let partition = topic
+            .partition(want.partition)
+            .ok_or(ErrorCode::UnknownTopicOrPartition)?;
         partition.check_leader_epoch(want.current_leader_epoch)?;
-        let ReadOutcome { slice, watermarks } = match partition.read(Offset(want.offset), limit, at_least_one) {
+        let ReadOutcome { slice, watermarks } = match partition.read(Offset(want.offset), limit, at_least_one)
+        {
             Ok(outcome) => outcome,
             Err(error) => {
                 let watermarks = partition.watermarks();
@@ -132,7 +173,10 @@ impl Round {
         let payload = if let Some(chain) = topic.view() {
             Payload::Bytes(view::compute(context, chain, partition, slice).await?)
         } else {
-            let payload = Payload::External { index: self.files.len() as u32, len: slice.len as u32 };
+            let payload = Payload::External {
+                index: self.files.len() as u32,
+                len: slice.len as u32,
+            };
             self.files.push(slice);
             payload
         };

@@ -29,9 +29,16 @@ pub async fn handle(
         for asked in topic.partitions {
             partitions.push(answer(&found, &asked).await);
         }
-        topics.push(ListOffsetsTopicResponse { name: topic.name, partitions, ..Default::default() });
+        topics.push(ListOffsetsTopicResponse {
+            name: topic.name,
+            partitions,
+            ..Default::default()
+        });
     }
-    ListOffsetsResponse { topics, ..Default::default() }
+    ListOffsetsResponse {
+        topics,
+        ..Default::default()
+    }
 }
 
 async fn answer(topic: &TopicLookup, asked: &ListOffsetsPartition) -> ListOffsetsPartitionResponse {
@@ -89,7 +96,9 @@ async fn search(
         })
     });
     match searched.await {
-        Ok(Ok(found)) => Ok(found.map(|f| (f.timestamp, f.offset)).filter(|(_, offset)| *offset < high)),
+        Ok(Ok(found)) => Ok(found
+            .map(|f| (f.timestamp, f.offset))
+            .filter(|(_, offset)| *offset < high)),
         Ok(Err(error)) => {
             tracing::error!(%error, "cannot search the log by time");
             Err(ErrorCode::KafkaStorageError)

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use millstream_core::ids::TopicName;
 use millstream_kafka::ErrorCode;
 use millstream_kafka::api::metadata::{
-    MetadataRequest, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+    MetadataRequest, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition,
+    MetadataResponseTopic,
 };
 use millstream_kafka::wire::Text;
 use uuid::Uuid;
@@ -35,9 +36,15 @@ pub async fn handle(
         Some(topics) => version == 0 && topics.is_empty(),
     };
     let topics = if all {
-        context.topics.all().iter().map(|topic| describe(context, topic)).collect()
+        context
+            .topics
+            .all()
+            .iter()
+            .map(|topic| describe(context, topic))
+            .collect()
     } else {
-        let may_create = context.settings.auto_create_topics_enable && (version < 4 || request.allow_auto_topic_creation);
+        let may_create =
+            context.settings.auto_create_topics_enable && (version < 4 || request.allow_auto_topic_creation);
         let mut topics = Vec::new();
         for asked in request.topics.unwrap_or_default() {
             let name = asked.name.filter(|name| !name.is_empty());
@@ -71,8 +78,12 @@ async fn look_up(
         topic_id,
         ..Default::default()
     };
-    let Some(asked) = name.as_deref() else { return unknown(error) };
-    let Ok(valid) = TopicName::new(asked) else { return unknown(ErrorCode::InvalidTopicException) };
+    let Some(asked) = name.as_deref() else {
+        return unknown(error);
+    };
+    let Ok(valid) = TopicName::new(asked) else {
+        return unknown(ErrorCode::InvalidTopicException);
+    };
     if !may_create {
         return unknown(error);
     }

@@ -56,7 +56,11 @@ pub mod sync_group;
 pub fn offered() -> impl Iterator<Item = (ApiKey, i16, i16)> {
     OFFERED.iter().map(|key| {
         let versions = key.versions();
-        let lowest = if *key == ApiKey::Produce { 0 } else { *versions.start() };
+        let lowest = if *key == ApiKey::Produce {
+            0
+        } else {
+            *versions.start()
+        };
         (*key, lowest, *versions.end())
     })
 }
@@ -137,12 +141,22 @@ apis! {
 ///
 /// # Errors
 /// The connection has to be closed: the frame cannot be understood, or asks for what is not offered.
-pub async fn dispatch(context: &Arc<Context>, info: &mut ConnectionInfo, frame: Bytes) -> Result<Reply, Disconnect> {
+pub async fn dispatch(
+    context: &Arc<Context>,
+    info: &mut ConnectionInfo,
+    frame: Bytes,
+) -> Result<Reply, Disconnect> {
     let started = Instant::now();
     let mut body = Reader::new(frame);
-    let header = RequestHeader::decode(&mut body).map_err(|error| Disconnect::Malformed(error.to_string()))?;
-    let unsupported = Disconnect::Unsupported { key: header.api_key, version: header.api_version };
-    let Some(key) = ApiKey::from_i16(header.api_key) else { return Err(unsupported) };
+    let header =
+        RequestHeader::decode(&mut body).map_err(|error| Disconnect::Malformed(error.to_string()))?;
+    let unsupported = Disconnect::Unsupported {
+        key: header.api_key,
+        version: header.api_version,
+    };
+    let Some(key) = ApiKey::from_i16(header.api_key) else {
+        return Err(unsupported);
+    };
     if !key.versions().contains(&header.api_version) {
         if key == ApiKey::ApiVersions {
             return api_versions::unsupported(&header).map(Reply::Now);
@@ -159,7 +173,11 @@ pub async fn dispatch(context: &Arc<Context>, info: &mut ConnectionInfo, frame: 
 
 fn decode<R: Request>(header: &RequestHeader, body: &mut Reader) -> Result<R, Disconnect> {
     let malformed = |reason: String| {
-        Disconnect::Malformed(format!("{} version {}: {reason}", R::KEY.name(), header.api_version))
+        Disconnect::Malformed(format!(
+            "{} version {}: {reason}",
+            R::KEY.name(),
+            header.api_version
+        ))
     };
     let request = R::decode(body, header.api_version).map_err(|error| malformed(error.to_string()))?;
     if body.remaining() > 0 {
@@ -192,7 +210,10 @@ fn encode<M: Message>(
         .encode(&mut writer, key.response_header_version(version))
         .and_then(|()| answer.encode(&mut writer, version));
     match encoded {
-        Ok(()) => Ok(Response { chunks: writer.finish(), files }),
+        Ok(()) => Ok(Response {
+            chunks: writer.finish(),
+            files,
+        }),
         Err(error) => {
             tracing::error!(api = key.name(), version, %error, "answer cannot be encoded");
             Err(Disconnect::Malformed(error.to_string()))

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use millstream_core::ids::{LeaderEpoch, Offset};
 use millstream_kafka::api::produce::{
-    BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
-    TopicProduceData, TopicProduceResponse,
+    BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, ProduceRequest,
+    ProduceResponse, TopicProduceData, TopicProduceResponse,
 };
 use millstream_kafka::header::RequestHeader;
 use millstream_kafka::wire::Text;
@@ -34,7 +34,10 @@ pub async fn handle(
     request: ProduceRequest,
 ) -> Result<Reply, Disconnect> {
     let started = Instant::now();
-    let mut pending = Pending { answer: ProduceResponse::default(), waits: Vec::new() };
+    let mut pending = Pending {
+        answer: ProduceResponse::default(),
+        waits: Vec::new(),
+    };
     let acks = match request.acks {
         0 => Acks::None,
         1 => Acks::Leader,
@@ -52,12 +55,15 @@ pub async fn handle(
         };
         let TopicProduceData { partition_data, .. } = topic_data;
         for data in partition_data {
-            let outcome = produce_partition(context, &topic, acks, request.transactional_id.is_some(), &data).await;
+            let outcome =
+                produce_partition(context, &topic, acks, request.transactional_id.is_some(), &data).await;
             let place = (pending.answer.responses.len(), answer.partition_responses.len());
             let (response, waits) = answer_partition(data.index, outcome);
             failed |= response.error_code != 0;
             if acks == Acks::All {
-                pending.waits.extend(waits.into_iter().map(|durable| Wait { place, durable }));
+                pending
+                    .waits
+                    .extend(waits.into_iter().map(|durable| Wait { place, durable }));
             }
             answer.partition_responses.push(response);
         }
@@ -65,7 +71,9 @@ pub async fn handle(
     }
     if acks == Acks::None {
         return if failed {
-            Err(Disconnect::Malformed("a produce request with acks=0 failed".to_owned()))
+            Err(Disconnect::Malformed(
+                "a produce request with acks=0 failed".to_owned(),
+            ))
         } else {
             Ok(Reply::Nothing)
         };
@@ -126,12 +134,20 @@ async fn produce_partition(
     data: &PartitionProduceData,
 ) -> Result<ingest::Stored, Refusal> {
     if acks == Acks::Invalid {
-        return Err(Refusal::new(ErrorCode::InvalidRequiredAcks, "acks must be 0, 1 or -1"));
+        return Err(Refusal::new(
+            ErrorCode::InvalidRequiredAcks,
+            "acks must be 0, 1 or -1",
+        ));
     }
     if transactional {
-        return Err(Refusal::new(ErrorCode::TransactionalIdAuthorizationFailed, "transactions are not offered"));
+        return Err(Refusal::new(
+            ErrorCode::TransactionalIdAuthorizationFailed,
+            "transactions are not offered",
+        ));
     }
-    let topic: &Arc<Topic> = topic.as_ref().map_err(|code| Refusal::new(*code, "unknown topic"))?;
+    let topic: &Arc<Topic> = topic
+        .as_ref()
+        .map_err(|code| Refusal::new(*code, "unknown topic"))?;
     let records: &Bytes = match data.records.as_ref().and_then(|payload| payload.bytes()) {
         Some(records) => records,
         None => return Err(Refusal::new(ErrorCode::InvalidRecord, "no records")),
@@ -177,4 +193,3 @@ fn answer_partition(
         ),
     }
 }
-
