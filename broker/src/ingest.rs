@@ -141,7 +141,8 @@ fn recompress(context: &Context, topic: &Topic, batch: &Bytes) -> Result<Option<
     let CompressionType::Codec(codec) = topic.config.compression else { return Ok(None) };
     let view = BatchView::parse(batch).map_err(refuse_batch)?;
     let wanted = records::Compression::from_id(codec as u8).map_err(refuse_batch)?;
-    if view.header().attributes.compression() == Ok(wanted) {
+    // A batch that plugins have left nothing of stays without a codec, as Kafka has it after compaction.
+    if view.header().records_count == 0 || view.header().attributes.compression() == Ok(wanted) {
         return Ok(None);
     }
     let mut scratch = Scratch::default();

@@ -218,10 +218,8 @@ impl Decider {
         let next = Arc::new(next);
         let plan = self.topics.plan(next.clone());
         for attached in plan.fresh() {
-            self.plugins.check(attached).map_err(|reason| {
-                let message = format!("topic '{}': plugin '{}': {reason}", attached.topic, attached.attachment.plugin);
-                Refused::new(ErrorCode::InvalidConfig, message)
-            })?;
+            let checked = self.plugins.check(attached);
+            checked.map_err(|reason| Refused::new(ErrorCode::InvalidConfig, reason))?;
         }
         self.write(&next, command)?;
         let failures = self.topics.carry_out(&plan);

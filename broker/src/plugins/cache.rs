@@ -67,7 +67,10 @@ impl Key {
 impl ViewCache {
     /// A cache that holds `bytes_max` at most; with 0 it holds nothing.
     pub fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, state: Mutex::default() }
+        Self {
+            bytes_max,
+            state: Mutex::default(),
+        }
     }
 
     /// What was computed for `key`.
@@ -91,7 +94,10 @@ impl ViewCache {
                 break;
             }
         }
-        let entry = Entry { batch: batch.clone(), was_read: false };
+        let entry = Entry {
+            batch: batch.clone(),
+            was_read: false,
+        };
         match state.entries.insert(key.clone(), entry) {
             None => state.clock.push_back(key),
             Some(old) => state.bytes -= old.batch.len() + ENTRY_BYTES,
@@ -105,7 +111,9 @@ impl State {
     /// Drops one entry; false if there is none.
     fn evict(&mut self) -> bool {
         while let Some(key) = self.clock.pop_front() {
-            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            let Some(entry) = self.entries.get_mut(&key) else {
+                continue;
+            };
             if std::mem::take(&mut entry.was_read) {
                 self.clock.push_back(key);
                 continue;
@@ -127,7 +135,15 @@ mod tests {
     use super::*;
 
     fn key(offset: i64) -> Key {
-        Key { chain: [0; 32], topic: Uuid::nil(), partition: 0, base_offset: offset, leader_epoch: 0, crc: 7, length: 9 }
+        Key {
+            chain: [0; 32],
+            topic: Uuid::nil(),
+            partition: 0,
+            base_offset: offset,
+            leader_epoch: 0,
+            crc: 7,
+            length: 9,
+        }
     }
 
     #[test]
@@ -136,7 +152,10 @@ mod tests {
         let batch = Bytes::from(vec![1; 1000]);
         for offset in 0..100 {
             cache.keep(key(offset), &batch);
-            assert!(cache.find(&key(0)).is_some(), "read all the time, so it stays at {offset}");
+            assert!(
+                cache.find(&key(0)).is_some(),
+                "read all the time, so it stays at {offset}"
+            );
             let state = cache.state.lock().unwrap();
             assert!(state.bytes <= cache.bytes_max);
             assert_eq!(state.entries.len(), state.clock.len());
@@ -152,8 +171,22 @@ mod tests {
         let cache = ViewCache::new(1 << 20);
         cache.keep(key(3), &Bytes::from_static(b"old"));
         assert!(cache.find(&Key { crc: 8, ..key(3) }).is_none());
-        assert!(cache.find(&Key { leader_epoch: 1, ..key(3) }).is_none());
-        assert!(cache.find(&Key { chain: [1; 32], ..key(3) }).is_none());
+        assert!(
+            cache
+                .find(&Key {
+                    leader_epoch: 1,
+                    ..key(3)
+                })
+                .is_none()
+        );
+        assert!(
+            cache
+                .find(&Key {
+                    chain: [1; 32],
+                    ..key(3)
+                })
+                .is_none()
+        );
     }
 
     #[test]

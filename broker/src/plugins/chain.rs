@@ -81,12 +81,19 @@ impl Failure {
     /// A sentence for people.
     pub fn message(&self) -> String {
         match self {
-            Self::Records { plugin, records, count, is_call } => {
+            Self::Records {
+                plugin,
+                records,
+                count,
+                is_call,
+            } => {
                 let first = records.first().map_or("no reason given", |(_, reason)| reason);
                 match (is_call, count) {
                     (true, _) => format!("plugin {plugin} failed: {first}"),
                     (false, 1) => format!("plugin {plugin} failed on a record: {first}"),
-                    (false, count) => format!("plugin {plugin} failed on {count} records, the first: {first}"),
+                    (false, count) => {
+                        format!("plugin {plugin} failed on {count} records, the first: {first}")
+                    }
                 }
             }
             Self::Batch(error) => error.to_string(),
@@ -159,7 +166,9 @@ pub fn run(
             sink.record(&record)?;
         }
         if sink.bytes() > how.bytes_max {
-            return Err(Failure::TooLarge { bytes_max: how.bytes_max });
+            return Err(Failure::TooLarge {
+                bytes_max: how.bytes_max,
+            });
         }
         drop(slice);
         spans.clear();
@@ -178,13 +187,17 @@ fn pass(
     slice.write_rows(rows);
     let count = slice.len();
     let answered = match Plugins::world(&seat.attached.plugin) {
-        World::Filter => seat.call(count, |plugin| plugin.filter(rows.bytes(), slice.data())).map(Answer::Verdicts),
+        World::Filter => seat
+            .call(count, |plugin| plugin.filter(rows.bytes(), slice.data()))
+            .map(Answer::Verdicts),
         World::Partitioner => seat
-            .call(count, |plugin| plugin.partition(rows.bytes(), slice.data(), how.partitions))
+            .call(count, |plugin| {
+                plugin.partition(rows.bytes(), slice.data(), how.partitions)
+            })
             .map(Answer::Targets),
-        World::Transform => {
-            seat.call(count, |plugin| plugin.transform(rows.bytes(), slice.data())).map(Answer::Transformed)
-        }
+        World::Transform => seat
+            .call(count, |plugin| plugin.transform(rows.bytes(), slice.data()))
+            .map(Answer::Transformed),
     };
     let answer = match answered {
         Ok(answer) => answer,
@@ -240,7 +253,9 @@ fn sort_out(
     errors: &[(u32, String)],
     sink: &mut impl Sink,
 ) -> Result<(), Failure> {
-    let Some((_, first)) = errors.first() else { return Ok(()) };
+    let Some((_, first)) = errors.first() else {
+        return Ok(());
+    };
     complain(seat, errors.len(), first);
     match &seat.attached.attachment.on_error {
         OnError::Skip => Ok(()),

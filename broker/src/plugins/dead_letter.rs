@@ -53,7 +53,9 @@ impl DeadLetters {
             timestamp_ms: record.timestamp_ms,
             key: copied(record.key),
             value: copied(record.value),
-            headers: headers.map(|header| (Bytes::copy_from_slice(header.key), copied(header.value))).collect(),
+            headers: headers
+                .map(|header| (Bytes::copy_from_slice(header.key), copied(header.value)))
+                .collect(),
             reason: cut(reason, REASON_BYTES_MAX).to_owned(),
         };
         self.bytes += record.key.map_or(0, <[u8]>::len)
@@ -87,17 +89,25 @@ impl DeadLetters {
         let mut durable = Vec::new();
         for (name, letters) in self.letters {
             let failed = |code: ErrorCode, reason: String| {
-                Refusal::new(code, format!("records cannot go to the dead-letter topic '{name}': {reason}"))
+                Refusal::new(
+                    code,
+                    format!("records cannot go to the dead-letter topic '{name}': {reason}"),
+                )
             };
             let topic = context.topics.find(&name, Uuid::nil());
             let topic = topic.map_err(|code| failed(code, "it is not there".to_owned()))?;
             let index = from.index.0 % topic.partition_count().max(1);
-            let partition = topic
-                .partition(index)
-                .ok_or_else(|| failed(ErrorCode::KafkaStorageError, format!("partition {index} is not served")))?;
+            let partition = topic.partition(index).ok_or_else(|| {
+                failed(
+                    ErrorCode::KafkaStorageError,
+                    format!("partition {index} is not served"),
+                )
+            })?;
             let batch = letters
                 .iter()
-                .try_fold(BatchBuilder::new(), |batch, letter| letter.append_to(batch, from, base_offset))
+                .try_fold(BatchBuilder::new(), |batch, letter| {
+                    letter.append_to(batch, from, base_offset)
+                })
                 .and_then(BatchBuilder::finish)
                 .map_err(|error| failed(ErrorCode::MessageTooLarge, error.to_string()))?;
             let receipt = partition
@@ -117,7 +127,9 @@ impl Letter {
         base_offset: Option<Offset>,
     ) -> Result<BatchBuilder, BuildError> {
         let partition = from.index.to_string();
-        let offset = base_offset.and_then(|base| base.checked_add(self.delta.into())).map(|offset| offset.to_string());
+        let offset = base_offset
+            .and_then(|base| base.checked_add(self.delta.into()))
+            .map(|offset| offset.to_string());
         let own = [
             (PLUGIN, Some(&*self.plugin)),
             (VERSION, Some(&*self.version)),
@@ -126,10 +138,21 @@ impl Letter {
             (OFFSET, offset.as_deref()),
             (REASON, Some(&*self.reason)),
         ];
-        let kept = self.headers.iter().map(|(key, value)| Header { key, value: value.as_deref() });
-        let own = own.into_iter().map(|(key, value)| Header { key: key.as_bytes(), value: value.map(str::as_bytes) });
+        let kept = self.headers.iter().map(|(key, value)| Header {
+            key,
+            value: value.as_deref(),
+        });
+        let own = own.into_iter().map(|(key, value)| Header {
+            key: key.as_bytes(),
+            value: value.map(str::as_bytes),
+        });
         let headers: Vec<Header<'_>> = kept.chain(own).collect();
-        batch.append(self.timestamp_ms, self.key.as_deref(), self.value.as_deref(), &headers)?;
+        batch.append(
+            self.timestamp_ms,
+            self.key.as_deref(),
+            self.value.as_deref(),
+            &headers,
+        )?;
         Ok(batch)
     }
 }

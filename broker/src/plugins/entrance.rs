@@ -39,10 +39,15 @@ impl Entrances {
     pub fn check(&self, topic: Uuid, partition: i32, batch: &BatchHeader) -> Result<(), Refusal> {
         let producers = self.producers.lock().unwrap_or_else(PoisonError::into_inner);
         let id = batch.producer_id;
-        let Some(producer) = producers.get(&(topic, partition, id)) else { return Ok(()) };
+        let Some(producer) = producers.get(&(topic, partition, id)) else {
+            return Ok(());
+        };
         let (epoch, sequence) = (batch.producer_epoch, batch.base_sequence);
         if epoch < producer.epoch {
-            let message = format!("producer {id} has epoch {epoch}, the partition has seen {}", producer.epoch);
+            let message = format!(
+                "producer {id} has epoch {epoch}, the partition has seen {}",
+                producer.epoch
+            );
             return Err(Refusal::new(ErrorCode::InvalidProducerEpoch, message));
         }
         let expected = match producer.batches.back() {
@@ -121,18 +126,35 @@ mod tests {
     #[test]
     fn a_batch_that_comes_too_early_waits_for_the_one_before_it() {
         let entrances = Entrances::default();
-        let check = |header: &BatchHeader| entrances.check(Uuid::nil(), 0, header).map_err(|refusal| refusal.code);
+        let check = |header: &BatchHeader| {
+            entrances
+                .check(Uuid::nil(), 0, header)
+                .map_err(|refusal| refusal.code)
+        };
         let first = header(1, 0, 100, 10);
         assert_eq!(check(&first), Ok(()), "an unknown producer begins anywhere");
         entrances.note(Uuid::nil(), 0, &first, 0);
-        assert_eq!(check(&header(1, 0, 120, 5)), Err(ErrorCode::OutOfOrderSequenceNumber));
+        assert_eq!(
+            check(&header(1, 0, 120, 5)),
+            Err(ErrorCode::OutOfOrderSequenceNumber)
+        );
         assert_eq!(check(&header(1, 0, 110, 10)), Ok(()));
         assert_eq!(check(&first), Ok(()), "sent again");
-        assert_eq!(check(&header(1, 0, 100, 9)), Err(ErrorCode::OutOfOrderSequenceNumber));
+        assert_eq!(
+            check(&header(1, 0, 100, 9)),
+            Err(ErrorCode::OutOfOrderSequenceNumber)
+        );
         entrances.note(Uuid::nil(), 0, &header(1, 1, 0, 1), 0);
         assert_eq!(check(&first), Err(ErrorCode::InvalidProducerEpoch));
-        assert_eq!(check(&header(1, 2, 3, 1)), Err(ErrorCode::OutOfOrderSequenceNumber));
-        assert_eq!(entrances.check(Uuid::nil(), 1, &header(1, 0, 7, 1)), Ok(()), "another entrance");
+        assert_eq!(
+            check(&header(1, 2, 3, 1)),
+            Err(ErrorCode::OutOfOrderSequenceNumber)
+        );
+        assert_eq!(
+            entrances.check(Uuid::nil(), 1, &header(1, 0, 7, 1)),
+            Ok(()),
+            "another entrance"
+        );
     }
 
     #[test]

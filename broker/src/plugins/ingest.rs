@@ -38,11 +38,17 @@ pub async fn store(
     let header = &validated.header;
     let partitioner = topic.partitioner();
     if partitioner.is_some() && header.has_producer_id() {
-        if ProducerId(header.producer_id).at_entrance(entrance.index).is_none() {
+        if ProducerId(header.producer_id)
+            .at_entrance(entrance.index)
+            .is_none()
+        {
             let message = format!("no broker gave producer id {} to a producer", header.producer_id);
             return Err(Refusal::new(ErrorCode::InvalidProducerIdMapping, message));
         }
-        context.plugins.entrances.check(topic.id, entrance.index.0, header)?;
+        context
+            .plugins
+            .entrances
+            .check(topic.id, entrance.index.0, header)?;
     }
     let chain: Vec<Arc<Attached>> = topic.ingest().chain(partitioner).cloned().collect();
     let running = context.plugins.running(&chain).await.map_err(cannot_run)?;
@@ -50,20 +56,36 @@ pub async fn store(
     let computed = compute(context, topic, entrance, batch.clone(), seats).await?;
     let (to_store, letters) = computed;
     let stored = match to_store {
-        ToStore::Same => with_letters(context, entrance, append(context, topic, entrance, batch, epoch)?, letters)?,
+        ToStore::Same => with_letters(
+            context,
+            entrance,
+            append(context, topic, entrance, batch, epoch)?,
+            letters,
+        )?,
         ToStore::Changed(changed) => {
             check_size(topic, changed.len())?;
-            with_letters(context, entrance, append(context, topic, entrance, &changed, epoch)?, letters)?
+            with_letters(
+                context,
+                entrance,
+                append(context, topic, entrance, &changed, epoch)?,
+                letters,
+            )?
         }
         ToStore::Spread(batches) => {
             let stored = spread(context, topic, entrance, &batches, letters, epoch)?;
             if header.has_producer_id() {
-                context.plugins.entrances.note(topic.id, entrance.index.0, header, now_ms());
+                context
+                    .plugins
+                    .entrances
+                    .note(topic.id, entrance.index.0, header, now_ms());
             }
             stored
         }
     };
-    context.metrics.records_in.inc_by(u64::from(validated.record_count));
+    context
+        .metrics
+        .records_in
+        .inc_by(u64::from(validated.record_count));
     Ok(stored)
 }
 
@@ -154,17 +176,25 @@ fn check_size(topic: &Topic, bytes: usize) -> Result<(), Refusal> {
     if bytes <= max as usize {
         return Ok(());
     }
-    let message = format!("plugins made a batch of {bytes} bytes, which is larger than max.message.bytes={max}");
+    let message =
+        format!("plugins made a batch of {bytes} bytes, which is larger than max.message.bytes={max}");
     Err(Refusal::new(ErrorCode::MessageTooLarge, message))
 }
 
 fn refuse(failure: Failure) -> Refusal {
     let message = failure.message();
     match failure {
-        Failure::Records { records, is_call: false, .. } => Refusal {
+        Failure::Records {
+            records,
+            is_call: false,
+            ..
+        } => Refusal {
             code: ErrorCode::InvalidRecord,
             message,
-            records: records.into_iter().map(|(delta, reason)| (delta, Some(reason))).collect(),
+            records: records
+                .into_iter()
+                .map(|(delta, reason)| (delta, Some(reason)))
+                .collect(),
         },
         Failure::Records { is_call: true, .. } => Refusal::new(ErrorCode::InvalidRecord, message),
         Failure::Batch(error) => refuse_batch(error),
@@ -174,6 +204,9 @@ fn refuse(failure: Failure) -> Refusal {
 
 /// The plugins cannot be started at all; the broker's log says so too, for whoever runs it must act.
 fn cannot_run(reason: String) -> Refusal {
-    tracing::error!(reason, "the plugins of a topic cannot run; its records are refused");
+    tracing::error!(
+        reason,
+        "the plugins of a topic cannot run; its records are refused"
+    );
     Refusal::new(ErrorCode::UnknownServerError, reason)
 }

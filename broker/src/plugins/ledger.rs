@@ -55,7 +55,8 @@ impl Counters {
     pub fn call(&self, records: usize, took: Duration) {
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.records.fetch_add(records as u64, Ordering::Relaxed);
-        self.nanoseconds.fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
+        self.nanoseconds
+            .fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
     }
 
     /// Counts records, or a call, that failed.
@@ -68,7 +69,10 @@ impl Counters {
         let now = now_ms();
         let last = self.complained_ms.load(Ordering::Relaxed);
         now.saturating_sub(last) >= COMPLAINT_INTERVAL_MS
-            && self.complained_ms.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+            && self
+                .complained_ms
+                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
     }
 }
 
@@ -83,7 +87,10 @@ impl Ledger {
     /// The counters of a plugin on a topic, the same ones whenever it is attached again.
     pub fn counters(&self, plugin: &str, version: PluginVersion, topic: &TopicName) -> Arc<Counters> {
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        counters.entry((plugin.to_owned(), version, topic.clone())).or_default().clone()
+        counters
+            .entry((plugin.to_owned(), version, topic.clone()))
+            .or_default()
+            .clone()
     }
 
     /// Forgets topics and plugins that are gone.
@@ -91,7 +98,10 @@ impl Ledger {
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         counters.retain(|(plugin, _, topic), _| is_topic(topic) && is_plugin(plugin));
         drop(counters);
-        self.logs.lock().unwrap_or_else(PoisonError::into_inner).retain(|plugin, _| is_plugin(plugin));
+        self.logs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|plugin, _| is_plugin(plugin));
     }
 
     /// What every attached plugin has done.
@@ -111,7 +121,11 @@ impl Ledger {
 
     /// Keeps a line that a plugin logged. Volume is bounded before it comes here: the runtime drops what is too much.
     pub fn note(&self, plugin: &str, level: &'static str, message: &str) {
-        let line = LogLine { time_ms: now_ms(), level, message: cut(message, LINE_BYTES_MAX).to_owned() };
+        let line = LogLine {
+            time_ms: now_ms(),
+            level,
+            message: cut(message, LINE_BYTES_MAX).to_owned(),
+        };
         let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
         let lines = logs.entry(plugin.to_owned()).or_default();
         if lines.len() == LINES_MAX {
@@ -165,7 +179,15 @@ mod tests {
         assert!(counters.may_complain());
         assert!(!counters.may_complain());
         let stats = ledger.stats();
-        assert_eq!((stats[0].calls, stats[0].records, stats[0].errors, stats[0].nanoseconds), (1, 10, 2, 50));
+        assert_eq!(
+            (
+                stats[0].calls,
+                stats[0].records,
+                stats[0].errors,
+                stats[0].nanoseconds
+            ),
+            (1, 10, 2, 50)
+        );
         ledger.forget(|_| true, |_| true);
         assert_eq!(ledger.stats().len(), 1);
         ledger.forget(|_| false, |_| true);

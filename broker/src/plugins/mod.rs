@@ -104,7 +104,13 @@ impl Plugins {
     /// # Errors
     /// Why not, in a sentence for whoever attaches it.
     pub fn check(&self, attached: &Attached) -> Result<(), String> {
-        self.run(attached).map(|_| ())
+        let refused = |reason| {
+            format!(
+                "topic '{}': plugin '{}': {reason}",
+                attached.topic, attached.attachment.plugin
+            )
+        };
+        self.run(attached).map(|_| ()).map_err(refused)
     }
 
     /// What every attached plugin has done since the broker started.
@@ -135,7 +141,9 @@ impl Plugins {
         let (plugins, chain) = (self.clone(), chain.to_vec());
         let started = tokio::task::spawn_blocking(move || {
             let each = chain.iter().map(|attached| {
-                plugins.run(attached).map_err(|reason| format!("plugin '{}': {reason}", attached.attachment.plugin))
+                plugins
+                    .run(attached)
+                    .map_err(|reason| format!("plugin '{}': {reason}", attached.attachment.plugin))
             });
             each.collect()
         });
@@ -148,12 +156,23 @@ impl Plugins {
         }
         let compiled = self.compiled(&attached.plugin)?;
         if compiled.world() != Self::world(&attached.plugin) {
-            return Err(format!("the component is a {}, not a {}", compiled.world(), attached.plugin.world));
+            return Err(format!(
+                "the component is a {}, not a {}",
+                compiled.world(),
+                attached.plugin.world
+            ));
         }
         let attachment = &attached.attachment;
         let limits = seat::limits(&self.settings, &attached.plugin.limits, &attachment.limits);
         let config = attachment.config.as_bytes().to_vec();
-        let start = || Pool::new(compiled.clone(), config.clone(), limits.clone(), self.log_sink(&attached.plugin));
+        let start = || {
+            Pool::new(
+                compiled.clone(),
+                config.clone(),
+                limits.clone(),
+                self.log_sink(&attached.plugin),
+            )
+        };
         let pool = match start() {
             // Idle instances of others are in the way.
             Err(InstantiateError::Busy) => {
@@ -167,7 +186,9 @@ impl Plugins {
         pools.retain(|pool| pool.strong_count() > 0);
         pools.push(Arc::downgrade(&pool));
         drop(pools);
-        let counters = self.ledger.counters(&attached.plugin.name, attached.plugin.version, &attached.topic);
+        let counters = self
+            .ledger
+            .counters(&attached.plugin.name, attached.plugin.version, &attached.topic);
         let running = Arc::new(Running::new(attached, pool, counters));
         Ok(attached.slot.0.get_or_init(|| running).clone())
     }
@@ -175,7 +196,10 @@ impl Plugins {
     /// Gives back the memory of all instances that nobody uses.
     fn shrink(&self) {
         let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        pools.iter().filter_map(Weak::upgrade).for_each(|pool| pool.shrink());
+        pools
+            .iter()
+            .filter_map(Weak::upgrade)
+            .for_each(|pool| pool.shrink());
     }
 
     /// The compiled component of a plugin. Blocks.
@@ -185,7 +209,10 @@ impl Plugins {
         if let Some(compiled) = &*place {
             return Ok(compiled.clone());
         }
-        let bytes = self.store.read(&plugin.sha256).map_err(|error| error.to_string())?;
+        let bytes = self
+            .store
+            .read(&plugin.sha256)
+            .map_err(|error| error.to_string())?;
         let compiled = self.engine.compile(&bytes).map_err(|error| error.to_string())?;
         *place = Some(compiled.clone());
         Ok(compiled)
@@ -218,7 +245,10 @@ impl Plugins {
             |topic| image.topic(topic).is_some(),
             |name| image.plugins().any(|plugin| plugin.name == name),
         );
-        let hashes: BTreeMap<&str, ()> = image.plugins().map(|plugin| (plugin.sha256.as_str(), ())).collect();
+        let hashes: BTreeMap<&str, ()> = image
+            .plugins()
+            .map(|plugin| (plugin.sha256.as_str(), ()))
+            .collect();
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         compiled.retain(|sha256, _| hashes.contains_key(sha256.as_str()));
     }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millstream_core::cluster::{Command, Outcome, Plugin, PluginLimits, PluginRef, PluginVersion, Refusal, World};
+use millstream_core::cluster::{
+    Command, Outcome, Plugin, PluginLimits, PluginRef, PluginVersion, Refusal, World,
+};
 use millstream_runtime as runtime;
 
 use super::{Plugins, seat, store};
@@ -56,7 +58,9 @@ impl Plugins {
             return Err(PluginError::Invalid(message));
         }
         let wanted = seat::limits(&self.settings, &limits, &PluginLimits::default());
-        wanted.check().map_err(|error| PluginError::Invalid(error.to_string()))?;
+        wanted
+            .check()
+            .map_err(|error| PluginError::Invalid(error.to_string()))?;
         let _storing = self.storing.lock().await;
         let (plugins, size) = (self.clone(), component.len() as u64);
         let kept = tokio::task::spawn_blocking(move || plugins.keep(&component)).await;
@@ -76,7 +80,9 @@ impl Plugins {
         }
         match registered.map_err(refused)? {
             Outcome::Plugin { plugin, created } => Ok((plugin, created)),
-            _ => Err(PluginError::Storage("the controller answered something else".to_owned())),
+            _ => Err(PluginError::Storage(
+                "the controller answered something else".to_owned(),
+            )),
         }
     }
 
@@ -91,7 +97,10 @@ impl Plugins {
         version: PluginVersion,
     ) -> Result<(), PluginError> {
         let _storing = self.storing.lock().await;
-        let deleted = context.controller.apply(Command::DeletePlugin { name, version }).await;
+        let deleted = context
+            .controller
+            .apply(Command::DeletePlugin { name, version })
+            .await;
         if let Outcome::PluginDeleted(plugin) = deleted.map_err(refused)? {
             self.drop_unless_wanted(context, &plugin.sha256).await;
         }
@@ -101,7 +110,10 @@ impl Plugins {
 
     /// Compiles a component and makes it durable.
     fn keep(&self, component: &[u8]) -> Result<(String, World), PluginError> {
-        let compiled = self.engine.compile(component).map_err(|error| PluginError::Invalid(error.to_string()))?;
+        let compiled = self
+            .engine
+            .compile(component)
+            .map_err(|error| PluginError::Invalid(error.to_string()))?;
         let world = match compiled.world() {
             runtime::World::Filter => World::Filter,
             runtime::World::Partitioner => World::Partitioner,
@@ -133,9 +145,10 @@ fn refused(refused: Refused) -> PluginError {
     let message = refused.message;
     match refused.refusal {
         Some(Refusal::UnknownPlugin(_)) => PluginError::Unknown(message),
-        Some(Refusal::PluginInUse { users, .. }) => {
-            PluginError::InUse { message, users: users.iter().map(ToString::to_string).collect() }
-        }
+        Some(Refusal::PluginInUse { users, .. }) => PluginError::InUse {
+            message,
+            users: users.iter().map(ToString::to_string).collect(),
+        },
         Some(Refusal::PluginVersionExists { .. }) => PluginError::VersionExists(message),
         Some(_) => PluginError::Invalid(message),
         None if refused.code == millstream_kafka::ErrorCode::InvalidConfig => PluginError::Invalid(message),

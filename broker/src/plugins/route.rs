@@ -69,10 +69,14 @@ impl Built {
     /// It would be too large to be a batch.
     pub fn finish(self) -> Result<(ToStore, DeadLetters), BuildError> {
         let to_store = match self.way {
-            Way::Through(_) if !self.has_changed && self.records == self.header.records_count as u32 => ToStore::Same,
+            Way::Through(_) if !self.has_changed && self.records == self.header.records_count as u32 => {
+                ToStore::Same
+            }
             Way::Through(builder) => ToStore::Changed(builder.finish()?),
             Way::Spread(builders) => {
-                let batches = builders.into_iter().map(|(target, builder)| Ok((target, builder.finish()?)));
+                let batches = builders
+                    .into_iter()
+                    .map(|(target, builder)| Ok((target, builder.finish()?)));
                 ToStore::Spread(batches.collect::<Result<_, BuildError>>()?)
             }
         };
@@ -98,7 +102,15 @@ impl Built {
 impl Sink for Built {
     fn record(&mut self, record: &Outgoing<'_>) -> Result<(), BuildError> {
         self.records += 1;
-        let Outgoing { delta, timestamp_ms, key, value, headers, target, original } = *record;
+        let Outgoing {
+            delta,
+            timestamp_ms,
+            key,
+            value,
+            headers,
+            target,
+            original,
+        } = *record;
         let target = target.unwrap_or(self.entrance.0 as u32);
         let fresh = match &self.way {
             Way::Spread(builders) if !builders.contains_key(&target) => Some(self.begin(delta)),
@@ -113,7 +125,9 @@ impl Sink for Built {
                 }
             },
             Way::Spread(builders) => {
-                let builder = builders.entry(target).or_insert_with(|| fresh.unwrap_or_default());
+                let builder = builders
+                    .entry(target)
+                    .or_insert_with(|| fresh.unwrap_or_default());
                 let next = builder.len() as i32;
                 builder.append_raw(next, timestamp_ms, key, value, headers)
             }

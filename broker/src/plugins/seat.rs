@@ -109,7 +109,11 @@ impl Seat {
 
     fn instance(&mut self) -> Result<&mut Instance, String> {
         if self.instance.is_none() {
-            self.instance = self.running.pool.try_take().map_err(|error: InstantiateError| error.to_string())?;
+            self.instance = self
+                .running
+                .pool
+                .try_take()
+                .map_err(|error: InstantiateError| error.to_string())?;
         }
         match &mut self.instance {
             Some(instance) => Ok(instance),
@@ -121,13 +125,25 @@ impl Seat {
 /// The limits of an attached plugin: those of the attachment, then those it was pushed with, then the broker's.
 pub fn limits(settings: &Settings, pushed: &PluginLimits, attached: &PluginLimits) -> Limits {
     let defaults = Limits::default();
-    let first = |attached: Option<u64>, pushed: Option<u64>, default: u64| attached.or(pushed).unwrap_or(default);
+    let first =
+        |attached: Option<u64>, pushed: Option<u64>, default: u64| attached.or(pushed).unwrap_or(default);
     Limits {
-        memory_bytes: first(attached.memory_bytes, pushed.memory_bytes, settings.plugin_memory_max_bytes as u64),
+        memory_bytes: first(
+            attached.memory_bytes,
+            pushed.memory_bytes,
+            settings.plugin_memory_max_bytes as u64,
+        ),
         fuel: first(attached.fuel, pushed.fuel, defaults.fuel),
         output_bytes: first(attached.output_bytes, pushed.output_bytes, defaults.output_bytes),
-        instances: attached.instances.or(pushed.instances).unwrap_or(settings.plugin_instances_max as u32),
-        log_bytes_per_s: first(attached.log_bytes_per_s, pushed.log_bytes_per_s, defaults.log_bytes_per_s),
+        instances: attached
+            .instances
+            .or(pushed.instances)
+            .unwrap_or(settings.plugin_instances_max as u32),
+        log_bytes_per_s: first(
+            attached.log_bytes_per_s,
+            pushed.log_bytes_per_s,
+            defaults.log_bytes_per_s,
+        ),
     }
 }
 

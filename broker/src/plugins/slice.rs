@@ -152,10 +152,15 @@ impl<'a> Slice<'a> {
         let mut last = None;
         for row in &made.rows {
             if last.is_some_and(|last| last >= row.source) {
-                return Err(format!("it made several records of record {}; here it may make one", row.source));
+                return Err(format!(
+                    "it made several records of record {}; here it may make one",
+                    row.source
+                ));
             }
             last = Some(row.source);
-            let Made::Record { key, value, headers } = &row.made else { continue };
+            let Made::Record { key, value, headers } = &row.made else {
+                continue;
+            };
             if row.sink != 0 {
                 return Err(format!("it named sink {}; here there is only 0", row.sink));
             }
@@ -164,7 +169,10 @@ impl<'a> Slice<'a> {
             items.push((row.source as usize, is_new, key, value, headers));
         }
         if !has_new_parts {
-            let kept: Vec<Item> = items.iter().map(|(source, ..)| self.items[*source].clone()).collect();
+            let kept: Vec<Item> = items
+                .iter()
+                .map(|(source, ..)| self.items[*source].clone())
+                .collect();
             self.items = kept;
             return Ok(());
         }
@@ -173,15 +181,20 @@ impl<'a> Slice<'a> {
         let mut add = |bytes: &[u8]| -> Result<Range<u32>, String> {
             let start = data.len();
             data.extend_from_slice(bytes);
-            let end = i32::try_from(data.len()).map_err(|_| "it made records of more than 2 GiB".to_owned())?;
+            let end =
+                i32::try_from(data.len()).map_err(|_| "it made records of more than 2 GiB".to_owned())?;
             Ok(start as u32..end as u32)
         };
-        let within = |data: &'_ [u8], range: &Range<u32>| range.start as usize..(range.end as usize).min(data.len());
+        let within =
+            |data: &'_ [u8], range: &Range<u32>| range.start as usize..(range.end as usize).min(data.len());
         let mut next = Vec::with_capacity(items.len());
         for (source, is_new, key, value, headers) in items {
             let item = &self.items[source];
             let mut part = |part: &Part, same: &Option<Range<u32>>| match part {
-                Part::Same => same.as_ref().map(|range| add(&old[within(old, range)])).transpose(),
+                Part::Same => same
+                    .as_ref()
+                    .map(|range| add(&old[within(old, range)]))
+                    .transpose(),
                 Part::Absent => Ok(None),
                 Part::New(range) => add(&new[within(new, range)]).map(Some),
             };
@@ -247,10 +260,17 @@ mod tests {
 
     fn with_slice(check: impl FnOnce(&mut Slice<'_>)) {
         let mut builder = BatchBuilder::new();
-        let header = |key| Header { key, value: Some(&b"v"[..]) };
-        builder.append(10, Some(b"k0"), Some(b"v0"), &[header(b"h0")]).unwrap();
+        let header = |key| Header {
+            key,
+            value: Some(&b"v"[..]),
+        };
+        builder
+            .append(10, Some(b"k0"), Some(b"v0"), &[header(b"h0")])
+            .unwrap();
         builder.append(11, None, Some(b"v1"), &[]).unwrap();
-        builder.append(12, Some(b"k2"), None, &[header(b"h2"), header(b"h3")]).unwrap();
+        builder
+            .append(12, Some(b"k2"), None, &[header(b"h2"), header(b"h3")])
+            .unwrap();
         let batch = builder.finish().unwrap();
         let view = BatchView::parse(&batch).unwrap();
         let mut scratch = Scratch::new();
@@ -260,14 +280,26 @@ mod tests {
     }
 
     fn made(source: u32, key: Part, value: Part, headers: Part) -> MadeRow {
-        MadeRow { source, sink: 0, made: Made::Record { key, value, headers } }
+        MadeRow {
+            source,
+            sink: 0,
+            made: Made::Record { key, value, headers },
+        }
     }
 
     #[test]
     fn rows_that_stay_are_the_originals() {
         with_slice(|slice| {
-            let rows = vec![made(0, Part::Same, Part::Same, Part::Same), made(2, Part::Same, Part::Same, Part::Same)];
-            slice.apply(Transformed { rows, data: Vec::new() }).unwrap();
+            let rows = vec![
+                made(0, Part::Same, Part::Same, Part::Same),
+                made(2, Part::Same, Part::Same, Part::Same),
+            ];
+            slice
+                .apply(Transformed {
+                    rows,
+                    data: Vec::new(),
+                })
+                .unwrap();
             let deltas: Vec<_> = slice.records().map(|r| (r.delta, r.original.is_some())).collect();
             assert_eq!(deltas, [(0, true), (2, true)]);
             assert_eq!(slice.record(1).headers.len(), 2);
@@ -277,12 +309,14 @@ mod tests {
     #[test]
     fn new_parts_and_old_ones_come_together() {
         with_slice(|slice| {
-            let rows = vec![
-                made(0, Part::Absent, Part::New(0..3), Part::Same),
-                made(1, Part::New(1..3), Part::Same, Part::New(3..8)),
-                made(2, Part::Same, Part::Same, Part::Same),
-            ];
-            slice.apply(Transformed { rows, data: b"abc\x02n\x02vX"[..7].to_vec() }).unwrap_err();
+            let rows = vec![made(1, Part::New(1..3), Part::Same, Part::New(3..6))];
+            let error = slice
+                .apply(Transformed {
+                    rows,
+                    data: b"abc\x02n\x02v".to_vec(),
+                })
+                .unwrap_err();
+            assert!(error.contains("headers"), "{error}");
         });
         with_slice(|slice| {
             let rows = vec![
@@ -290,16 +324,30 @@ mod tests {
                 made(1, Part::New(1..3), Part::Same, Part::New(3..7)),
                 made(2, Part::Same, Part::Same, Part::Same),
             ];
-            slice.apply(Transformed { rows, data: b"abc\x02n\x02v".to_vec() }).unwrap();
+            slice
+                .apply(Transformed {
+                    rows,
+                    data: b"abc\x02n\x02v".to_vec(),
+                })
+                .unwrap();
             let first = slice.record(0);
-            assert_eq!((first.key, first.value, first.headers.len()), (None, Some(&b"abc"[..]), 1));
+            assert_eq!(
+                (first.key, first.value, first.headers.len()),
+                (None, Some(&b"abc"[..]), 1)
+            );
             assert!(first.original.is_none());
             let second = slice.record(1);
-            assert_eq!((second.key, second.value, second.delta), (Some(&b"bc"[..]), Some(&b"v1"[..]), 1));
+            assert_eq!(
+                (second.key, second.value, second.delta),
+                (Some(&b"bc"[..]), Some(&b"v1"[..]), 1)
+            );
             let header = second.headers.iter().next().unwrap();
             assert_eq!((header.key, header.value), (&b"n"[..], Some(&b"v"[..])));
             let third = slice.record(2);
-            assert_eq!((third.key, third.value, third.original.is_some()), (Some(&b"k2"[..]), None, true));
+            assert_eq!(
+                (third.key, third.value, third.original.is_some()),
+                (Some(&b"k2"[..]), None, true)
+            );
             assert_eq!(third.headers.iter().count(), 2);
         });
     }
@@ -307,8 +355,19 @@ mod tests {
     #[test]
     fn two_records_of_one_are_refused() {
         with_slice(|slice| {
-            let rows = vec![made(0, Part::Same, Part::Same, Part::Same), made(0, Part::Same, Part::Same, Part::Same)];
-            assert!(slice.apply(Transformed { rows, data: Vec::new() }).unwrap_err().contains("several"));
+            let rows = vec![
+                made(0, Part::Same, Part::Same, Part::Same),
+                made(0, Part::Same, Part::Same, Part::Same),
+            ];
+            assert!(
+                slice
+                    .apply(Transformed {
+                        rows,
+                        data: Vec::new()
+                    })
+                    .unwrap_err()
+                    .contains("several")
+            );
         });
     }
 

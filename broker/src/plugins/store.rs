@@ -27,7 +27,9 @@ pub enum StoreError {
         directory: String,
     },
     /// The file does not hold what its name says.
-    #[error("{path} is damaged: its bytes do not have the SHA-256 that is its name; restore it, or push the plugin again")]
+    #[error(
+        "{path} is damaged: its bytes do not have the SHA-256 that is its name; restore it, or push the plugin again"
+    )]
     Damaged {
         /// The file.
         path: String,
@@ -49,7 +51,9 @@ impl Store {
     /// It cannot be made.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         fs::create_dir_all(directory).map_err(|source| at(directory, source))?;
-        let store = Self { directory: directory.to_owned() };
+        let store = Self {
+            directory: directory.to_owned(),
+        };
         store.sync_directory()?;
         Ok(store)
     }
@@ -92,7 +96,9 @@ impl Store {
         })?;
         match hash(&bytes) == sha256 {
             true => Ok(bytes),
-            false => Err(StoreError::Damaged { path: path.display().to_string() }),
+            false => Err(StoreError::Damaged {
+                path: path.display().to_string(),
+            }),
         }
     }
 
@@ -116,9 +122,14 @@ impl Store {
         let entries = fs::read_dir(&self.directory).map_err(|source| at(&self.directory, source))?;
         for entry in entries {
             let path = entry.map_err(|source| at(&self.directory, source))?.path();
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let name = path
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default();
             let is_left = name.ends_with(".new")
-                || name.strip_suffix(SUFFIX).is_some_and(|sha256| sha256.len() == HASH_DIGITS && !wanted(sha256));
+                || name
+                    .strip_suffix(SUFFIX)
+                    .is_some_and(|sha256| sha256.len() == HASH_DIGITS && !wanted(sha256));
             if is_left && path.is_file() {
                 fs::remove_file(&path).map_err(|source| at(&path, source))?;
             }
@@ -139,11 +150,17 @@ impl Store {
 
 /// SHA-256 of `bytes` in hexadecimal.
 pub fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn at(path: &Path, source: io::Error) -> StoreError {
-    StoreError::Io { path: path.display().to_string(), source }
+    StoreError::Io {
+        path: path.display().to_string(),
+        source,
+    }
 }
 
 const SUFFIX: &str = ".wasm";
@@ -164,7 +181,11 @@ mod tests {
         fs::write(store.path(&sha256), b"componenT").unwrap();
         assert!(matches!(store.read(&sha256), Err(StoreError::Damaged { .. })));
         store.write(&sha256, b"component").unwrap();
-        assert_eq!(store.read(&sha256).unwrap(), b"component", "pushing again repairs it");
+        assert_eq!(
+            store.read(&sha256).unwrap(),
+            b"component",
+            "pushing again repairs it"
+        );
         store.remove(&sha256).unwrap();
         store.remove(&sha256).unwrap();
         assert!(matches!(store.read(&sha256), Err(StoreError::Missing { .. })));
@@ -180,8 +201,14 @@ mod tests {
         fs::write(dir.path().join("torn.new"), b"t").unwrap();
         fs::write(dir.path().join("README"), b"someone's own").unwrap();
         store.sweep(|sha256| sha256 == kept).unwrap();
-        let mut names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let mut names: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
         names.sort();
-        assert_eq!(names, ["README".into(), std::ffi::OsString::from(format!("{kept}.wasm"))]);
+        assert_eq!(
+            names,
+            [std::ffi::OsString::from(format!("{kept}.wasm")), "README".into()]
+        );
     }
 }

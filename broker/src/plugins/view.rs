@@ -120,7 +120,12 @@ impl Work {
         Ok(joined(found))
     }
 
-    fn one(&self, batch: &BatchView<'_>, seats: &mut [Seat], scratch: &mut Scratch) -> Result<Bytes, Failure> {
+    fn one(
+        &self,
+        batch: &BatchView<'_>,
+        seats: &mut [Seat],
+        scratch: &mut Scratch,
+    ) -> Result<Bytes, Failure> {
         if passes(batch) {
             return Ok(self.stored.slice_ref(batch.bytes()));
         }
@@ -131,8 +136,15 @@ impl Work {
         }
         let decompressed_max = self.context.settings.decompressed_max_bytes as usize;
         let data = batch.data(scratch, decompressed_max)?;
-        let how = Run { bytes_max: decompressed_max, partitions: 1, entrance: 0 };
-        let mut seen = Seen { batch: BatchBuilder::like(batch.header()).capacity(data.len()), has_changed: false };
+        let how = Run {
+            bytes_max: decompressed_max,
+            partitions: 1,
+            entrance: 0,
+        };
+        let mut seen = Seen {
+            batch: BatchBuilder::like(batch.header()).capacity(data.len()),
+            has_changed: false,
+        };
         chain::run(seats, batch, data, how, &mut seen)?;
         let is_same = !seen.has_changed && seen.batch.len() == batch.header().records_count as usize;
         let computed = match is_same {
@@ -146,7 +158,12 @@ impl Work {
     }
 
     fn key(&self, batch: &BatchView<'_>) -> Key {
-        Key::new(self.chain, self.partition.topic_id.0, self.partition.index.0, batch.header())
+        Key::new(
+            self.chain,
+            self.partition.topic_id.0,
+            self.partition.index.0,
+            batch.header(),
+        )
     }
 
     fn failed(&self, failure: &Failure) -> ErrorCode {
@@ -175,7 +192,15 @@ struct Seen {
 
 impl Sink for Seen {
     fn record(&mut self, record: &Outgoing<'_>) -> Result<(), BuildError> {
-        let Outgoing { delta, timestamp_ms, key, value, headers, original, .. } = *record;
+        let Outgoing {
+            delta,
+            timestamp_ms,
+            key,
+            value,
+            headers,
+            original,
+            ..
+        } = *record;
         match original {
             Some((span, data)) => self.batch.append_encoded(span, data),
             None => {
@@ -185,7 +210,13 @@ impl Sink for Seen {
         }
     }
 
-    fn dead_letter(&mut self, _: &TopicName, _: &Running, _: &Outgoing<'_>, _: &str) -> Result<(), BuildError> {
+    fn dead_letter(
+        &mut self,
+        _: &TopicName,
+        _: &Running,
+        _: &Outgoing<'_>,
+        _: &str,
+    ) -> Result<(), BuildError> {
         unreachable!("a view's policy cannot be dead-letter: its configuration is refused")
     }
 
