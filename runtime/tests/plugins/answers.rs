@@ -4,11 +4,10 @@ use millstream_runtime::{CallError, Limits, Made, MadeRow, Part, Targets, Transf
 
 use crate::guests::{self, KEEP_ALL, slice, start};
 
+type Filtered = (Vec<Verdict>, Vec<(u32, String)>);
+
 /// What a filter answers to three records, with verdicts and errors written as lists of bytes.
-fn filtered(
-    verdicts: &[u8],
-    errors: &[(u32, u32, u32)],
-) -> Result<(Vec<Verdict>, Vec<(u32, String)>), CallError> {
+fn filtered(verdicts: &[u8], errors: &[(u32, u32, u32)]) -> Result<Filtered, CallError> {
     let mut body = String::new();
     for (place, verdict) in verdicts.iter().enumerate() {
         body += &format!("(i32.store8 (i32.const {}) (i32.const {verdict}))", 256 + place);

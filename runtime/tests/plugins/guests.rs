@@ -108,9 +108,12 @@ pub fn silence() -> LogSink {
     Arc::new(|_, _| {})
 }
 
-/// A sink and the lines that it got.
-pub fn listener() -> (LogSink, Arc<Mutex<Vec<(Level, String)>>>) {
-    let lines = Arc::new(Mutex::new(Vec::new()));
+/// What a sink got.
+pub type Lines = Arc<Mutex<Vec<(Level, String)>>>;
+
+/// A sink and the lines that it gets.
+pub fn listener() -> (LogSink, Lines) {
+    let lines = Lines::default();
     let heard = lines.clone();
     let sink = move |level, line: &str| heard.lock().unwrap().push((level, line.to_owned()));
     (Arc::new(sink), lines)
