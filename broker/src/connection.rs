@@ -97,7 +97,9 @@ pub async fn serve(context: Arc<Context>, stream: TcpStream, info: ConnectionInf
         _ = shutdown.wait_for(|down| *down) => Disconnect::Shutdown,
     };
     match &end {
-        Disconnect::Closed | Disconnect::Idle | Disconnect::Shutdown => tracing::debug!(%peer, reason = %end, "connection ended"),
+        Disconnect::Closed | Disconnect::Idle | Disconnect::Shutdown => {
+            tracing::debug!(%peer, reason = %end, "connection ended")
+        }
         Disconnect::Io(_) => tracing::debug!(%peer, reason = %end, "connection lost"),
         _ => tracing::warn!(%peer, reason = %end, "connection closed"),
     }
@@ -142,7 +144,11 @@ struct Reader {
 
 impl Reader {
     fn new(context: &Arc<Context>, stream: OwnedReadHalf) -> Self {
-        Self { context: context.clone(), stream, buffer: BytesMut::new() }
+        Self {
+            context: context.clone(),
+            stream,
+            buffer: BytesMut::new(),
+        }
     }
 
     /// The next frame, without its length, and the memory that it was granted.
@@ -164,7 +170,12 @@ impl Reader {
         while self.buffer.len() < length {
             let missing = length - self.buffer.len();
             // What follows a large frame is left in the socket: it would have to be moved to its own buffer.
-            self.fill(if missing > READ_BYTES_MIN { missing } else { usize::MAX }).await?;
+            self.fill(if missing > READ_BYTES_MIN {
+                missing
+            } else {
+                usize::MAX
+            })
+            .await?;
         }
         Ok((self.buffer.split_to(length).freeze(), memory))
     }
@@ -174,9 +185,16 @@ impl Reader {
         if length <= READ_BYTES_MIN {
             return None;
         }
-        let units = (length / MEMORY_UNIT_BYTES).max(1).min(self.context.request_memory_units as usize) as u32;
+        let units = (length / MEMORY_UNIT_BYTES)
+            .max(1)
+            .min(self.context.request_memory_units as usize) as u32;
         let memory = self.context.request_memory.clone();
-        Some(memory.acquire_many_owned(units).await.expect("the semaphore is never closed"))
+        Some(
+            memory
+                .acquire_many_owned(units)
+                .await
+                .expect("the semaphore is never closed"),
+        )
     }
 
     async fn fill(&mut self, bytes_max: usize) -> Result<(), Disconnect> {
@@ -271,10 +289,16 @@ async fn send_file(stream: &OwnedWriteHalf, slice: &FileSlice) -> io::Result<()>
         socket.writable().await?;
         let left = (end - position) as usize;
         let sent = socket.try_io(Interest::WRITABLE, || {
-            rustix::fs::sendfile(socket, slice.file.as_ref(), Some(&mut position), left).map_err(io::Error::from)
+            rustix::fs::sendfile(socket, slice.file.as_ref(), Some(&mut position), left)
+                .map_err(io::Error::from)
         });
         match sent {
-            Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "log file ends before its slice")),
+            Ok(0) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "log file ends before its slice",
+                ));
+            }
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

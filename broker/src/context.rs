@@ -51,11 +51,14 @@ impl Context {
 
     /// Units of memory for requests under these settings.
     pub fn memory_units(settings: &Settings) -> u32 {
-        (settings.queued_max_request_bytes as u64 / MEMORY_UNIT_BYTES as u64).min(u64::from(u32::MAX / 2)) as u32
+        (settings.queued_max_request_bytes as u64 / MEMORY_UNIT_BYTES as u64).min(u64::from(u32::MAX / 2))
+            as u32
     }
 }
 
 /// The time of day, in milliseconds since 1970.
 pub fn now_ms() -> i64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as i64)
 }

@@ -64,7 +64,9 @@ impl Session {
 impl FetchSessions {
     /// A cache for so many sessions; 0 turns sessions off.
     pub fn new(slots: usize) -> Self {
-        Self { sessions: Mutex::new(core::FetchSessions::new(slots)) }
+        Self {
+            sessions: Mutex::new(core::FetchSessions::new(slots)),
+        }
     }
 
     /// Begins a fetch: finds out what is wanted, from the request and what is remembered.
@@ -78,9 +80,13 @@ impl FetchSessions {
         version: i16,
         request: FetchRequest,
     ) -> Result<Session, ErrorCode> {
-        let has_session = version >= SESSIONS_FROM_VERSION && !(request.session_id == 0 && request.session_epoch == -1);
+        let has_session =
+            version >= SESSIONS_FROM_VERSION && !(request.session_id == 0 && request.session_epoch == -1);
         if !has_session {
-            return Ok(Session { round: None, wanted: wanted(request) });
+            return Ok(Session {
+                round: None,
+                wanted: wanted(request),
+            });
         }
         let request = session_request(version, request);
         let new_id = (Uuid::new_v4().as_u128() as u32 >> 1) as i32;
@@ -98,12 +104,17 @@ impl FetchSessions {
             bytes_max: wanted.max_bytes,
             current_leader_epoch: wanted.current_leader_epoch,
         });
-        Ok(Session { wanted: wanted.collect(), round: Some(round) })
+        Ok(Session {
+            wanted: wanted.collect(),
+            round: Some(round),
+        })
     }
 
     /// Ends a fetch: the session's id, and what of the answers has to be told.
     pub fn finish(&self, session: Session, mut answers: Vec<Fetched>) -> (i32, Vec<Fetched>) {
-        let Some(round) = session.round else { return (0, answers) };
+        let Some(round) = session.round else {
+            return (0, answers);
+        };
         let told: Vec<(Key, Told)> = answers.iter().map(told).collect();
         let mut is_told = self.lock().finish(&round, &told).into_iter();
         answers.retain(|_| is_told.next().unwrap_or(true));
@@ -132,7 +143,11 @@ fn wanted(request: FetchRequest) -> Vec<Wanted> {
 }
 
 fn session_request(version: i16, request: FetchRequest) -> Request {
-    let key = |topic: &Text, topic_id: Uuid, partition: i32| Key { topic_id, topic: topic.to_string(), partition };
+    let key = |topic: &Text, topic_id: Uuid, partition: i32| Key {
+        topic_id,
+        topic: topic.to_string(),
+        partition,
+    };
     let mut changed = Vec::new();
     for topic in &request.topics {
         changed.extend(topic.partitions.iter().map(|partition| {
@@ -148,7 +163,12 @@ fn session_request(version: i16, request: FetchRequest) -> Request {
     }
     let mut forgotten = Vec::new();
     for topic in &request.forgotten_topics_data {
-        forgotten.extend(topic.partitions.iter().map(|partition| key(&topic.topic, topic.topic_id, *partition)));
+        forgotten.extend(
+            topic
+                .partitions
+                .iter()
+                .map(|partition| key(&topic.topic, topic.topic_id, *partition)),
+        );
     }
     Request {
         session_id: request.session_id,
@@ -161,8 +181,16 @@ fn session_request(version: i16, request: FetchRequest) -> Request {
 }
 
 fn told(fetched: &Fetched) -> (Key, Told) {
-    let Fetched { topic, topic_id, data } = fetched;
-    let key = Key { topic_id: *topic_id, topic: topic.to_string(), partition: data.partition_index };
+    let Fetched {
+        topic,
+        topic_id,
+        data,
+    } = fetched;
+    let key = Key {
+        topic_id: *topic_id,
+        topic: topic.to_string(),
+        partition: data.partition_index,
+    };
     let has_records = data.records.as_ref().is_some_and(|records| !records.is_empty());
     let told = Told {
         high_watermark: data.high_watermark,

@@ -37,7 +37,13 @@ pub async fn run(context: Arc<Context>) {
 fn apply_retention(partition: &Arc<Partition>) {
     // What is not durable cannot go.
     partition.request_sync();
-    let applied = partition.with_log(|log| if log.is_poisoned() { Ok(0) } else { log.apply_retention(now_ms()) });
+    let applied = partition.with_log(|log| {
+        if log.is_poisoned() {
+            Ok(0)
+        } else {
+            log.apply_retention(now_ms())
+        }
+    });
     match applied {
         Ok(0) => {}
         Ok(segments) => {
@@ -52,7 +58,13 @@ fn apply_retention(partition: &Arc<Partition>) {
 
 fn write_checkpoint(partition: &Arc<Partition>) {
     partition.request_sync();
-    let written = partition.with_log(|log| if log.is_poisoned() { Ok(()) } else { log.write_checkpoint() });
+    let written = partition.with_log(|log| {
+        if log.is_poisoned() {
+            Ok(())
+        } else {
+            log.write_checkpoint()
+        }
+    });
     if let Err(error) = written {
         tracing::warn!(topic = %partition.topic, partition = partition.index.0, %error, "no checkpoint: the next start may take longer");
     }

@@ -53,11 +53,16 @@ pub fn cluster_id(directory: &Path, node_id: i32) -> Result<String, IdentityErro
     };
     match value("node.id").or_else(|| value("broker.id")) {
         Some(found) if found != node_id.to_string() => {
-            return Err(IdentityError::OtherNode { found, configured: node_id });
+            return Err(IdentityError::OtherNode {
+                found,
+                configured: node_id,
+            });
         }
         _ => {}
     }
-    value("cluster.id").filter(|id| !id.is_empty()).ok_or(IdentityError::NoClusterId)
+    value("cluster.id")
+        .filter(|id| !id.is_empty())
+        .ok_or(IdentityError::NoClusterId)
 }
 
 /// A random id as Kafka makes them: 128 bits in URL-safe base 64 without padding (RFC 4648).
@@ -82,7 +87,10 @@ mod tests {
         assert_eq!(id.len(), 22);
         assert_eq!(cluster_id(dir.path(), 1).unwrap(), id);
         let error = cluster_id(dir.path(), 2).unwrap_err();
-        assert_eq!(error.to_string(), "the data directory belongs to broker 1, and node.id is 2");
+        assert_eq!(
+            error.to_string(),
+            "the data directory belongs to broker 1, and node.id is 2"
+        );
     }
 
     #[test]
@@ -92,6 +100,9 @@ mod tests {
         std::fs::write(dir.path().join(META_PROPERTIES), text).unwrap();
         assert_eq!(cluster_id(dir.path(), 7).unwrap(), "abc");
         std::fs::write(dir.path().join(META_PROPERTIES), "version=1\n").unwrap();
-        assert!(matches!(cluster_id(dir.path(), 7), Err(IdentityError::NoClusterId)));
+        assert!(matches!(
+            cluster_id(dir.path(), 7),
+            Err(IdentityError::NoClusterId)
+        ));
     }
 }

@@ -41,7 +41,11 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal of the whole batch.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), records: Vec::new() }
+        Self {
+            code,
+            message: message.into(),
+            records: Vec::new(),
+        }
     }
 }
 
@@ -64,15 +68,21 @@ pub async fn store(
             format!("'{}' is a view: produce to its source", topic.name.as_str()),
         ));
     }
-    let entrance = topic
-        .partition(partition)
-        .ok_or_else(|| Refusal::new(ErrorCode::UnknownTopicOrPartition, "the topic has no such partition"))?;
+    let entrance = topic.partition(partition).ok_or_else(|| {
+        Refusal::new(
+            ErrorCode::UnknownTopicOrPartition,
+            "the topic has no such partition",
+        )
+    })?;
     let validated = check(context, topic, batch)?;
     if topic.has_ingest_plugins() {
         return crate::plugins::ingest::store(context, topic, entrance, batch, &validated, epoch).await;
     }
     let stored = append(context, topic, entrance, batch, epoch)?;
-    context.metrics.records_in.inc_by(u64::from(validated.record_count));
+    context
+        .metrics
+        .records_in
+        .inc_by(u64::from(validated.record_count));
     Ok(stored)
 }
 
@@ -84,13 +94,23 @@ fn check(context: &Context, topic: &Topic, batch: &[u8]) -> Result<Validated, Re
     if batch.len() > topic.config.max_message_bytes as usize {
         return Err(Refusal::new(
             ErrorCode::MessageTooLarge,
-            format!("batch of {} bytes is larger than max.message.bytes={}", batch.len(), topic.config.max_message_bytes),
+            format!(
+                "batch of {} bytes is larger than max.message.bytes={}",
+                batch.len(),
+                topic.config.max_message_bytes
+            ),
         ));
     }
-    let limits = Limits { decompressed_bytes_max: context.settings.decompressed_max_bytes as usize, ..Limits::default() };
+    let limits = Limits {
+        decompressed_bytes_max: context.settings.decompressed_max_bytes as usize,
+        ..Limits::default()
+    };
     let validated = records::validate(batch, &limits).map_err(refuse_batch)?;
     if validated.header.attributes.is_control() {
-        return Err(Refusal::new(ErrorCode::InvalidRecord, "clients may not write control batches"));
+        return Err(Refusal::new(
+            ErrorCode::InvalidRecord,
+            "clients may not write control batches",
+        ));
     }
     if !topic.config.log_append_time {
         check_timestamps(topic, &validated)?;
@@ -126,8 +146,13 @@ pub fn append(
 ) -> Result<Stored, Refusal> {
     let recompressed = recompress(context, topic, batch)?;
     let batch = recompressed.as_ref().unwrap_or(batch);
-    let Receipt { appended, log_start_offset, durable } =
-        partition.append(batch, epoch, now_ms()).map_err(|error| refuse_append(partition, error))?;
+    let Receipt {
+        appended,
+        log_start_offset,
+        durable,
+    } = partition
+        .append(batch, epoch, now_ms())
+        .map_err(|error| refuse_append(partition, error))?;
     Ok(Stored {
         base_offset: Some(appended.base_offset),
         log_append_time_ms: appended.log_append_time_ms,
@@ -138,7 +163,9 @@ pub fn append(
 
 /// Compresses a batch the way the topic wants it, if the client did not.
 fn recompress(context: &Context, topic: &Topic, batch: &Bytes) -> Result<Option<Bytes>, Refusal> {
-    let CompressionType::Codec(codec) = topic.config.compression else { return Ok(None) };
+    let CompressionType::Codec(codec) = topic.config.compression else {
+        return Ok(None);
+    };
     let view = BatchView::parse(batch).map_err(refuse_batch)?;
     let wanted = records::Compression::from_id(codec as u8).map_err(refuse_batch)?;
     // A batch that plugins have left nothing of stays without a codec, as Kafka has it after compaction.
@@ -146,9 +173,14 @@ fn recompress(context: &Context, topic: &Topic, batch: &Bytes) -> Result<Option<
         return Ok(None);
     }
     let mut scratch = Scratch::default();
-    records::recompress(&view, wanted, &mut scratch, context.settings.decompressed_max_bytes as usize)
-        .map(Some)
-        .map_err(refuse_batch)
+    records::recompress(
+        &view,
+        wanted,
+        &mut scratch,
+        context.settings.decompressed_max_bytes as usize,
+    )
+    .map(Some)
+    .map_err(refuse_batch)
 }
 
 /// Kafka's error for a batch that cannot be taken.

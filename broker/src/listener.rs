@@ -42,7 +42,11 @@ pub async fn serve(context: Arc<Context>, listener: TcpListener) {
             tracing::debug!(%peer, %error, "cannot set socket options");
         }
         next_id += 1;
-        let info = ConnectionInfo { id: next_id, peer, client_id: Text::default() };
+        let info = ConnectionInfo {
+            id: next_id,
+            peer,
+            client_id: Text::default(),
+        };
         let context = context.clone();
         connections.spawn(async move {
             context.metrics.connections.inc();
@@ -94,7 +98,10 @@ impl Place {
         }
         held.total += 1;
         held.by_address.insert(address, of_address + 1);
-        Some(Self { counts: counts.clone(), address })
+        Some(Self {
+            counts: counts.clone(),
+            address,
+        })
     }
 }
 

@@ -47,9 +47,19 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("millstream");
         let connections = Gauge::default();
-        registry.register("connections", "Open connections of Kafka clients", connections.clone());
-        let requests: Family<ApiLabel, Histogram, fn() -> Histogram> = Family::new_with_constructor(latency_histogram);
-        registry.register_with_unit("request", "Time from a request's last byte to its answer being ready", Unit::Seconds, requests.clone());
+        registry.register(
+            "connections",
+            "Open connections of Kafka clients",
+            connections.clone(),
+        );
+        let requests: Family<ApiLabel, Histogram, fn() -> Histogram> =
+            Family::new_with_constructor(latency_histogram);
+        registry.register_with_unit(
+            "request",
+            "Time from a request's last byte to its answer being ready",
+            Unit::Seconds,
+            requests.clone(),
+        );
         let bytes_in = Counter::default();
         registry.register("bytes_in", "Bytes of requests", bytes_in.clone());
         let bytes_out = Counter::default();
@@ -59,12 +69,36 @@ impl Default for Metrics {
         let syncs = Counter::default();
         registry.register("log_syncs", "Group commits of log files", syncs.clone());
         let sync_seconds = latency_histogram();
-        registry.register_with_unit("log_sync", "Duration of a group commit", Unit::Seconds, sync_seconds.clone());
+        registry.register_with_unit(
+            "log_sync",
+            "Duration of a group commit",
+            Unit::Seconds,
+            sync_seconds.clone(),
+        );
         let partitions = Gauge::default();
-        registry.register("partitions", "Partitions that this broker stores", partitions.clone());
+        registry.register(
+            "partitions",
+            "Partitions that this broker stores",
+            partitions.clone(),
+        );
         let view_cache_bytes = Gauge::default();
-        registry.register("view_cache_bytes", "Memory of the view cache", view_cache_bytes.clone());
-        Self { registry, connections, requests, bytes_in, bytes_out, records_in, syncs, sync_seconds, partitions, view_cache_bytes }
+        registry.register(
+            "view_cache_bytes",
+            "Memory of the view cache",
+            view_cache_bytes.clone(),
+        );
+        Self {
+            registry,
+            connections,
+            requests,
+            bytes_in,
+            bytes_out,
+            records_in,
+            syncs,
+            sync_seconds,
+            partitions,
+            view_cache_bytes,
+        }
     }
 }
 
@@ -86,7 +120,9 @@ impl Metrics {
 
     /// Counts a request of an API and the time that its answer took.
     pub fn request(&self, api: ApiKey, took: Duration) {
-        self.requests.get_or_create(&ApiLabel { api: api.name() }).observe(took.as_secs_f64());
+        self.requests
+            .get_or_create(&ApiLabel { api: api.name() })
+            .observe(took.as_secs_f64());
     }
 }
 

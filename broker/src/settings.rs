@@ -206,11 +206,18 @@ impl SettingError {
             .min()
             .filter(|(distance, known)| *distance <= known.len() / 3 + 1)
             .map(|(_, known)| known);
-        Self::Unknown { name: name.to_owned(), nearest }
+        Self::Unknown {
+            name: name.to_owned(),
+            nearest,
+        }
     }
 
     fn invalid(name: &'static str, value: &str, reason: String) -> Self {
-        Self::Invalid { name, value: value.to_owned(), reason }
+        Self::Invalid {
+            name,
+            value: value.to_owned(),
+            reason,
+        }
     }
 }
 
@@ -222,14 +229,19 @@ impl Settings {
     pub fn load_file(&mut self, path: &Path) -> Result<(), SettingError> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| SettingError::File(format!("{}: {error}", path.display())))?;
-        let table: toml::Table =
-            text.parse().map_err(|error| SettingError::File(format!("{}: {error}", path.display())))?;
+        let table: toml::Table = text
+            .parse()
+            .map_err(|error| SettingError::File(format!("{}: {error}", path.display())))?;
         self.set_table("", &table)
     }
 
     fn set_table(&mut self, prefix: &str, table: &toml::Table) -> Result<(), SettingError> {
         for (key, value) in table {
-            let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+            let name = if prefix.is_empty() {
+                key.clone()
+            } else {
+                format!("{prefix}.{key}")
+            };
             match value {
                 toml::Value::Table(inner) => self.set_table(&name, inner)?,
                 toml::Value::String(text) => self.set(&name, text)?,
@@ -260,8 +272,14 @@ impl Settings {
     /// How long records are kept by default, in milliseconds; -1 is for ever.
     pub fn retention_ms(&self) -> i64 {
         self.log_retention_ms
-            .or(self.log_retention_minutes.map(|m| if m < 0 { -1 } else { m.saturating_mul(60_000) }))
-            .unwrap_or(if self.log_retention_hours < 0 { -1 } else { self.log_retention_hours * 3_600_000 })
+            .or(self
+                .log_retention_minutes
+                .map(|m| if m < 0 { -1 } else { m.saturating_mul(60_000) }))
+            .unwrap_or(if self.log_retention_hours < 0 {
+                -1
+            } else {
+                self.log_retention_hours * 3_600_000
+            })
     }
 
     /// Age at which a segment is rolled by default, in milliseconds.
@@ -273,15 +291,24 @@ impl Settings {
 /// The environment variable of a setting.
 pub fn environment_variable(name: &str) -> String {
     let name = name.strip_prefix("millstream.").unwrap_or(name);
-    format!("MILLSTREAM_{}", name.replace(['.', '-'], "_").to_ascii_uppercase())
+    format!(
+        "MILLSTREAM_{}",
+        name.replace(['.', '-'], "_").to_ascii_uppercase()
+    )
 }
 
 fn within<T: PartialOrd + fmt::Display>(value: &T, min: T, max: T) -> Result<(), String> {
-    if *value < min || *value > max { Err(format!("is not within {min} and {max}")) } else { Ok(()) }
+    if *value < min || *value > max {
+        Err(format!("is not within {min} and {max}"))
+    } else {
+        Ok(())
+    }
 }
 
 fn parse_number<T: FromStr>(text: &str) -> Result<T, String> {
-    text.replace('_', "").parse().map_err(|_| "is not a number of the right size".to_owned())
+    text.replace('_', "")
+        .parse()
+        .map_err(|_| "is not a number of the right size".to_owned())
 }
 
 impl SettingValue for bool {
@@ -331,7 +358,11 @@ impl SettingValue for String {
 impl<T: SettingValue> SettingValue for Option<T> {
     const KIND: &'static str = T::KIND;
     fn parse(text: &str) -> Result<Self, String> {
-        if text.is_empty() { Ok(None) } else { T::parse(text).map(Some) }
+        if text.is_empty() {
+            Ok(None)
+        } else {
+            T::parse(text).map(Some)
+        }
     }
     fn show(&self) -> String {
         self.as_ref().map(T::show).unwrap_or_default()
@@ -345,7 +376,10 @@ mod tests {
     #[test]
     fn an_unknown_setting_names_the_nearest() {
         let error = Settings::default().set("log.segment.byte", "1").unwrap_err();
-        assert_eq!(error.to_string(), "unknown setting 'log.segment.byte'; did you mean 'log.segment.bytes'?");
+        assert_eq!(
+            error.to_string(),
+            "unknown setting 'log.segment.byte'; did you mean 'log.segment.bytes'?"
+        );
         let error = Settings::default().set("xyzzy", "1").unwrap_err();
         assert_eq!(error.to_string(), "unknown setting 'xyzzy'");
     }
@@ -363,13 +397,26 @@ mod tests {
     fn file_and_environment_reach_the_same_settings() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("broker.toml");
-        std::fs::write(&file, "num.partitions = 3\n[log]\nsegment.bytes = 2097152\n\"retention.ms\" = 5\n").unwrap();
+        std::fs::write(
+            &file,
+            "num.partitions = 3\n[log]\nsegment.bytes = 2097152\n\"retention.ms\" = 5\n",
+        )
+        .unwrap();
         let mut settings = Settings::default();
         settings.load_file(&file).unwrap();
         settings
-            .load_env([("MILLSTREAM_DATA_DIR".to_owned(), "/x".to_owned()), ("MILLSTREAM_BOOTSTRAP".into(), "y".into())].into_iter())
+            .load_env(
+                [
+                    ("MILLSTREAM_DATA_DIR".to_owned(), "/x".to_owned()),
+                    ("MILLSTREAM_BOOTSTRAP".into(), "y".into()),
+                ]
+                .into_iter(),
+            )
             .unwrap();
-        assert_eq!((settings.num_partitions, settings.log_segment_bytes), (3, 2_097_152));
+        assert_eq!(
+            (settings.num_partitions, settings.log_segment_bytes),
+            (3, 2_097_152)
+        );
         assert_eq!((settings.retention_ms(), settings.data_dir.as_str()), (5, "/x"));
     }
 

@@ -88,16 +88,28 @@ impl Broker {
         let directory = PathBuf::from(&settings.data_dir);
         let lock = lock(&directory)?;
         let cluster_id = identity::cluster_id(&directory, settings.node_id)?;
-        let (kafka_listener, kafka) = listener::bind(&settings.kafka_listen).await.map_err(StartError::Listen)?;
-        let (http_listener, http) = listener::bind(&settings.http_listen).await.map_err(StartError::Listen)?;
+        let (kafka_listener, kafka) = listener::bind(&settings.kafka_listen)
+            .await
+            .map_err(StartError::Listen)?;
+        let (http_listener, http) = listener::bind(&settings.http_listen)
+            .await
+            .map_err(StartError::Listen)?;
         let advertised = advertised(&settings, kafka)?;
         raise_open_files_limit();
         let opening = {
             let settings = settings.clone();
             tokio::task::spawn_blocking(move || Opened::open(&settings, &directory))
         };
-        let opened = opening.await.map_err(|error| StartError::Thread(io::Error::other(error)))??;
-        let Opened { topics, store, controller, plugins, metrics } = opened;
+        let opened = opening
+            .await
+            .map_err(|error| StartError::Thread(io::Error::other(error)))??;
+        let Opened {
+            topics,
+            store,
+            controller,
+            plugins,
+            metrics,
+        } = opened;
         let (shutdown, _) = watch::channel(false);
         let request_memory_units = Context::memory_units(&settings);
         let context = Arc::new(Context {
@@ -115,7 +127,14 @@ impl Broker {
             shutdown,
             settings,
         });
-        let mut broker = Self { context, store, kafka, http, tasks: Vec::new(), _lock: lock };
+        let mut broker = Self {
+            context,
+            store,
+            kafka,
+            http,
+            tasks: Vec::new(),
+            _lock: lock,
+        };
         if let Err(error) = broker.register().await {
             broker.shutdown().await;
             return Err(error);
@@ -125,6 +144,12 @@ impl Broker {
         let took_ms = started.elapsed().as_millis() as u64;
         tracing::info!(%kafka, %http, partitions = broker.context.topics.partitions().len(), took_ms, "ready");
         Ok(broker)
+    }
+
+    /// What the parts of the broker reach, for their tests.
+    #[cfg(test)]
+    pub(crate) fn context(&self) -> &Arc<Context> {
+        &self.context
     }
 
     /// The address on which Kafka clients are served.
@@ -140,7 +165,13 @@ impl Broker {
     /// Ends: takes no more connections, finishes the requests that are under way, makes everything durable and closes
     /// the logs in good order. What does not end in time is cut off; nothing that was acknowledged depends on it.
     pub async fn shutdown(self) {
-        let Self { context, store, tasks, _lock: lock, .. } = self;
+        let Self {
+            context,
+            store,
+            tasks,
+            _lock: lock,
+            ..
+        } = self;
         let started = Instant::now();
         context.shutdown.send_replace(true);
         let deadline = tokio::time::Instant::now() + Duration::from_millis(SHUTDOWN_WAIT_MS_MAX);
@@ -163,15 +194,26 @@ impl Broker {
 
     /// Tells the cluster where this broker is.
     async fn register(&self) -> Result<(), StartError> {
-        let Context { settings, advertised, controller, .. } = &*self.context;
+        let Context {
+            settings,
+            advertised,
+            controller,
+            ..
+        } = &*self.context;
         let (host, port) = advertised.clone();
-        let broker =
-            cluster::Broker { id: BrokerId(settings.node_id), host, port, rack: settings.broker_rack.clone() };
+        let broker = cluster::Broker {
+            id: BrokerId(settings.node_id),
+            host,
+            port,
+            rack: settings.broker_rack.clone(),
+        };
         if controller.image().brokers().get(&broker.id) == Some(&broker) {
             return Ok(());
         }
         let registered = controller.apply(Command::RegisterBroker { broker }).await;
-        registered.map(|_| ()).map_err(|refused| StartError::Register(refused.message))
+        registered
+            .map(|_| ())
+            .map_err(|refused| StartError::Register(refused.message))
     }
 
     fn serve(&mut self, kafka: TcpListener, http: TcpListener) {
@@ -184,7 +226,8 @@ impl Broker {
                 }
             }
         };
-        self.tasks.push(tokio::spawn(listener::serve(context.clone(), kafka)));
+        self.tasks
+            .push(tokio::spawn(listener::serve(context.clone(), kafka)));
         self.tasks.push(tokio::spawn(admin));
         self.tasks.push(tokio::spawn(housekeeping::run(context.clone())));
     }
@@ -206,28 +249,46 @@ impl Opened {
         let metrics = Metrics::new();
         let (journal, image) = controller::load(directory)?;
         let image = Arc::new(image);
-        let plugins = Plugins::open(directory, settings).map_err(|error| StartError::Plugins(error.to_string()))?;
-        plugins.sweep(&image).map_err(|error| StartError::Plugins(error.to_string()))?;
+        let plugins =
+            Plugins::open(directory, settings).map_err(|error| StartError::Plugins(error.to_string()))?;
+        plugins
+            .sweep(&image)
+            .map_err(|error| StartError::Plugins(error.to_string()))?;
         let plugins = Arc::new(plugins);
         let store = Store::open(directory, metrics.clone()).map_err(StartError::Thread)?;
         let store = Arc::new(store);
         store
             .tidy(&partition_counts(&image))
-            .map_err(|source| StartError::Directory { path: directory.to_owned(), source })?;
+            .map_err(|source| StartError::Directory {
+                path: directory.to_owned(),
+                source,
+            })?;
         let topics = Arc::new(Topics::new(settings, store.clone(), metrics.clone()));
         topics.carry_out(&topics.plan(image.clone()));
         let controller = Controller::start(settings, journal, image, topics.clone(), plugins.clone())
             .map_err(StartError::Thread)?;
-        Ok(Self { topics, store, controller, plugins, metrics })
+        Ok(Self {
+            topics,
+            store,
+            controller,
+            plugins,
+            metrics,
+        })
     }
 }
 
 fn partition_counts(image: &Image) -> BTreeMap<TopicId, usize> {
-    image.topics().map(|topic| (topic.id, topic.partitions.len())).collect()
+    image
+        .topics()
+        .map(|topic| (topic.id, topic.partitions.len()))
+        .collect()
 }
 
 fn lock(directory: &Path) -> Result<DirLock, StartError> {
-    let failed = |source| StartError::Directory { path: directory.to_owned(), source };
+    let failed = |source| StartError::Directory {
+        path: directory.to_owned(),
+        source,
+    };
     std::fs::create_dir_all(directory).map_err(failed)?;
     DirLock::acquire(directory).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => StartError::Locked(directory.to_owned()),
@@ -239,10 +300,15 @@ fn lock(directory: &Path) -> Result<DirLock, StartError> {
 fn advertised(settings: &Settings, bound: SocketAddr) -> Result<(String, u16), StartError> {
     let Some(text) = settings.advertised.as_deref().filter(|text| !text.is_empty()) else {
         // The host as it was written: clients may know the broker by that name only.
-        let host = settings.kafka_listen.rsplit_once(':').map_or("", |(host, _)| host);
+        let host = settings
+            .kafka_listen
+            .rsplit_once(':')
+            .map_or("", |(host, _)| host);
         let host = host.trim_matches(['[', ']']);
         let host = if bound.ip().is_unspecified() || host.is_empty() {
-            tracing::warn!("clients elsewhere cannot reach this broker: millstream.advertised does not say by what name");
+            tracing::warn!(
+                "clients elsewhere cannot reach this broker: millstream.advertised does not say by what name"
+            );
             "127.0.0.1"
         } else {
             host
@@ -265,7 +331,10 @@ fn advertised(settings: &Settings, bound: SocketAddr) -> Result<(String, u16), S
 fn raise_open_files_limit() {
     let limit = getrlimit(Resource::Nofile);
     if limit.current < limit.maximum || limit.maximum.is_none() {
-        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        let raised = Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        };
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
             tracing::debug!(%error, "the limit of open files stays");
         }
@@ -274,3 +343,82 @@ fn raise_open_files_limit() {
 
 /// Longest time that is waited for requests which are under way when the broker ends.
 const SHUTDOWN_WAIT_MS_MAX: u64 = 8_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(directory: &Path) -> Settings {
+        Settings {
+            data_dir: directory.to_str().unwrap().to_owned(),
+            kafka_listen: "127.0.0.1:0".to_owned(),
+            http_listen: "127.0.0.1:0".to_owned(),
+            ..Settings::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_directory_serves_one_broker_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Broker::start(settings(dir.path())).await.unwrap();
+        let id = first.context.cluster_id.clone();
+        assert!(matches!(
+            Broker::start(settings(dir.path())).await,
+            Err(StartError::Locked(_))
+        ));
+        first.shutdown().await;
+        let again = Broker::start(settings(dir.path())).await.unwrap();
+        assert_eq!(again.context.cluster_id, id);
+        again.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn a_client_that_stays_does_not_keep_the_broker_from_ending() {
+        let dir = tempfile::tempdir().unwrap();
+        let broker = Broker::start(settings(dir.path())).await.unwrap();
+        let _kafka = tokio::net::TcpStream::connect(broker.kafka_addr()).await.unwrap();
+        let _http = tokio::net::TcpStream::connect(broker.http_addr()).await.unwrap();
+        let wait = Duration::from_millis(SHUTDOWN_WAIT_MS_MAX * 2);
+        tokio::time::timeout(wait, broker.shutdown()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_default_that_no_topic_can_have_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = settings(dir.path());
+        settings.compression_type = "rar".to_owned();
+        assert!(matches!(
+            Broker::start(settings).await,
+            Err(StartError::Defaults(_))
+        ));
+    }
+
+    #[test]
+    fn clients_are_told_what_is_set_or_what_is_listened_on() {
+        let bound = "0.0.0.0:4000".parse().unwrap();
+        let told = |listen: &str, set: Option<&str>| {
+            let settings = Settings {
+                kafka_listen: listen.to_owned(),
+                advertised: set.map(str::to_owned),
+                ..Settings::default()
+            };
+            advertised(&settings, bound)
+                .map(|(host, port)| format!("{host} {port}"))
+                .ok()
+        };
+        assert_eq!(told("0.0.0.0:0", None).as_deref(), Some("127.0.0.1 4000"));
+        assert_eq!(
+            told("0.0.0.0:0", Some("broker.example:9092")).as_deref(),
+            Some("broker.example 9092")
+        );
+        assert_eq!(told("0.0.0.0:0", Some("[::1]:0")).as_deref(), Some("::1 4000"));
+        for wrong in [
+            "broker.example",
+            ":9092",
+            "broker.example:port",
+            "broker.example:70000",
+        ] {
+            assert_eq!(told("0.0.0.0:0", Some(wrong)), None, "{wrong}");
+        }
+    }
+}

@@ -91,17 +91,25 @@ impl Topic {
 
     /// The plugin that chooses the partition of every record.
     pub fn partitioner(&self) -> Option<&Arc<Attached>> {
-        self.attached.iter().find(|attached| attached.role == Role::Partitioner)
+        self.attached
+            .iter()
+            .find(|attached| attached.role == Role::Partitioner)
     }
 
     /// The plugins that every record passes on its way in, in order.
     pub fn ingest(&self) -> impl Iterator<Item = &Arc<Attached>> {
-        self.attached.iter().filter(|attached| attached.role == Role::Ingest)
+        self.attached
+            .iter()
+            .filter(|attached| attached.role == Role::Ingest)
     }
 
     /// The partitions that are stored here; none for a view.
     pub fn stored_partitions(&self) -> impl Iterator<Item = &Arc<Partition>> {
-        let stored = if self.view.is_none() { &self.partitions[..] } else { &[] };
+        let stored = if self.view.is_none() {
+            &self.partitions[..]
+        } else {
+            &[]
+        };
         stored.iter().flatten()
     }
 }
@@ -168,7 +176,11 @@ impl Topics {
         if name.is_empty() && !id.is_nil() {
             return state.by_id.get(&id).cloned().ok_or(ErrorCode::UnknownTopicId);
         }
-        state.by_name.get(name).cloned().ok_or(ErrorCode::UnknownTopicOrPartition)
+        state
+            .by_name
+            .get(name)
+            .cloned()
+            .ok_or(ErrorCode::UnknownTopicOrPartition)
     }
 
     /// Every topic and view, in the order of names.
@@ -179,7 +191,10 @@ impl Topics {
     /// Every partition that is stored here.
     pub fn partitions(&self) -> Vec<Arc<Partition>> {
         let all = self.all();
-        all.iter().flat_map(|topic| topic.stored_partitions()).cloned().collect()
+        all.iter()
+            .flat_map(|topic| topic.stored_partitions())
+            .cloned()
+            .collect()
     }
 
     /// What would be under `image`.
@@ -200,7 +215,8 @@ impl Topics {
                 let plugin = image
                     .plugin(&attachment.plugin)
                     .expect("a plugin that is attached is not deleted");
-                let runs = known.and_then(|known| known.attached.iter().find(|a| a.is(role, attachment, plugin)));
+                let runs =
+                    known.and_then(|known| known.attached.iter().find(|a| a.is(role, attachment, plugin)));
                 attached.push(runs.cloned().unwrap_or_else(|| {
                     let made = Arc::new(Attached {
                         topic: topic.name.clone(),
@@ -246,7 +262,12 @@ impl Topics {
     }
 
     /// The partitions of every topic that stores records.
-    fn open_partitions(&self, now: &State, plan: &Plan, failures: &mut Vec<String>) -> BTreeMap<TopicId, Slots> {
+    fn open_partitions(
+        &self,
+        now: &State,
+        plan: &Plan,
+        failures: &mut Vec<String>,
+    ) -> BTreeMap<TopicId, Slots> {
         let mut slots: BTreeMap<TopicId, Vec<Option<Arc<Partition>>>> = BTreeMap::new();
         let mut unchanged = BTreeMap::new();
         let mut missing = Vec::new();
@@ -278,7 +299,12 @@ impl Topics {
             slots.insert(topic.id, of_topic);
         }
         for (description, opened) in missing.iter().zip(self.store.open_all(&missing)) {
-            let Description { topic, topic_id, index, .. } = description;
+            let Description {
+                topic,
+                topic_id,
+                index,
+                ..
+            } = description;
             match (opened, slots.get_mut(topic_id)) {
                 (Ok(partition), Some(of_topic)) => of_topic[index.0 as usize] = Some(partition),
                 (Ok(_), None) => {}
@@ -334,7 +360,11 @@ impl Topics {
             index_interval_bytes: config.index_interval_bytes as u64,
             // A compacted topic loses what its owner says, not what is old.
             retention_ms: if config.compact { -1 } else { config.retention_ms },
-            retention_bytes: if config.compact { -1 } else { config.retention_bytes },
+            retention_bytes: if config.compact {
+                -1
+            } else {
+                config.retention_bytes
+            },
             log_append_time: config.log_append_time,
             producer_id_expiration_ms: self.producer_id_expiration_ms,
         }
@@ -365,7 +395,11 @@ fn chain_of(view: Option<&View>) -> &[Arc<Attached>] {
 }
 
 fn are_same(left: &[Arc<Attached>], right: &[Arc<Attached>]) -> bool {
-    left.len() == right.len() && left.iter().zip(right).all(|(left, right)| Arc::ptr_eq(left, right))
+    left.len() == right.len()
+        && left
+            .iter()
+            .zip(right)
+            .all(|(left, right)| Arc::ptr_eq(left, right))
 }
 
 #[cfg(test)]
@@ -385,7 +419,11 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let store = Arc::new(Store::open(dir.path(), Metrics::new()).unwrap());
             let topics = Topics::new(&Settings::default(), store, Metrics::new());
-            Self { dir, topics, image: Image::default() }
+            Self {
+                dir,
+                topics,
+                image: Image::default(),
+            }
         }
 
         fn apply(&mut self, command: &Command) {
@@ -399,7 +437,10 @@ mod tests {
                 name: TopicName::new(name).unwrap(),
                 id: TopicId(Uuid::new_v4()),
                 partitions: vec![vec![BrokerId(1)]; partitions],
-                configs: configs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+                configs: configs
+                    .iter()
+                    .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                    .collect(),
             });
         }
 
@@ -419,9 +460,17 @@ mod tests {
         let topic = running.topic("a");
         assert_eq!((topic.partition_count(), running.has("a-1")), (2, true));
         assert!(Arc::ptr_eq(&running.topics.find("", topic.id).unwrap(), &topic));
-        running.apply(&Command::DeleteTopic { id: TopicId(topic.id) });
-        assert_eq!(running.topics.find("a", Uuid::nil()).unwrap_err(), ErrorCode::UnknownTopicOrPartition);
-        assert_eq!(running.topics.find("", topic.id).unwrap_err(), ErrorCode::UnknownTopicId);
+        running.apply(&Command::DeleteTopic {
+            id: TopicId(topic.id),
+        });
+        assert_eq!(
+            running.topics.find("a", Uuid::nil()).unwrap_err(),
+            ErrorCode::UnknownTopicOrPartition
+        );
+        assert_eq!(
+            running.topics.find("", topic.id).unwrap_err(),
+            ErrorCode::UnknownTopicId
+        );
         assert!(!running.has("a-0") && !running.has("a-1"));
     }
 
@@ -438,7 +487,10 @@ mod tests {
         });
         let after = running.topic("a");
         assert_eq!((before.partition_count(), after.partition_count()), (1, 2));
-        assert!(Arc::ptr_eq(before.partition(0).unwrap(), after.partition(0).unwrap()));
+        assert!(Arc::ptr_eq(
+            before.partition(0).unwrap(),
+            after.partition(0).unwrap()
+        ));
     }
 
     #[test]
@@ -449,9 +501,15 @@ mod tests {
         running.create("w", 0, &[("millstream.view.source", "v")]);
         let (stored, view) = (running.topic("a"), running.topic("w"));
         assert!(stored.view().is_none() && view.view().is_some());
-        assert!(Arc::ptr_eq(stored.partition(0).unwrap(), view.partition(0).unwrap()));
+        assert!(Arc::ptr_eq(
+            stored.partition(0).unwrap(),
+            view.partition(0).unwrap()
+        ));
         assert_eq!(running.topics.partitions().len(), 1);
-        running.apply(&Command::CreatePartitions { topic: stored.name.clone(), added: vec![vec![BrokerId(1)]] });
+        running.apply(&Command::CreatePartitions {
+            topic: stored.name.clone(),
+            added: vec![vec![BrokerId(1)]],
+        });
         assert_eq!(running.topic("w").partition_count(), 2);
         assert!(!running.has("v-0") && !running.has("w-0"));
     }
@@ -460,11 +518,20 @@ mod tests {
     fn a_changed_configuration_reaches_the_logs() {
         let mut running = Running::start();
         running.create("a", 1, &[("retention.bytes", "5")]);
-        let retained = |running: &Running| running.topic("a").partition(0).unwrap().with_log(|log| log.config().retention_bytes);
+        let retained = |running: &Running| {
+            running
+                .topic("a")
+                .partition(0)
+                .unwrap()
+                .with_log(|log| log.config().retention_bytes)
+        };
         assert_eq!(retained(&running), 5);
         running.apply(&Command::AlterConfigs {
             topic: TopicName::new("a").unwrap(),
-            update: cluster::ConfigUpdate::Replace(BTreeMap::from([("retention.bytes".to_owned(), "7".to_owned())])),
+            update: cluster::ConfigUpdate::Replace(BTreeMap::from([(
+                "retention.bytes".to_owned(),
+                "7".to_owned(),
+            )])),
         });
         assert_eq!(retained(&running), 7);
     }

@@ -73,23 +73,33 @@ impl Journal {
             file.sync_all().map_err(|source| at(&path, source))?;
         }
         sync_directory(directory)?;
-        let journal = Self { directory: directory.to_owned(), file, bytes: valid as u64, poisoned: false };
+        let journal = Self {
+            directory: directory.to_owned(),
+            file,
+            bytes: valid as u64,
+            poisoned: false,
+        };
         Ok((journal, Contents { snapshot, entries }))
     }
 
     /// Appends a command and makes it durable.
     ///
     /// # Errors
-    /// When the command may not be on the disk; the journal takes no more until it is opened again.
+    /// When the command may not be on the disk. After a failed sync the journal takes no more until it is opened again.
     pub fn append(&mut self, payload: &[u8]) -> Result<(), JournalError> {
         if self.poisoned {
             return Err(JournalError::Poisoned);
         }
         let entry = entry(payload);
-        let written = self.file.write_all(&entry).and_then(|()| self.file.sync_data());
-        if let Err(source) = written {
+        let failed = |source| at(&self.directory.join(LOG), source);
+        if let Err(source) = self.file.write_all(&entry) {
+            // Where the disk is full the journal goes on once there is room, if nothing of the entry stays.
+            self.poisoned = self.file.set_len(self.bytes).is_err();
+            return Err(failed(source));
+        }
+        if let Err(source) = self.file.sync_data() {
             self.poisoned = true;
-            return Err(at(&self.directory.join(LOG), source));
+            return Err(failed(source));
         }
         self.bytes += entry.len() as u64;
         Ok(())
@@ -116,10 +126,13 @@ impl Journal {
         };
         write().map_err(|source| at(&path, source))?;
         sync_directory(&self.directory)?;
-        self.file.set_len(0).and_then(|()| self.file.sync_all()).map_err(|source| {
-            self.poisoned = true;
-            at(&self.directory.join(LOG), source)
-        })?;
+        self.file
+            .set_len(0)
+            .and_then(|()| self.file.sync_all())
+            .map_err(|source| {
+                self.poisoned = true;
+                at(&self.directory.join(LOG), source)
+            })?;
         self.bytes = 0;
         Ok(())
     }
@@ -144,13 +157,19 @@ fn read_snapshot(path: &Path) -> Result<Option<Vec<u8>>, JournalError> {
     let (mut entries, valid) = split(&bytes, path)?;
     match entries.pop() {
         Some(payload) if entries.is_empty() && valid == bytes.len() => Ok(Some(payload)),
-        _ => Err(JournalError::Damaged { path: path.display().to_string(), position: 0 }),
+        _ => Err(JournalError::Damaged {
+            path: path.display().to_string(),
+            position: 0,
+        }),
     }
 }
 
 /// The entries, and how many bytes they take: what follows is a torn write.
 fn split(bytes: &[u8], path: &Path) -> Result<(Vec<Vec<u8>>, usize), JournalError> {
-    let damaged = |position: usize| JournalError::Damaged { path: path.display().to_string(), position: position as u64 };
+    let damaged = |position: usize| JournalError::Damaged {
+        path: path.display().to_string(),
+        position: position as u64,
+    };
     let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
     let mut entries = Vec::new();
     let mut position = 0;
@@ -159,10 +178,16 @@ fn split(bytes: &[u8], path: &Path) -> Result<(Vec<Vec<u8>>, usize), JournalErro
         if length != !complement {
             // A write that was torn can leave zeros, never something else.
             let torn = bytes[position..].iter().all(|byte| *byte == 0);
-            return if torn { Ok((entries, position)) } else { Err(damaged(position)) };
+            return if torn {
+                Ok((entries, position))
+            } else {
+                Err(damaged(position))
+            };
         }
         let end = position + HEADER_BYTES + length as usize;
-        let Some(payload) = bytes.get(position + HEADER_BYTES..end) else { break };
+        let Some(payload) = bytes.get(position + HEADER_BYTES..end) else {
+            break;
+        };
         if crc32c::crc32c(payload) != crc {
             if end == bytes.len() {
                 break;
@@ -176,11 +201,16 @@ fn split(bytes: &[u8], path: &Path) -> Result<(Vec<Vec<u8>>, usize), JournalErro
 }
 
 fn sync_directory(directory: &Path) -> Result<(), JournalError> {
-    File::open(directory).and_then(|d| d.sync_all()).map_err(|source| at(directory, source))
+    File::open(directory)
+        .and_then(|d| d.sync_all())
+        .map_err(|source| at(directory, source))
 }
 
 fn at(path: &Path, source: io::Error) -> JournalError {
-    JournalError::Io { path: path.display().to_string(), source }
+    JournalError::Io {
+        path: path.display().to_string(),
+        source,
+    }
 }
 
 const HEADER_BYTES: usize = 12;
@@ -215,6 +245,22 @@ mod tests {
     }
 
     #[test]
+    fn whatever_sectors_of_the_last_entry_are_left_it_is_cut_off() {
+        let (dir, bytes) = filled();
+        for lost in [30..35, 34..47, 42..47, 30..31, 30..47] {
+            let mut bytes = bytes.clone();
+            bytes[lost.clone()].fill(0);
+            bytes.extend_from_slice(&[0; 100]);
+            std::fs::write(dir.path().join(LOG), &bytes).unwrap();
+            let (mut journal, contents) = Journal::open(dir.path()).unwrap();
+            assert_eq!(contents.entries, [b"one".to_vec(), b"two".to_vec()], "without {lost:?}");
+            journal.append(b"four").unwrap();
+            let (_, contents) = Journal::open(dir.path()).unwrap();
+            assert_eq!(contents.entries.last().unwrap(), b"four");
+        }
+    }
+
+    #[test]
     fn damage_before_the_last_entry_is_an_error_and_changes_nothing() {
         let (dir, bytes) = filled();
         for (position, hurt) in [(0, 2), (0, 13), (15, 16)] {
@@ -222,7 +268,10 @@ mod tests {
             bytes[hurt] ^= 0x40;
             std::fs::write(dir.path().join(LOG), &bytes).unwrap();
             let error = Journal::open(dir.path()).unwrap_err();
-            assert!(matches!(error, JournalError::Damaged { position: p, .. } if p == position), "{error}");
+            assert!(
+                matches!(error, JournalError::Damaged { position: p, .. } if p == position),
+                "{error}"
+            );
             assert_eq!(std::fs::read(dir.path().join(LOG)).unwrap(), bytes);
         }
     }

@@ -97,7 +97,8 @@ pub fn load(directory: &Path) -> Result<(Journal, Image), LoadError> {
         None => Image::default(),
     };
     for (n, bytes) in contents.entries.iter().enumerate() {
-        let entry: Entry<Command> = serde_json::from_slice(bytes).map_err(|error| LoadError::Entry(n, error))?;
+        let entry: Entry<Command> =
+            serde_json::from_slice(bytes).map_err(|error| LoadError::Entry(n, error))?;
         if entry.version <= image.version() {
             continue;
         }
@@ -123,7 +124,12 @@ impl Controller {
     ) -> std::io::Result<Self> {
         let published = Arc::new(ArcSwap::from(image));
         let (submissions, queue) = mpsc::channel(SUBMISSIONS_MAX);
-        let decider = Decider { journal, image: published.clone(), topics: topics.clone(), plugins };
+        let decider = Decider {
+            journal,
+            image: published.clone(),
+            topics: topics.clone(),
+            plugins,
+        };
         let thread = std::thread::Builder::new()
             .name("controller".to_owned())
             .spawn(move || decider.run(queue))?;
@@ -132,7 +138,13 @@ impl Controller {
             partitions: settings.num_partitions as usize,
             partitions_max: settings.partitions_max as usize,
         };
-        Ok(Self { image: published, submissions, thread: Mutex::new(Some(thread)), topics, new_topics })
+        Ok(Self {
+            image: published,
+            submissions,
+            thread: Mutex::new(Some(thread)),
+            topics,
+            new_topics,
+        })
     }
 
     /// The image as it is now.
@@ -156,14 +168,19 @@ impl Controller {
     /// # Errors
     /// As [`Controller::apply`]. It is no error if somebody else has made it meanwhile.
     pub async fn create_topic_with_defaults(&self, name: TopicName) -> Result<Arc<topics::Topic>, Refused> {
-        let NewTopics { node, partitions, partitions_max } = self.new_topics;
+        let NewTopics {
+            node,
+            partitions,
+            partitions_max,
+        } = self.new_topics;
         if is_internal(&name) {
             let message = format!("'{name}' is an internal topic: brokers make it when they need it");
             return Err(Refused::new(ErrorCode::UnknownTopicOrPartition, message));
         }
         let there: usize = self.image().topics().map(|topic| topic.partitions.len()).sum();
         if there.saturating_add(partitions) > partitions_max {
-            let message = format!("one more topic would be beyond millstream.partitions.max={partitions_max}");
+            let message =
+                format!("one more topic would be beyond millstream.partitions.max={partitions_max}");
             return Err(Refused::new(ErrorCode::PolicyViolation, message));
         }
         let command = Command::CreateTopic {
@@ -228,13 +245,19 @@ impl Decider {
             None => Ok(outcome),
             Some(first) => Err(Refused::new(
                 ErrorCode::KafkaStorageError,
-                format!("{} partitions cannot be opened, the first: {first}", failures.len()),
+                format!(
+                    "{} partitions cannot be opened, the first: {first}",
+                    failures.len()
+                ),
             )),
         }
     }
 
     fn write(&mut self, next: &Image, command: &Command) -> Result<(), Refused> {
-        let entry = Entry { version: next.version(), change: command };
+        let entry = Entry {
+            version: next.version(),
+            change: command,
+        };
         let bytes = serde_json::to_vec(&entry).expect("a command holds nothing that JSON cannot say");
         self.journal.append(&bytes).map_err(|error| {
             tracing::error!(%error, "the journal takes no more commands");
@@ -251,14 +274,22 @@ impl Decider {
 
 impl Refused {
     fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), refusal: None }
+        Self {
+            code,
+            message: message.into(),
+            refusal: None,
+        }
     }
 }
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
         let denied = admin::denied(&refusal);
-        Self { code: denied.code, message: denied.message, refusal: Some(refusal) }
+        Self {
+            code: denied.code,
+            message: denied.message,
+            refusal: Some(refusal),
+        }
     }
 }
 
@@ -284,7 +315,10 @@ mod tests {
 
     fn write(journal: &mut Journal, image: &mut Image, command: &Command) {
         cluster::apply(image, command).unwrap();
-        let entry = Entry { version: image.version(), change: command };
+        let entry = Entry {
+            version: image.version(),
+            change: command,
+        };
         journal.append(&serde_json::to_vec(&entry).unwrap()).unwrap();
     }
 

@@ -41,17 +41,22 @@ impl Flusher {
     pub fn start(disk: RealDisk, metrics: Arc<Metrics>) -> std::io::Result<Arc<Self>> {
         let queue = Arc::new(Queue::default());
         let of_thread = queue.clone();
-        let thread = std::thread::Builder::new().name("flusher".to_owned()).spawn(move || {
-            let mut round = Vec::new();
-            while of_thread.take(&mut round) {
-                let started = Instant::now();
-                sync(&disk, &round);
-                metrics.syncs.inc();
-                metrics.sync_seconds.observe(started.elapsed().as_secs_f64());
-                round.clear();
-            }
-        })?;
-        Ok(Arc::new(Self { queue, thread: Mutex::new(Some(thread)) }))
+        let thread = std::thread::Builder::new()
+            .name("flusher".to_owned())
+            .spawn(move || {
+                let mut round = Vec::new();
+                while of_thread.take(&mut round) {
+                    let started = Instant::now();
+                    sync(&disk, &round);
+                    metrics.syncs.inc();
+                    metrics.sync_seconds.observe(started.elapsed().as_secs_f64());
+                    round.clear();
+                }
+            })?;
+        Ok(Arc::new(Self {
+            queue,
+            thread: Mutex::new(Some(thread)),
+        }))
     }
 
     /// Queues a partition that has become dirty. The partition sees to it that it is queued once.

@@ -58,7 +58,11 @@ impl Store {
     /// The system refuses another thread.
     pub fn open(directory: &Path, metrics: Arc<Metrics>) -> io::Result<Self> {
         let flusher = Flusher::start(RealDisk, metrics)?;
-        Ok(Self { directory: directory.to_owned(), disk: RealDisk, flusher })
+        Ok(Self {
+            directory: directory.to_owned(),
+            disk: RealDisk,
+            flusher,
+        })
     }
 
     /// Removes what was being deleted, and sets aside partitions of topics that are not in `known` or have fewer
@@ -73,8 +77,12 @@ impl Store {
                 self.disk.remove_dir(&path)?;
                 continue;
             }
-            let Some(index) = index_in_name(&name) else { continue };
-            let Some(id) = read_partition_metadata(&self.disk, &path)? else { continue };
+            let Some(index) = index_in_name(&name) else {
+                continue;
+            };
+            let Some(id) = read_partition_metadata(&self.disk, &path)? else {
+                continue;
+            };
             let id = TopicId(Uuid::from_bytes(id));
             if known.get(&id).is_none_or(|count| index >= *count) {
                 self.set_aside(&path, id)?;
@@ -91,10 +99,18 @@ impl Store {
     }
 
     fn open_one(&self, description: &Description) -> Result<Arc<Partition>, OpenError> {
-        let Description { topic, topic_id, index, log, waits_for_disk } = description.clone();
+        let Description {
+            topic,
+            topic_id,
+            index,
+            log,
+            waits_for_disk,
+        } = description.clone();
         let dir = self.directory.join(format!("{topic}-{index}"));
-        self.claim(&dir, topic_id)
-            .map_err(|error| OpenError::Io { path: dir.clone(), error })?;
+        self.claim(&dir, topic_id).map_err(|error| OpenError::Io {
+            path: dir.clone(),
+            error,
+        })?;
         let (log, recovery) = Log::open(self.disk, &dir, log, now_ms())?;
         if recovery.scanned_bytes > 0 || recovery.truncated_bytes > 0 || recovery.rebuilt_indexes > 0 {
             tracing::info!(
@@ -106,7 +122,14 @@ impl Store {
                 "log recovered"
             );
         }
-        Ok(Partition::new(topic, topic_id, index, log, waits_for_disk, self.flusher.clone()))
+        Ok(Partition::new(
+            topic,
+            topic_id,
+            index,
+            log,
+            waits_for_disk,
+            self.flusher.clone(),
+        ))
     }
 
     /// Sees to it that a directory is there and belongs to the topic.
@@ -131,11 +154,26 @@ impl Store {
         self.disk.sync_dir(&self.directory)
     }
 
-    /// Ends partitions whose topic was deleted, and removes their files.
+    /// Ends partitions whose topic was deleted, and removes their files. What cannot be removed now is at the next
+    /// start.
     pub fn delete_all(&self, partitions: &[Arc<Partition>]) {
-        in_parallel(partitions, |partition| {
-            if let Err(error) = partition.delete() {
-                tracing::error!(topic = %partition.topic, partition = partition.index.0, %error, "files of a deleted partition stay");
+        if partitions.is_empty() {
+            return;
+        }
+        let failed = |partition: &Partition, error: io::Error| {
+            tracing::error!(topic = %partition.topic, partition = partition.index.0, %error, "files of a deleted partition stay");
+        };
+        let retired = in_parallel(partitions, |partition| {
+            partition.retire().map_err(|error| failed(partition, error))
+        });
+        if let Err(error) = self.disk.sync_dir(&self.directory) {
+            tracing::error!(%error, "files of deleted partitions stay");
+            return;
+        }
+        let directories: Vec<PathBuf> = retired.into_iter().flatten().collect();
+        in_parallel(&directories, |directory| {
+            if let Err(error) = self.disk.remove_dir(directory) {
+                tracing::error!(directory = %directory.display(), %error, "files of a deleted partition stay");
             }
         });
     }
@@ -233,10 +271,16 @@ mod tests {
     fn what_belongs_to_no_topic_is_kept_under_another_name_and_the_rest_of_a_deletion_goes() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), Metrics::new()).unwrap();
-        store.open_all(&[description("a", 1, 0), description("a", 1, 1), description("b", 2, 0)]);
+        store.open_all(&[
+            description("a", 1, 0),
+            description("a", 1, 1),
+            description("b", 2, 0),
+        ]);
         std::fs::create_dir(dir.path().join("c-0-delete")).unwrap();
         std::fs::create_dir(dir.path().join("mine-7")).unwrap();
-        store.tidy(&BTreeMap::from([(TopicId(Uuid::from_u128(1)), 1)])).unwrap();
+        store
+            .tidy(&BTreeMap::from([(TopicId(Uuid::from_u128(1)), 1)]))
+            .unwrap();
         assert_eq!(
             names(dir.path()),
             [

@@ -5,6 +5,7 @@
 //! `millstream.flush=replicated` the high watermark does not wait for the disk (Kafka's promise, on one broker).
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use millstream_core::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId, TopicName};
@@ -90,14 +91,25 @@ impl Partition {
             waits_for_disk,
             deleted: false,
         };
-        Arc::new(Self { topic, topic_id, index, state: Mutex::new(state), flusher })
+        Arc::new(Self {
+            topic,
+            topic_id,
+            index,
+            state: Mutex::new(state),
+            flusher,
+        })
     }
 
     /// Appends one validated batch.
     ///
     /// # Errors
     /// Sequence, disk and state errors of the log; nothing is appended then.
-    pub fn append(self: &Arc<Self>, batch: &[u8], epoch: LeaderEpoch, now_ms: i64) -> Result<Receipt, AppendError> {
+    pub fn append(
+        self: &Arc<Self>,
+        batch: &[u8],
+        epoch: LeaderEpoch,
+        now_ms: i64,
+    ) -> Result<Receipt, AppendError> {
         let mut state = self.lock();
         let appended = state.log.append_as_leader(batch, epoch, now_ms)?;
         let last = appended.last_offset;
@@ -116,18 +128,33 @@ impl Partition {
             drop(state);
             self.flusher.enqueue(self.clone());
         }
-        Ok(Receipt { appended, log_start_offset, durable })
+        Ok(Receipt {
+            appended,
+            log_start_offset,
+            durable,
+        })
     }
 
     /// Finds batches from `offset` on, up to the high watermark.
     ///
     /// # Errors
     /// The offset lies outside the log, or the log cannot be read.
-    pub fn read(&self, offset: Offset, bytes_max: usize, one_batch_at_least: bool) -> Result<ReadOutcome, ReadError> {
+    pub fn read(
+        &self,
+        offset: Offset,
+        bytes_max: usize,
+        one_batch_at_least: bool,
+    ) -> Result<ReadOutcome, ReadError> {
         let state = self.lock();
         let watermarks = state.watermarks();
-        let slice = state.log.read(offset, bytes_max, watermarks.high, one_batch_at_least)?;
-        let slice = slice.map(|s| FileSlice { file: s.file, position: s.position, len: s.len });
+        let slice = state
+            .log
+            .read(offset, bytes_max, watermarks.high, one_batch_at_least)?;
+        let slice = slice.map(|s| FileSlice {
+            file: s.file,
+            position: s.position,
+            len: s.len,
+        });
         Ok(ReadOutcome { slice, watermarks })
     }
 
@@ -179,7 +206,11 @@ impl Partition {
         let mut state = self.lock();
         let high = state.watermarks().high;
         if offset > high {
-            return Err(ReadError::OutOfRange { offset, start: state.log.log_start_offset(), end: high });
+            return Err(ReadError::OutOfRange {
+                offset,
+                start: state.log.log_start_offset(),
+                end: high,
+            });
         }
         state.log.delete_records_before(offset)?;
         Ok(state.log.log_start_offset())
@@ -206,7 +237,11 @@ impl Partition {
     pub(super) fn synced(&self, handle: SyncHandle<RealDisk>) {
         let mut state = self.lock();
         state.log.synced(handle);
-        while state.durable.front().is_some_and(|(offset, _)| state.is_durable(*offset)) {
+        while state
+            .durable
+            .front()
+            .is_some_and(|(offset, _)| state.is_durable(*offset))
+        {
             if let Some((_, waiter)) = state.durable.pop_front() {
                 let _ = waiter.send(());
             }
@@ -222,14 +257,14 @@ impl Partition {
         state.wake_readers();
     }
 
-    /// The topic was deleted: waiting requests end, the files go.
-    pub(super) fn delete(&self) -> std::io::Result<()> {
+    /// The topic was deleted: waiting requests end. Gives the directory that is to be removed.
+    pub(super) fn retire(&self) -> std::io::Result<PathBuf> {
         let mut state = self.lock();
         state.deleted = true;
         state.log.poison();
         state.durable.clear();
         state.wake_readers();
-        state.log.delete()
+        state.log.retire()
     }
 
     /// Writes what makes the next start fast.
@@ -245,8 +280,16 @@ impl Partition {
 impl State {
     fn watermarks(&self) -> Watermarks {
         let log_end = self.log.log_end_offset();
-        let high = if self.waits_for_disk { self.log.flushed_offset() } else { log_end };
-        Watermarks { log_start: self.log.log_start_offset(), high, log_end }
+        let high = if self.waits_for_disk {
+            self.log.flushed_offset()
+        } else {
+            log_end
+        };
+        Watermarks {
+            log_start: self.log.log_start_offset(),
+            high,
+            log_end,
+        }
     }
 
     fn is_durable(&self, last: Offset) -> bool {

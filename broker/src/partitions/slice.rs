@@ -26,7 +26,9 @@ impl FileSlice {
             return Ok(());
         }
         let slice = self.clone();
-        tokio::task::spawn_blocking(move || slice.touch()).await.map_err(io::Error::other)?
+        tokio::task::spawn_blocking(move || slice.touch())
+            .await
+            .map_err(io::Error::other)?
     }
 
     /// Reads the slice into memory.
@@ -38,7 +40,9 @@ impl FileSlice {
             return self.read_blocking();
         }
         let slice = self.clone();
-        tokio::task::spawn_blocking(move || slice.read_blocking()).await.map_err(io::Error::other)?
+        tokio::task::spawn_blocking(move || slice.read_blocking())
+            .await
+            .map_err(io::Error::other)?
     }
 
     /// Reads the slice into memory on this thread.
@@ -50,9 +54,16 @@ impl FileSlice {
         while bytes.len() < self.len {
             let before = bytes.len();
             let position = self.position + before as u64;
-            rustix::io::pread(self.file.as_ref(), rustix::buffer::spare_capacity(&mut bytes), position)?;
+            rustix::io::pread(
+                self.file.as_ref(),
+                rustix::buffer::spare_capacity(&mut bytes),
+                position,
+            )?;
             if bytes.len() == before {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "log file ends before its slice"));
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "log file ends before its slice",
+                ));
             }
         }
         bytes.truncate(self.len);
@@ -61,8 +72,9 @@ impl FileSlice {
 
     /// Whether the slice seems to be in memory: a byte of every so many is asked for without waiting.
     fn is_cached(&self) -> io::Result<bool> {
-        let mut positions: Vec<u64> =
-            (self.position..self.position + self.len as u64).step_by(PROBE_INTERVAL_BYTES).collect();
+        let mut positions: Vec<u64> = (self.position..self.position + self.len as u64)
+            .step_by(PROBE_INTERVAL_BYTES)
+            .collect();
         positions.push(self.position + (self.len as u64).saturating_sub(1));
         for position in positions {
             let mut byte = [0_u8; 1];
@@ -86,7 +98,12 @@ impl FileSlice {
         while position < end {
             let want = buffer.len().min((end - position) as usize);
             match rustix::io::pread(self.file.as_ref(), &mut buffer[..want], position)? {
-                0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "log file ends before its slice")),
+                0 => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        "log file ends before its slice",
+                    ));
+                }
                 read => position += read as u64,
             }
         }

@@ -290,17 +290,26 @@ impl<D: Disk> Log<D> {
     /// # Errors
     /// The disk failed.
     pub fn delete(&mut self) -> io::Result<()> {
+        let renamed = self.retire()?;
+        self.disk.sync_dir(renamed.parent().unwrap_or(Path::new(".")))?;
+        self.disk.remove_dir(&renamed)
+    }
+
+    /// The first half of [`Log::delete`], for who deletes many logs of one directory and syncs that once: gives the
+    /// new name of the log's directory, which is to be removed after a sync of the one above it.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn retire(&mut self) -> io::Result<PathBuf> {
         self.poison_because("it was deleted");
         let mut name = self.dir.file_name().unwrap_or_default().to_owned();
         name.push(DELETED_SUFFIX);
         let renamed = self.dir.with_file_name(name);
-        let parent = self.dir.parent().unwrap_or(Path::new("."));
         if self.disk.list(&renamed).is_ok() {
             self.disk.remove_dir(&renamed)?;
         }
         self.disk.rename(&self.dir, &renamed)?;
-        self.disk.sync_dir(parent)?;
-        self.disk.remove_dir(&renamed)
+        Ok(renamed)
     }
 
     fn poison_because(&mut self, reason: &'static str) {
