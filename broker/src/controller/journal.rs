@@ -175,29 +175,31 @@ fn split(bytes: &[u8], path: &Path) -> Result<(Vec<Vec<u8>>, usize), JournalErro
     let mut position = 0;
     while position + HEADER_BYTES <= bytes.len() {
         let (length, complement, crc) = (word(position), word(position + 4), word(position + 8));
-        if length != !complement {
-            // A write that was torn can leave zeros, never something else.
-            let torn = bytes[position..].iter().all(|byte| *byte == 0);
-            return if torn {
-                Ok((entries, position))
-            } else {
-                Err(damaged(position))
-            };
-        }
         let end = position + HEADER_BYTES + length as usize;
-        let Some(payload) = bytes.get(position + HEADER_BYTES..end) else {
-            break;
-        };
-        if crc32c::crc32c(payload) != crc {
-            if end == bytes.len() {
-                break;
-            }
-            return Err(damaged(position));
+        let payload = bytes
+            .get(position + HEADER_BYTES..end)
+            .filter(|_| length == !complement);
+        match payload.filter(|payload| crc32c::crc32c(payload) == crc) {
+            Some(payload) => entries.push(payload.to_vec()),
+            // A write that was torn can leave any of its sectors, but nothing follows it.
+            None if has_entry(&bytes[position + 1..]) => return Err(damaged(position)),
+            None => break,
         }
-        entries.push(payload.to_vec());
         position = end;
     }
     Ok((entries, position))
+}
+
+/// Whether a whole entry begins anywhere in `bytes`.
+fn has_entry(bytes: &[u8]) -> bool {
+    bytes.windows(HEADER_BYTES).enumerate().any(|(position, header)| {
+        let word = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"));
+        let payload = position + HEADER_BYTES..position + HEADER_BYTES + word(0) as usize;
+        word(0) == !word(4)
+            && bytes
+                .get(payload)
+                .is_some_and(|payload| crc32c::crc32c(payload) == word(8))
+    })
 }
 
 fn sync_directory(directory: &Path) -> Result<(), JournalError> {
@@ -253,7 +255,11 @@ mod tests {
             bytes.extend_from_slice(&[0; 100]);
             std::fs::write(dir.path().join(LOG), &bytes).unwrap();
             let (mut journal, contents) = Journal::open(dir.path()).unwrap();
-            assert_eq!(contents.entries, [b"one".to_vec(), b"two".to_vec()], "without {lost:?}");
+            assert_eq!(
+                contents.entries,
+                [b"one".to_vec(), b"two".to_vec()],
+                "without {lost:?}"
+            );
             journal.append(b"four").unwrap();
             let (_, contents) = Journal::open(dir.path()).unwrap();
             assert_eq!(contents.entries.last().unwrap(), b"four");
