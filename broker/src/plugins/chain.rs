@@ -12,7 +12,7 @@ use millstream_runtime::{RowsBuilder, Targets, Verdict, World};
 use sha2::{Digest, Sha256};
 
 use super::ledger::cut;
-use super::seat::Seat;
+use super::seat::{CallFailure, Seat};
 use super::slice::{Outgoing, Slice};
 use super::{Plugins, seat::Running};
 use crate::topics::Attached;
@@ -66,6 +66,8 @@ pub enum Failure {
         /// Whether the plugin failed at all of them at once: they are not to blame.
         is_call: bool,
     },
+    /// The broker has no place for an instance now.
+    Busy(String),
     /// The batch cannot be read.
     Batch(BatchError),
     /// What came out cannot be one batch.
@@ -96,6 +98,7 @@ impl Failure {
                     }
                 }
             }
+            Self::Busy(reason) => reason.clone(),
             Self::Batch(error) => error.to_string(),
             Self::Build(error) => error.to_string(),
             Self::TooLarge { bytes_max } => format!("plugins made more than {bytes_max} bytes of a batch"),
@@ -201,7 +204,8 @@ fn pass(
     };
     let answer = match answered {
         Ok(answer) => answer,
-        Err(reason) => return fail_all(seat, slice, how, sink, &reason),
+        Err(CallFailure::Plugin(reason)) => return fail_all(seat, slice, how, sink, &reason),
+        Err(CallFailure::Busy(reason)) => return Err(Failure::Busy(reason)),
     };
     match answer {
         Answer::Verdicts(verdicts) => {

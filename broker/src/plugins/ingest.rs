@@ -197,6 +197,8 @@ fn refuse(failure: Failure) -> Refusal {
                 .collect(),
         },
         Failure::Records { is_call: true, .. } => Refusal::new(ErrorCode::InvalidRecord, message),
+        // The producer tries again.
+        Failure::Busy(_) => Refusal::new(ErrorCode::RequestTimedOut, message),
         Failure::Batch(error) => refuse_batch(error),
         Failure::Build(_) | Failure::TooLarge { .. } => Refusal::new(ErrorCode::MessageTooLarge, message),
     }

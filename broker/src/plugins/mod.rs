@@ -21,11 +21,11 @@ pub mod view;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::available_parallelism;
 
 use millstream_core::cluster::{Image, Plugin, World as CoreWorld};
-use millstream_runtime::{Engine, EngineConfig, InstantiateError, Level, LogSink, Pool, World};
+use millstream_runtime::{Engine, EngineConfig, Level, LogSink, Pool, World};
 use tokio::sync::Semaphore;
 
 pub use ledger::{LogLine, Stats};
@@ -37,7 +37,7 @@ use crate::topics::Attached;
 use cache::ViewCache;
 use entrance::Entrances;
 use ledger::Ledger;
-use seat::Running;
+use seat::{Pools, Running};
 use store::Store;
 
 /// All plugins of a broker.
@@ -47,7 +47,7 @@ pub struct Plugins {
     store: Arc<Store>,
     settings: Settings,
     compiled: Mutex<HashMap<String, Arc<Compiled>>>,
-    pools: Mutex<Vec<Weak<Pool>>>,
+    pools: Arc<Pools>,
     ledger: Arc<Ledger>,
     cache: ViewCache,
     entrances: Entrances,
@@ -79,7 +79,7 @@ impl Plugins {
             engine,
             store: Arc::new(store),
             compiled: Mutex::default(),
-            pools: Mutex::default(),
+            pools: Arc::default(),
             ledger: Arc::default(),
             cache: ViewCache::new(usize::try_from(settings.view_cache_bytes).unwrap_or(0)),
             entrances: Entrances::default(),
@@ -165,41 +165,16 @@ impl Plugins {
         let attachment = &attached.attachment;
         let limits = seat::limits(&self.settings, &attached.plugin.limits, &attachment.limits);
         let config = attachment.config.as_bytes().to_vec();
-        let start = || {
-            Pool::new(
-                compiled.clone(),
-                config.clone(),
-                limits.clone(),
-                self.log_sink(&attached.plugin),
-            )
-        };
-        let pool = match start() {
-            // Idle instances of others are in the way.
-            Err(InstantiateError::Busy) => {
-                self.shrink();
-                start()
-            }
-            other => other,
-        };
+        let pool = self.pools.make(|| {
+            let log = self.log_sink(&attached.plugin);
+            Pool::new(compiled.clone(), config.clone(), limits.clone(), log)
+        });
         let pool = pool.map_err(|error| error.to_string())?;
-        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        pools.retain(|pool| pool.strong_count() > 0);
-        pools.push(Arc::downgrade(&pool));
-        drop(pools);
         let counters = self
             .ledger
             .counters(&attached.plugin.name, attached.plugin.version, &attached.topic);
-        let running = Arc::new(Running::new(attached, pool, counters));
+        let running = Arc::new(Running::new(attached, pool, self.pools.clone(), counters));
         Ok(attached.slot.0.get_or_init(|| running).clone())
-    }
-
-    /// Gives back the memory of all instances that nobody uses.
-    fn shrink(&self) {
-        let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        pools
-            .iter()
-            .filter_map(Weak::upgrade)
-            .for_each(|pool| pool.shrink());
     }
 
     /// The compiled component of a plugin. Blocks.

@@ -1,6 +1,6 @@
 //! A plugin that runs where it is attached: its pool of instances, and the place in it that a batch takes.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Instant;
 
 use millstream_core::cluster::{PluginLimits, PluginVersion};
@@ -27,6 +27,54 @@ pub struct Running {
     pub counters: Arc<Counters>,
     pool: Arc<Pool>,
     permits: Arc<Semaphore>,
+    pools: Arc<Pools>,
+}
+
+/// The pools of all attached plugins. They share the engine's places for instances.
+#[derive(Debug, Default)]
+pub struct Pools(Mutex<Vec<Weak<Pool>>>);
+
+/// Why a call gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallFailure {
+    /// The plugin failed, and the policy for that holds.
+    Plugin(String),
+    /// The broker has no place for an instance now. The plugin has not seen the records, so no policy holds.
+    Busy(String),
+}
+
+impl Pools {
+    /// Makes a pool.
+    ///
+    /// # Errors
+    /// The plugin refuses its configuration, or cannot be started.
+    pub fn make(
+        &self,
+        make: impl Fn() -> Result<Arc<Pool>, InstantiateError>,
+    ) -> Result<Arc<Pool>, InstantiateError> {
+        let pool = self.with_room(make)?;
+        let mut pools = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.retain(|pool| pool.strong_count() > 0);
+        pools.push(Arc::downgrade(&pool));
+        Ok(pool)
+    }
+
+    /// Does something that needs a place for an instance; once more without the idle instances of all pools if there
+    /// is none.
+    fn with_room<T>(&self, work: impl Fn() -> Result<T, InstantiateError>) -> Result<T, InstantiateError> {
+        match work() {
+            Err(InstantiateError::Busy) => {
+                let pools = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                pools
+                    .iter()
+                    .filter_map(Weak::upgrade)
+                    .for_each(|pool| pool.shrink());
+                drop(pools);
+                work()
+            }
+            other => other,
+        }
+    }
 }
 
 /// A batch's place at an attached plugin. At most as many are taken at a time as the plugin may have instances.
@@ -42,7 +90,7 @@ pub struct Seat {
 
 impl Running {
     /// Around a pool whose instances have accepted the configuration.
-    pub fn new(attached: &Attached, pool: Arc<Pool>, counters: Arc<Counters>) -> Self {
+    pub fn new(attached: &Attached, pool: Arc<Pool>, pools: Arc<Pools>, counters: Arc<Counters>) -> Self {
         let instances = pool.limits().instances as usize;
         Self {
             plugin: (attached.plugin.name.clone(), attached.plugin.version),
@@ -50,6 +98,7 @@ impl Running {
             counters,
             pool,
             permits: Arc::new(Semaphore::new(instances)),
+            pools,
         }
     }
 }
@@ -85,17 +134,17 @@ impl Seat {
         &mut self,
         records: usize,
         work: impl FnOnce(&mut Instance) -> Result<T, CallError>,
-    ) -> Result<T, String> {
+    ) -> Result<T, CallFailure> {
         let begun = Instant::now();
         let answer = match self.instance() {
             Ok(instance) => {
-                let answer = work(instance).map_err(|error| error.to_string());
+                let answer = work(instance).map_err(|error| CallFailure::Plugin(error.to_string()));
                 if instance.is_poisoned() {
                     self.instance = None;
                 }
                 answer
             }
-            Err(reason) => Err(reason),
+            Err(failure) => Err(failure),
         };
         self.running.counters.call(records, begun.elapsed());
         answer
@@ -107,17 +156,19 @@ impl Seat {
         self.instance = None;
     }
 
-    fn instance(&mut self) -> Result<&mut Instance, String> {
+    fn instance(&mut self) -> Result<&mut Instance, CallFailure> {
         if self.instance.is_none() {
-            self.instance = self
-                .running
-                .pool
-                .try_take()
-                .map_err(|error: InstantiateError| error.to_string())?;
+            let taken = self.running.pools.with_room(|| self.running.pool.try_take());
+            self.instance = taken.map_err(|error| match error {
+                InstantiateError::Busy => CallFailure::Busy(error.to_string()),
+                _ => CallFailure::Plugin(error.to_string()),
+            })?;
         }
         match &mut self.instance {
             Some(instance) => Ok(instance),
-            None => Err("all instances of the plugin are in use".to_owned()),
+            None => Err(CallFailure::Busy(
+                "all instances of the plugin are in use".to_owned(),
+            )),
         }
     }
 }

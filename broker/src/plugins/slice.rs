@@ -114,8 +114,11 @@ impl<'a> Slice<'a> {
             timestamp_ms: item.timestamp_ms,
             key: item.key.as_ref().map(part),
             value: item.value.as_ref().map(part),
-            headers: Headers::parse(part(&item.headers), item.header_count)
-                .expect("headers were checked when the batch was, or when the plugin answered"),
+            headers: match item.is_original {
+                true => span.headers_in(self.batch),
+                false => Headers::parse(part(&item.headers), item.header_count)
+                    .expect("headers were checked when the batch was, or when the plugin answered"),
+            },
             target: item.target,
             original: item.is_original.then_some((span, self.batch)),
         }
