@@ -61,10 +61,11 @@ impl Cache {
     /// Keeps what was compiled. Fails silently: the next start compiles again.
     pub fn store(&self, compiled: &Component, sha256: &[u8; 32]) {
         let Ok(code) = compiled.serialize() else { return };
-        if (code.len() + MAC_BYTES) as u64 > FILE_BYTES_MAX {
+        let bytes = (code.len() + MAC_BYTES) as u64;
+        if bytes > FILE_BYTES_MAX {
             return;
         }
-        self.make_room();
+        self.make_room(bytes);
         let temporary = temporary(&self.folder);
         let written = write_new(&temporary, &[&self.mac(sha256, &code), &code])
             .and_then(|()| fs::rename(&temporary, self.path(sha256)));
@@ -73,26 +74,32 @@ impl Cache {
         }
     }
 
-    /// Removes the oldest files beyond a number.
-    fn make_room(&self) {
+    /// Removes the oldest files until another one keeps within the bounds.
+    fn make_room(&self, bytes: u64) {
         let Ok(entries) = fs::read_dir(&self.folder) else {
             return;
         };
         let mut files: Vec<_> = entries
             .filter_map(|entry| {
                 let entry = entry.ok()?;
+                let metadata = entry.metadata().ok()?;
                 let ours = entry
                     .path()
                     .extension()
                     .is_some_and(|extension| extension == EXTENSION);
-                let written = entry.metadata().ok()?.modified().ok()?;
-                ours.then(|| (written, entry.path()))
+                ours.then_some((metadata.modified().ok()?, entry.path(), metadata.len()))
             })
             .collect();
         files.sort();
-        let beyond = (files.len() + 1).saturating_sub(FILES_MAX);
-        for (_, path) in files.into_iter().take(beyond) {
+        let mut count = files.len();
+        let mut total: u64 = files.iter().map(|(_, _, length)| length).sum();
+        for (_, path, length) in files {
+            if count < FILES_MAX && total + bytes <= FOLDER_BYTES_MAX {
+                break;
+            }
             let _ = fs::remove_file(path);
+            count -= 1;
+            total -= length;
         }
     }
 
@@ -183,5 +190,6 @@ const BLOCK_BYTES: usize = 64;
 const EXTENSION: &str = "compiled";
 /// Largest file that is written or read. Python with its library is about 100 MiB.
 const FILE_BYTES_MAX: u64 = 512 << 20;
-/// Most files.
+/// Most files, and most bytes of all of them.
 const FILES_MAX: usize = 256;
+const FOLDER_BYTES_MAX: u64 = 4 << 30;

@@ -98,18 +98,17 @@ impl Engine {
             .cache
             .as_ref()
             .and_then(|cache| cache.load(&shared.engine, &sha256));
-        let compiled = match cached {
-            Some(compiled) => compiled,
-            None => {
-                let compiled = self.compile_anew(component)?;
-                if let Some(cache) = &shared.cache {
-                    cache.store(&compiled, &sha256);
-                }
-                compiled
-            }
-        };
+        if let Some(compiled) = cached {
+            return Plugin::new(self, compiled, sha256);
+        }
+        let compiled = self.compile_anew(component)?;
         check_needs(&compiled)?;
-        Plugin::new(self, compiled, sha256)
+        // Kept only if it is a plugin, so that what is refused takes no room.
+        let plugin = Plugin::new(self, compiled.clone(), sha256)?;
+        if let Some(cache) = &shared.cache {
+            cache.store(&compiled, &sha256);
+        }
+        Ok(plugin)
     }
 
     /// The compiler is large and gets whatever was pushed; should it panic, the thread is not lost.

@@ -107,6 +107,30 @@ fn what_another_key_signed_is_not_used() {
 }
 
 #[test]
+fn what_is_refused_is_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let nothing = wat::parse_str("(component)").unwrap();
+    engine(folder.path()).compile(&nothing).unwrap_err();
+    assert_eq!(compiled(folder.path()).len(), 0);
+}
+
+#[test]
+fn the_oldest_go_when_there_are_too_many() {
+    let (folder, component, path, good) = filled();
+    let old = std::time::UNIX_EPOCH;
+    for number in 0..300 {
+        let path = folder.path().join(format!("{number}.compiled"));
+        fs::File::create(&path).unwrap().set_modified(old).unwrap();
+    }
+    engine(folder.path())
+        .compile(&guests::filter("unreachable"))
+        .unwrap();
+    assert_eq!(compiled(folder.path()).len(), 256);
+    assert_eq!(fs::read(&path).unwrap(), good);
+    works(&engine(folder.path()), &component);
+}
+
+#[test]
 fn compiled_code_is_no_component() {
     let (folder, _, _, good) = filled();
     assert!(engine(folder.path()).compile(&good[32..]).is_err());

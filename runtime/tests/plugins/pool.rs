@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::thread;
 
-use millstream_runtime::{InstantiateError, Limits, Pool};
+use millstream_runtime::{Engine, EngineConfig, InstantiateError, Limits, Pool};
 
 use crate::guests::{self, ACCEPT, KEEP_ALL, compile, listener, silence, slice};
 
@@ -105,4 +105,21 @@ fn instances_share_one_volume_of_log() {
         all.push(instance);
     }
     assert!(lines.lock().unwrap().len() < 10);
+}
+
+#[test]
+fn more_instances_than_the_engine_has_are_busy_until_one_goes() {
+    let engine = Engine::new(EngineConfig {
+        instances_max: 2,
+        ..EngineConfig::default()
+    })
+    .unwrap();
+    let plugin = engine.compile(&guests::filter(KEEP_ALL)).unwrap();
+    let start = || plugin.instantiate(b"", &Limits::default(), silence());
+    let first = start().unwrap();
+    let second = start().unwrap();
+    assert_eq!(start().unwrap_err(), InstantiateError::Busy);
+    drop(first);
+    start().unwrap();
+    drop(second);
 }
