@@ -141,9 +141,18 @@ impl ReadError {
 
 impl AppendError {
     pub(crate) fn from_io(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
-            _ => Self::Io(error),
+        if is_full(&error) {
+            Self::DiskFull
+        } else {
+            Self::Io(error)
         }
     }
+}
+
+/// Whether there was no room: nothing is broken then.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }

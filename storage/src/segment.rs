@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use millstream_kafka::records::BatchHeader;
 
-use crate::disk::{Disk, Open};
+use crate::disk::{Disk, DiskFile, Open};
 use crate::index::{Entry, GrowingIndex, OffsetEntry, StoredIndex, TimeEntry};
 
 /// A segment of the log.
@@ -149,6 +149,17 @@ impl<D: Disk> Segment<D> {
                 .floor(is_before)?,
         };
         Ok(floor.map_or(self.base, |entry| self.base + i64::from(entry.offset)))
+    }
+
+    /// Gives up what its indexes take on the disk. They are built anew at the next start.
+    pub fn empty_indexes(&self, disk: &D, dir: &Path) -> io::Result<()> {
+        for kind in [INDEX, TIME_INDEX] {
+            match disk.open(&path(dir, self.base, kind), Open::Write) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                file => file?.truncate(0)?,
+            }
+        }
+        Ok(())
     }
 
     /// Removes the segment's files. Who still reads one of them goes on.

@@ -354,6 +354,11 @@ impl World {
             .get_mut(path.parent().unwrap_or(Path::new("")))
             .ok_or(io::ErrorKind::NotFound)?;
         let naming = naming(name_of(path)?);
+        let gone = match &naming {
+            Naming::Link(..) => None,
+            Naming::Unlink(name) | Naming::Rename(_, name) => dir.now.get(name),
+        };
+        self.free_bytes += gone.map_or(0, |inode| self.inodes[*inode].now.len() as u64);
         naming.clone().apply(&mut dir.now);
         dir.pending.push(naming);
         Ok(())

@@ -172,6 +172,10 @@ impl World {
                 self.disk.restart()
             }
         }
+        // A full disk hinders writing, not opening and reading.
+        if self.random.below(4) == 0 {
+            self.disk.set_free_bytes(self.random.below(400));
+        }
         let opened = Log::open(self.disk.clone(), dir(), config(), self.now_ms);
         self.log = opened.expect("what was durable is there").0;
         let end = self.log.log_end_offset().0;
@@ -191,6 +195,7 @@ impl World {
                 self.expect_duplicate(at);
             }
         }
+        self.disk.set_free_bytes(u64::MAX / 2);
     }
 
     /// The last batches of a producer, as far as they are kept.
@@ -340,6 +345,13 @@ impl World {
             }
         }
         self.check_all();
+        // What would make room must not need any, if only there is a segment that can go.
+        let to = self.start + self.random.below((self.end() - self.start) as u64 + 1) as i64;
+        let deleted = self.log.delete_records_before(Offset(to));
+        self.start = self.log.log_start_offset().0;
+        assert!(self.start == to || self.start < to && deleted.is_err());
+        self.acknowledged = self.acknowledged.max(self.log.flushed_offset().0);
+        self.check_all();
         self.disk.set_free_bytes(u64::MAX / 2);
         self.append();
     }
@@ -395,7 +407,7 @@ impl World {
                         (self.start, start) = (to, to);
                     } else {
                         // It may have been made durable before the fault, or not.
-                        assert!([before, to].contains(&self.log.log_start_offset().0));
+                        assert!((before..=to).contains(&self.log.log_start_offset().0));
                         start = to;
                     }
                 }

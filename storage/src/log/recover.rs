@@ -14,7 +14,7 @@ use super::{Log, LogConfig, Mark, Recovery};
 use crate::checkpoint::Checkpoint;
 use crate::disk::{Disk, DiskFile, Open, read_exact, read_file, remove_if_there, write_all};
 use crate::epochs::{LEADER_EPOCHS, LeaderEpochs};
-use crate::error::OpenError;
+use crate::error::{OpenError, is_full};
 use crate::index::{GrowingIndex, OffsetEntry, StoredIndex, TimeEntry};
 use crate::producer::Producers;
 use crate::scan::{Found, LONG_SCAN_BYTES, Scanner};
@@ -98,25 +98,61 @@ impl<D: Disk> Log<D> {
             .map_err(|e| self.failed(e))?;
         self.restore_derived(self.flushed.offset)
             .map_err(|e| self.failed(e))?;
-        self.drop_segments_before_start().map_err(|e| self.failed(e))?;
+        self.drop_segments_before(self.log_start)
+            .map_err(|e| self.failed(e))?;
         if known.is_none() {
             // Who made the directory may have been killed before its name was durable.
             self.disk
                 .sync_dir(self.dir.parent().unwrap_or(Path::new(".")))
                 .map_err(|e| self.failed(e))?;
         }
-        // Epochs that were cut off must not be found in their file once there are records where they began.
-        self.store_epochs().map_err(|e| self.failed(e))?;
         if known.is_none() || recovery.scanned_bytes > 0 || recovery.truncated_bytes > 0 {
-            self.write_checkpoint().map_err(|e| self.failed(e))?;
-        }
-        if known.is_none() {
-            self.checkpointed.log_start = self.log_start;
-            self.checkpointed
-                .write(&self.disk, &self.dir)
-                .map_err(|e| self.failed(e))?;
+            self.first_checkpoint(known.is_none())?;
+        } else {
+            self.settle_epochs().map_err(|e| self.failed(e))?;
         }
         Ok(recovery)
+    }
+
+    /// Says what was found, so that the next start need not look for it again. Where there is no room it will have to.
+    fn first_checkpoint(&mut self, is_new: bool) -> Result<(), OpenError> {
+        self.settle_epochs().map_err(|e| self.failed(e))?;
+        let mut written = self.write_checkpoint();
+        if written.is_ok() && is_new {
+            self.checkpointed.log_start = self.log_start;
+            written = self.checkpointed.write(&self.disk, &self.dir);
+        }
+        match written {
+            Err(error) if is_full(&error) => {
+                tracing::warn!(dir = %self.dir.display(), "no room for a checkpoint");
+                Ok(())
+            }
+            written => written.map_err(|e| self.failed(e)),
+        }
+    }
+
+    /// Epochs that were cut off must not be found in their file once there are records where they began.
+    fn settle_epochs(&mut self) -> io::Result<()> {
+        match self.store_epochs() {
+            Err(error) if is_full(&error) => {
+                // Without the file they are read from the segments.
+                remove_if_there(&self.disk, &self.dir.join(LEADER_EPOCHS))?;
+                self.disk.sync_dir(&self.dir)
+            }
+            stored => stored,
+        }
+    }
+
+    /// Stores the indexes of a segment that is complete; where there is no room they stay in memory.
+    fn complete(&self, segment: &mut Segment<D>) -> io::Result<()> {
+        match segment.store_indexes(&self.disk, &self.dir, true) {
+            Err(error) if is_full(&error) => Ok(()),
+            stored => {
+                stored?;
+                segment.growing = None;
+                Ok(())
+            }
+        }
     }
 
     /// The segments that the checkpoint speaks of must be there.
@@ -205,10 +241,7 @@ impl<D: Disk> Log<D> {
                 self.drop_from(&bases.split_off(number + 1), recovery)
                     .map_err(|e| self.failed(e))?;
             } else if next == Some(end) {
-                segment
-                    .store_indexes(&self.disk, &self.dir, true)
-                    .map_err(|e| self.failed(e))?;
-                segment.growing = None;
+                self.complete(&mut segment).map_err(|e| self.failed(e))?;
             }
             self.segments.push(segment);
             number += 1;
@@ -258,10 +291,7 @@ impl<D: Disk> Log<D> {
         };
         let (mut segment, _, _) = self.scan_segment(base, &tail, now_ms, recovery)?;
         recovery.rebuilt_indexes += 1;
-        segment
-            .store_indexes(&self.disk, &self.dir, true)
-            .map_err(|e| self.failed(e))?;
-        segment.growing = None;
+        self.complete(&mut segment).map_err(|e| self.failed(e))?;
         Ok(segment)
     }
 

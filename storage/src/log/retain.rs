@@ -7,7 +7,7 @@ use millstream_core::ids::Offset;
 use super::{Log, Mark};
 use crate::checkpoint::Checkpoint;
 use crate::disk::{Disk, DiskFile};
-use crate::error::{OpenError, ReadError};
+use crate::error::{OpenError, ReadError, is_full};
 use crate::scan::{Found, Scanner};
 use crate::segment::Segment;
 
@@ -145,6 +145,23 @@ impl<D: Disk> Log<D> {
     }
 
     fn advance_start(&mut self, start: i64) -> io::Result<()> {
+        match self.store_start(start) {
+            Err(error) if is_full(&error) => {
+                // What would make room needs some. The indexes of what goes are given up first: without them its reading
+                // is slow, but right.
+                for segment in &self.segments[..self.first_kept(start)] {
+                    segment.empty_indexes(&self.disk, &self.dir)?;
+                }
+                self.store_start(start)?;
+            }
+            stored => stored?,
+        }
+        self.log_start = start;
+        self.epochs.advance_to(start);
+        self.drop_segments_before(start)
+    }
+
+    fn store_start(&mut self, start: i64) -> io::Result<()> {
         // The start is durable before files go: a crash in between leaves files that the next start removes.
         let known = Checkpoint {
             log_start: start,
@@ -171,17 +188,19 @@ impl<D: Disk> Log<D> {
         }
         known.write(&self.disk, &self.dir)?;
         self.checkpointed = known;
-        self.log_start = start;
-        self.epochs.advance_to(start);
-        self.drop_segments_before_start()
+        Ok(())
     }
 
-    /// Removes the segments that hold nothing from the log's start on.
-    pub(super) fn drop_segments_before_start(&mut self) -> io::Result<()> {
-        let keep_from = self
-            .segments
-            .partition_point(|s| s.base <= self.log_start)
-            .saturating_sub(1);
+    /// The segment, by its number, that a log which begins with `start` begins with.
+    fn first_kept(&self, start: i64) -> usize {
+        self.segments
+            .partition_point(|s| s.base <= start)
+            .saturating_sub(1)
+    }
+
+    /// Removes the segments that hold nothing from `start` on.
+    pub(super) fn drop_segments_before(&mut self, start: i64) -> io::Result<()> {
+        let keep_from = self.first_kept(start);
         if keep_from == 0 {
             return Ok(());
         }

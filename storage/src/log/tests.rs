@@ -121,6 +121,37 @@ fn after_a_failed_sync_nothing_that_needs_another_is_done() {
 }
 
 #[test]
+fn a_full_disk_is_read_and_emptied() {
+    let disk = disk();
+    let mut log = open(&disk).0;
+    append(&mut log, 300);
+    log.sync().unwrap();
+    disk.set_free_bytes(0);
+    let refused = log.append_as_leader(&batch(NOW, "v"), LeaderEpoch(0), NOW);
+    assert!(matches!(refused, Err(AppendError::DiskFull)));
+    for _ in 0..2 {
+        disk.restart();
+        log = open(&disk).0;
+        assert_eq!(log.log_end_offset(), Offset(300));
+        assert!(log.read(Offset(150), 1, Offset(300), true).unwrap().is_some());
+    }
+    log.set_config(LogConfig {
+        retention_bytes: 5_000,
+        ..config()
+    });
+    assert!(log.apply_retention(NOW).unwrap() > 0);
+    append(&mut log, 10);
+    log.close().unwrap();
+    let start = log.log_start_offset();
+    disk.crash();
+    let log = open(&disk).0;
+    assert_eq!(
+        (log.log_start_offset(), log.log_end_offset()),
+        (start, Offset(310))
+    );
+}
+
+#[test]
 fn missing_and_damaged_indexes_are_built_anew() {
     let disk = disk();
     let mut log = open(&disk).0;
