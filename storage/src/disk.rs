@@ -306,15 +306,26 @@ pub(crate) fn read_file<D: Disk>(disk: &D, path: &Path) -> io::Result<Option<Vec
 
 /// Replaces a file so that after a crash either the old or the new content is there; durable on return.
 pub(crate) fn replace_file<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    place_file(disk, path, bytes)?;
+    disk.sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// As [`replace_file`], but which content is there after a crash is open until the directory is synced.
+pub(crate) fn place_file<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     let temporary = Path::new(&temporary);
-    let file = disk.open(temporary, Open::Create)?;
-    file.truncate(0)?;
-    write_all(&file, bytes, &[], 0)?;
-    file.sync()?;
-    disk.rename(temporary, path)?;
-    disk.sync_dir(path.parent().unwrap_or(Path::new(".")))
+    let place = || {
+        let file = disk.open(temporary, Open::Create)?;
+        file.truncate(0)?;
+        write_all(&file, bytes, &[], 0)?;
+        file.sync()?;
+        disk.rename(temporary, path)
+    };
+    place().inspect_err(|_| {
+        // It may hold what little room there is; the next start removes it otherwise.
+        let _ = disk.remove(temporary);
+    })
 }
 
 /// Removes a file that may not be there.

@@ -8,7 +8,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::disk::{Disk, DiskFile, Open, read_exact, read_file, write_all};
+use crate::disk::{Disk, DiskFile, Open, place_file, read_exact, read_file, write_all};
 
 /// An entry with a fixed size on disk.
 pub(crate) trait Entry: Copy {
@@ -129,10 +129,15 @@ impl<E: Entry> GrowingIndex<E> {
         for entry in &self.entries[self.stored..] {
             entry.to_bytes(&mut bytes);
         }
-        let file = disk.open(path, Open::Create)?;
-        write_all(&file, &bytes, &[], (self.stored * E::BYTES) as u64)?;
-        file.truncate((self.entries.len() * E::BYTES) as u64)?;
-        file.sync()?;
+        if self.stored == 0 {
+            // Under its name there is never a file that could be read now and lost later.
+            place_file(disk, path, &bytes)?;
+        } else {
+            let file = disk.open(path, Open::Create)?;
+            write_all(&file, &bytes, &[], (self.stored * E::BYTES) as u64)?;
+            file.truncate((self.entries.len() * E::BYTES) as u64)?;
+            file.sync()?;
+        }
         self.stored = self.entries.len();
         Ok(())
     }

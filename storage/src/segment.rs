@@ -151,12 +151,16 @@ impl<D: Disk> Segment<D> {
         Ok(floor.map_or(self.base, |entry| self.base + i64::from(entry.offset)))
     }
 
-    /// Gives up what its indexes take on the disk. They are built anew at the next start.
+    /// Gives up what its indexes take on the disk, durably. They are built anew at the next start.
     pub fn empty_indexes(&self, disk: &D, dir: &Path) -> io::Result<()> {
         for kind in [INDEX, TIME_INDEX] {
             match disk.open(&path(dir, self.base, kind), Open::Write) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                file => file?.truncate(0)?,
+                file => {
+                    let file = file?;
+                    file.truncate(0)?;
+                    file.sync()?;
+                }
             }
         }
         Ok(())

@@ -143,10 +143,11 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// Stores the indexes of a segment that is complete; where there is no room they stay in memory.
+    /// Stores the indexes of a segment that is complete. Where there is no room they stay in memory, and what their files
+    /// hold from before must not be taken for them.
     fn complete(&self, segment: &mut Segment<D>) -> io::Result<()> {
         match segment.store_indexes(&self.disk, &self.dir, true) {
-            Err(error) if is_full(&error) => Ok(()),
+            Err(error) if is_full(&error) => segment.empty_indexes(&self.disk, &self.dir),
             stored => {
                 stored?;
                 segment.growing = None;
