@@ -87,6 +87,10 @@ impl Ledger {
     /// The counters of a plugin on a topic, the same ones whenever it is attached again.
     pub fn counters(&self, plugin: &str, version: PluginVersion, topic: &TopicName) -> Arc<Counters> {
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        if counters.len() >= COUNTERS_KEPT_MAX {
+            // Those that nothing counts with any more are of topics that are gone, as a rule.
+            counters.retain(|_, counters| Arc::strong_count(counters) > 1);
+        }
         counters
             .entry((plugin.to_owned(), version, topic.clone()))
             .or_default()
@@ -146,6 +150,8 @@ pub fn cut(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }
 
+/// Counters from which on those go that are not in use.
+const COUNTERS_KEPT_MAX: usize = 10_000;
 /// Log lines of one plugin that are kept, and the longest part of a line.
 const LINES_MAX: usize = 200;
 const LINE_BYTES_MAX: usize = 1024;
@@ -167,6 +173,20 @@ mod tests {
         assert!(lines[0].message.starts_with("line 5 ü"));
         assert!(lines.iter().all(|line| line.message.len() <= LINE_BYTES_MAX));
         assert_eq!(ledger.log("q"), []);
+    }
+
+    #[test]
+    fn counters_that_nothing_counts_with_do_not_pile_up() {
+        let ledger = Ledger::default();
+        let topic = |n: usize| TopicName::new(&format!("t{n}")).unwrap();
+        let kept = ledger.counters("p", PluginVersion::FIRST, &topic(0));
+        kept.errors(3);
+        for n in 1..3 * COUNTERS_KEPT_MAX {
+            ledger.counters("p", PluginVersion::FIRST, &topic(n));
+        }
+        let stats = ledger.stats();
+        assert!(stats.len() <= COUNTERS_KEPT_MAX);
+        assert_eq!((stats[0].topic.as_str(), stats[0].errors), ("t0", 3));
     }
 
     #[test]
