@@ -157,8 +157,8 @@ impl<D: Disk> Log<D> {
             .file(&self.disk, &self.dir)
             .map_err(AppendError::from_io)?;
         if let Err(error) = write_all(file.as_ref(), front, back, position) {
-            // What was written of it must not be taken for a batch after a crash.
-            if file.truncate(position).is_err() {
+            // What was written of it must not be found after a crash, least of all when the segment is complete by then.
+            if file.truncate(position).and_then(|()| file.sync()).is_err() {
                 self.poison_because("a failed write could not be undone");
             }
             return Err(AppendError::from_io(error));
