@@ -185,7 +185,6 @@ impl FetchSessions {
                 }
                 Ok(self.begin_full(now_ms, new_id, request))
             }
-            (0, _) => Err(SessionError::InvalidEpoch),
             (session_id, _) => self.begin_incremental(now_ms, session_id, request),
         }
     }

@@ -38,8 +38,11 @@ pub async fn handle(
             Err(error) => refused(group, error, None),
         }
     };
+    // Kafka answers for ids that cannot be before it looks for the others.
+    let (empty, named): (Vec<Text>, Vec<Text>) =
+        request.groups.into_iter().partition(|group| group.is_empty());
     DescribeGroupsResponse {
-        groups: request.groups.into_iter().map(describe).collect(),
+        groups: empty.into_iter().chain(named).map(describe).collect(),
         ..Default::default()
     }
 }

@@ -143,20 +143,19 @@ impl Round {
         data.high_watermark = -1;
         data.last_stable_offset = -1;
         data.log_start_offset = -1;
+        // As Kafka has it, where there is no partition: none instead of no list.
+        data.aborted_transactions = Some(Vec::new());
         let topic: Arc<Topic> = context.topics.find(&want.topic, want.topic_id)?;
         let partition = topic
             .partition(want.partition)
             .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        data.aborted_transactions = None;
         partition.check_leader_epoch(want.current_leader_epoch)?;
         let ReadOutcome { slice, watermarks } = match partition.read(Offset(want.offset), limit, at_least_one)
         {
             Ok(outcome) => outcome,
             Err(error) => {
-                let watermarks = partition.watermarks();
                 if error.is_out_of_range() {
-                    data.high_watermark = watermarks.high.0;
-                    data.last_stable_offset = watermarks.high.0;
-                    data.log_start_offset = watermarks.log_start.0;
                     return Err(ErrorCode::OffsetOutOfRange);
                 }
                 tracing::error!(topic = %partition.topic, partition = partition.index.0, %error, "cannot read the log");

@@ -33,6 +33,9 @@ pub async fn handle(
 }
 
 async fn heartbeat(context: &Context, who: &Identity) -> Result<(), GroupError> {
+    if who.group.is_empty() {
+        return Err(GroupError::InvalidGroupId);
+    }
     let shard = context.groups.shard(&who.group)?;
     shard
         .call(|groups, now_ms| (groups.heartbeat(now_ms, who), Step::default()))

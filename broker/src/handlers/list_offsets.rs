@@ -19,7 +19,7 @@ use crate::topics::TopicLookup;
 pub async fn handle(
     context: &Arc<Context>,
     _info: &ConnectionInfo,
-    _version: i16,
+    version: i16,
     request: ListOffsetsRequest,
 ) -> ListOffsetsResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
@@ -27,7 +27,7 @@ pub async fn handle(
         let found = context.topics.find(&topic.name, Uuid::nil());
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in topic.partitions {
-            partitions.push(answer(&found, &asked).await);
+            partitions.push(answer(&found, &asked, version).await);
         }
         topics.push(ListOffsetsTopicResponse {
             name: topic.name,
@@ -41,7 +41,11 @@ pub async fn handle(
     }
 }
 
-async fn answer(topic: &TopicLookup, asked: &ListOffsetsPartition) -> ListOffsetsPartitionResponse {
+async fn answer(
+    topic: &TopicLookup,
+    asked: &ListOffsetsPartition,
+    version: i16,
+) -> ListOffsetsPartitionResponse {
     let mut answer = ListOffsetsPartitionResponse {
         partition_index: asked.partition_index,
         timestamp: -1,
@@ -49,6 +53,10 @@ async fn answer(topic: &TopicLookup, asked: &ListOffsetsPartition) -> ListOffset
         leader_epoch: -1,
         ..Default::default()
     };
+    if !is_known(asked.timestamp, version) {
+        answer.error_code = ErrorCode::UnsupportedVersion.code();
+        return answer;
+    }
     let found = match topic {
         Ok(topic) => match topic.partition(asked.partition_index) {
             Some(partition) => match partition.check_leader_epoch(asked.current_leader_epoch) {
@@ -69,6 +77,17 @@ async fn answer(topic: &TopicLookup, asked: &ListOffsetsPartition) -> ListOffset
         Err(code) => answer.error_code = code.code(),
     }
     answer
+}
+
+/// Whether a version of the request knows what a negative time stands for.
+fn is_known(timestamp: i64, version: i16) -> bool {
+    match timestamp {
+        EARLIEST.. => true,
+        MAX_TIMESTAMP => version >= 7,
+        EARLIEST_LOCAL => version >= 8,
+        LATEST_TIERED => version >= 9,
+        _ => false,
+    }
 }
 
 async fn look_up(partition: Arc<Partition>, timestamp: i64) -> Result<Option<(i64, Offset)>, ErrorCode> {

@@ -31,55 +31,57 @@ pub async fn handle(
     let mut places = Vec::new();
     for topic in request.topics {
         let found = context.topics.find(&topic.name, topic.topic_id);
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for asked in topic.partitions {
-            let exists = found.as_ref().map_err(|code| *code).and_then(|topic| {
-                let exists = (0..topic.partition_count()).contains(&asked.partition_index);
-                if exists {
-                    Ok(topic)
-                } else {
-                    Err(ErrorCode::UnknownTopicOrPartition)
-                }
-            });
-            let error_code = match exists {
-                Ok(found) => {
-                    places.push((topics.len(), partitions.len()));
-                    offsets.push(OffsetCommit {
-                        topic: found.name.as_str().to_owned(),
-                        partition: asked.partition_index,
-                        offset: asked.committed_offset,
-                        leader_epoch: asked.committed_leader_epoch,
-                        metadata: asked
-                            .committed_metadata
-                            .map(|text| text.to_string())
-                            .unwrap_or_default(),
-                    });
-                    0
-                }
-                Err(code) => code.code(),
-            };
-            let partition_index = asked.partition_index;
-            partitions.push(OffsetCommitResponsePartition {
-                partition_index,
-                error_code,
-                ..Default::default()
+        let count = found.as_ref().map_or(0, |found| found.partition_count());
+        let missing = found.as_ref().err().copied();
+        let missing = missing.unwrap_or(ErrorCode::UnknownTopicOrPartition);
+        // As Kafka answers: what is refused without asking the group comes first, of partitions and of topics.
+        let (asked, refused): (Vec<_>, Vec<_>) = topic
+            .partitions
+            .into_iter()
+            .partition(|asked| (0..count).contains(&asked.partition_index));
+        let answer = |partition_index, code: ErrorCode| OffsetCommitResponsePartition {
+            partition_index,
+            error_code: code.code(),
+            ..Default::default()
+        };
+        let is_refused = !refused.is_empty();
+        let mut partitions: Vec<_> = refused
+            .into_iter()
+            .map(|refused| answer(refused.partition_index, missing))
+            .collect();
+        let name = found.map_or_else(|_| String::new(), |found| found.name.as_str().to_owned());
+        for asked in asked {
+            places.push((topics.len(), partitions.len()));
+            partitions.push(answer(asked.partition_index, ErrorCode::None));
+            offsets.push(OffsetCommit {
+                topic: name.clone(),
+                partition: asked.partition_index,
+                offset: asked.committed_offset,
+                leader_epoch: asked.committed_leader_epoch,
+                metadata: asked
+                    .committed_metadata
+                    .map(|text| text.to_string())
+                    .unwrap_or_default(),
             });
         }
         let (name, topic_id) = (topic.name, topic.topic_id);
-        topics.push(OffsetCommitResponseTopic {
+        let answered = OffsetCommitResponseTopic {
             name,
             topic_id,
             partitions,
             ..Default::default()
-        });
+        };
+        topics.push((is_refused, answered));
     }
     let answers = commit(context, CommitRequest { who, offsets }).await;
     for (n, (topic, partition)) in places.into_iter().enumerate() {
         let answer = answers
             .as_ref()
             .map_or_else(|error| Err(*error), |answers| answers[n]);
-        topics[topic].partitions[partition].error_code = answer.err().map_or(0, |error| code(error).code());
+        topics[topic].1.partitions[partition].error_code = answer.err().map_or(0, |error| code(error).code());
     }
+    let (first, rest): (Vec<_>, Vec<_>) = topics.into_iter().partition(|(is_refused, _)| *is_refused);
+    let topics = first.into_iter().chain(rest).map(|(_, topic)| topic).collect();
     OffsetCommitResponse {
         topics,
         ..Default::default()

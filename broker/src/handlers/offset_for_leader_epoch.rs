@@ -71,5 +71,5 @@ fn look_up(
         .partition(asked.partition)
         .ok_or(ErrorCode::UnknownTopicOrPartition)?;
     partition.check_leader_epoch(asked.current_leader_epoch)?;
-    Ok(partition.with_log(|log| log.offset_for_leader_epoch(LeaderEpoch(asked.leader_epoch))))
+    Ok(partition.end_of_leader_epoch(LeaderEpoch(asked.leader_epoch)))
 }

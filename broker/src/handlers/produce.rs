@@ -133,12 +133,6 @@ async fn produce_partition(
     transactional: bool,
     data: &PartitionProduceData,
 ) -> Result<ingest::Stored, Refusal> {
-    if acks == Acks::Invalid {
-        return Err(Refusal::new(
-            ErrorCode::InvalidRequiredAcks,
-            "acks must be 0, 1 or -1",
-        ));
-    }
     if transactional {
         return Err(Refusal::new(
             ErrorCode::TransactionalIdAuthorizationFailed,
@@ -148,10 +142,20 @@ async fn produce_partition(
     let topic: &Arc<Topic> = topic
         .as_ref()
         .map_err(|code| Refusal::new(*code, "unknown topic"))?;
+    if topic.partition(data.index).is_none() {
+        let message = "the topic has no such partition";
+        return Err(Refusal::new(ErrorCode::UnknownTopicOrPartition, message));
+    }
     let records: &Bytes = match data.records.as_ref().and_then(|payload| payload.bytes()) {
-        Some(records) => records,
-        None => return Err(Refusal::new(ErrorCode::InvalidRecord, "no records")),
+        Some(records) if !records.is_empty() => records,
+        _ => return Err(Refusal::new(ErrorCode::InvalidRecord, "no records")),
     };
+    if acks == Acks::Invalid {
+        return Err(Refusal::new(
+            ErrorCode::InvalidRequiredAcks,
+            "acks must be 0, 1 or -1",
+        ));
+    }
     ingest::store(context, topic, data.index, records, LeaderEpoch(0)).await
 }
 

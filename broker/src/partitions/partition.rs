@@ -176,6 +176,16 @@ impl Partition {
         }
     }
 
+    /// Where a leader epoch ended (KIP-101): the largest epoch up to it, and the offset behind its last record. The
+    /// epoch of now has no end yet and has the log's.
+    pub fn end_of_leader_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
+        let state = self.lock();
+        if epoch == LEADER_EPOCH {
+            return Some((LEADER_EPOCH, state.log.log_end_offset()));
+        }
+        state.log.offset_for_leader_epoch(epoch)
+    }
+
     /// Wakes `reader` the next time that there is more to read, or the partition goes away.
     pub fn notify_when_readable(&self, reader: &Arc<Notify>) {
         let mut state = self.lock();
