@@ -6,7 +6,7 @@ use bytes::Bytes;
 use millstream_core::config::CompressionType;
 use millstream_core::ids::{LeaderEpoch, Offset};
 use millstream_kafka::ErrorCode;
-use millstream_kafka::records::{self, BatchError, BatchView, Limits, Scratch, Validated};
+use millstream_kafka::records::{self, BatchError, BatchErrorKind, BatchView, Limits, Scratch, Validated};
 use millstream_storage::AppendError;
 use tokio::sync::oneshot;
 
@@ -185,12 +185,12 @@ fn recompress(context: &Context, topic: &Topic, batch: &Bytes) -> Result<Option<
 
 /// Kafka's error for a batch that cannot be taken.
 pub fn refuse_batch(error: BatchError) -> Refusal {
-    let code = match &error {
-        BatchError::Crc { .. } | BatchError::Truncated { .. } => ErrorCode::CorruptMessage,
-        BatchError::UnsupportedMagic(_) => ErrorCode::UnsupportedForMessageFormat,
-        BatchError::UnsupportedCompression(_) => ErrorCode::UnsupportedCompressionType,
-        BatchError::TooLarge { .. } => ErrorCode::MessageTooLarge,
-        _ => ErrorCode::InvalidRecord,
+    let code = match error.kind() {
+        BatchErrorKind::Corrupt => ErrorCode::CorruptMessage,
+        BatchErrorKind::Invalid => ErrorCode::InvalidRecord,
+        BatchErrorKind::TooLarge => ErrorCode::MessageTooLarge,
+        BatchErrorKind::UnsupportedFormat => ErrorCode::UnsupportedForMessageFormat,
+        BatchErrorKind::UnsupportedCompression => ErrorCode::UnsupportedCompressionType,
     };
     Refusal::new(code, error.to_string())
 }

@@ -16,6 +16,7 @@ mod time;
 mod topic;
 mod view;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -131,12 +132,14 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     })
 }
 
-/// Logs to standard error, as `MILLSTREAM_LOG` says (`debug`, `millstream_broker=trace,info`).
+/// Logs to standard error, as `MILLSTREAM_LOG` says (`debug`, `millstream_broker=trace,info`); with colours where a
+/// person reads it.
 fn start_log(default: &str) {
     let filter = EnvFilter::try_from_env("MILLSTREAM_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
 }
 
