@@ -102,8 +102,8 @@ fn check(context: &Context, topic: &Topic, batch: &[u8]) -> Result<Validated, Re
         ));
     }
     let limits = Limits {
+        batch_bytes_max: topic.config.max_message_bytes as usize,
         decompressed_bytes_max: context.settings.decompressed_max_bytes as usize,
-        ..Limits::default()
     };
     let validated = records::validate(batch, &limits).map_err(refuse_batch)?;
     if validated.header.attributes.is_control() {
