@@ -3,30 +3,10 @@
 import json
 import re
 
+import pytest
+
 from harness import java, wait_until
-
-TOOLS = "org.apache.kafka.tools"
-
-
-def tool(broker, name, *args, stdin=None):
-    return java(f"{TOOLS}.{name}", "--bootstrap-server", broker.bootstrap, *args, stdin=stdin)
-
-
-def create(broker, name, partitions=1):
-    tool(broker, "TopicCommand", "--create", "--topic", name, "--partitions", str(partitions))
-
-
-def fill(broker, name, lines):
-    tool(broker, "ConsoleProducer", "--topic", name, stdin="".join(f"{line}\n" for line in lines))
-
-
-def groups(broker, *args):
-    return tool(broker, "consumer.group.ConsumerGroupCommand", *args)
-
-
-def consume(broker, name, count, *args):
-    limit = ("--from-beginning", "--max-messages", str(count), "--timeout-ms", "20000")
-    return tool(broker, "consumer.ConsoleConsumer", "--topic", name, *limit, *args).splitlines()
+from javatools import TOOLS, consume, create, fill, tool
 
 
 def test_topics(broker, name):
@@ -49,19 +29,26 @@ def test_configs(broker, name):
     assert "max.message.bytes=1048588" in java("kafka.admin.ConfigCommand", *config, "--describe", "--all")
 
 
-def test_console_and_groups(broker, name):
+def test_keys_headers_tombstones_and_codecs(broker, name):
     create(broker, name)
-    fill(broker, name, range(20))
-    assert consume(broker, name, 20, "--group", name) == [str(i) for i in range(20)]
-    wait_until(lambda: re.search(rf"{name} +{name} +0 +20 +20 +0 ", groups(broker, "--describe", "--group", name)), 30)
-    assert name in groups(broker, "--list").split()
-    reset = ("--reset-offsets", "--group", name, "--topic", name, "--execute")
-    assert re.search(r" 0 +5\s*$", groups(broker, *reset, "--to-offset", "5"), re.M)
-    assert re.search(r" 0 +0\s*$", groups(broker, *reset, "--to-earliest"), re.M)
-    assert re.search(r" 0 +3\s*$", groups(broker, *reset, "--shift-by", "3"), re.M)
-    assert consume(broker, name, 1, "--group", name) == ["3"]
-    groups(broker, "--delete", "--group", name)
-    assert name not in groups(broker, "--list").split()
+    reader = ("parse.key=true", "parse.headers=true", "key.separator=|", "headers.delimiter=|", "null.marker=NULL")
+    reader = [part for each in reader for part in ("--reader-property", each)]
+    fill(broker, name, ["h:1,h:2|k|v", "NULL|k|NULL"], *reader, "--compression-codec", "zstd")
+    shown = [part for each in ("key", "headers", "partition", "offset") for part in ("--formatter-property", f"print.{each}=true")]
+    lines = consume(broker, name, 2, *shown, "--isolation-level", "read_committed")
+    assert lines == ["Partition:0\tOffset:0\th:1,h:2\tk\tv", "Partition:0\tOffset:1\tNO_HEADERS\tk\tnull"]
+
+
+def test_reading_from_an_offset(broker, name):
+    create(broker, name)
+    fill(broker, name, range(10))
+    at = ("--topic", name, "--partition", "0", "--offset", "7", "--max-messages", "3", "--timeout-ms", "20000")
+    assert tool(broker, "consumer.ConsoleConsumer", *at).split() == ["7", "8", "9"]
+
+
+def test_a_topic_is_created_by_its_first_record(broker, name):
+    fill(broker, name, ["a"])
+    assert consume(broker, name, 1) == ["a"]
 
 
 def test_verifiable_producer_and_consumer(broker, name):
