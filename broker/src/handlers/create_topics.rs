@@ -32,9 +32,14 @@ pub async fn handle(
         .filter(|topic| !seen.insert(&topic.name))
         .map(|topic| topic.name.clone())
         .collect();
+    let mut refused = BTreeSet::new();
     let mut topics = Vec::with_capacity(request.topics.len());
     for asked in request.topics {
         let name = asked.name.clone();
+        if repeated.contains(&name) && !refused.insert(name.clone()) {
+            // A repeated name is answered once.
+            continue;
+        }
         let created = match repeated.contains(&name) {
             true => Err(Denied::new(
                 ErrorCode::InvalidRequest,
@@ -50,6 +55,7 @@ pub async fn handle(
                 error_message: denied.text(),
                 num_partitions: -1,
                 replication_factor: -1,
+                configs: Some(Vec::new()),
                 ..Default::default()
             },
         });
