@@ -186,10 +186,18 @@ fn recompress(context: &Context, topic: &Topic, batch: &Bytes) -> Result<Option<
 /// Kafka's error for a batch that cannot be taken.
 pub fn refuse_batch(error: BatchError) -> Refusal {
     let code = match error.kind() {
+        // These are no damage of the way: the frame is whole, the checksum fits. Sending it again would not help.
+        _ if matches!(
+            error,
+            BatchError::Truncated { .. } | BatchError::Compressed { .. }
+        ) =>
+        {
+            ErrorCode::InvalidRecord
+        }
         BatchErrorKind::Corrupt => ErrorCode::CorruptMessage,
-        BatchErrorKind::Invalid => ErrorCode::InvalidRecord,
+        // Kafka does not tell old formats apart here: every version that is offered came after them.
+        BatchErrorKind::Invalid | BatchErrorKind::UnsupportedFormat => ErrorCode::InvalidRecord,
         BatchErrorKind::TooLarge => ErrorCode::MessageTooLarge,
-        BatchErrorKind::UnsupportedFormat => ErrorCode::UnsupportedForMessageFormat,
         BatchErrorKind::UnsupportedCompression => ErrorCode::UnsupportedCompressionType,
     };
     Refusal::new(code, error.to_string())
