@@ -14,6 +14,9 @@ TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
 BINARY = os.environ.get("MILLSTREAM_BINARY", str(TARGET / "release" / "millstream"))
 JARS = os.environ.get("KAFKA_JARS", str(ROOT / ".tools" / "kafka"))
 
+# For programs that run for a second: start fast rather than run fast.
+JAVA = ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-cp", f"{JARS}/*"]
+
 
 def wait_until(condition, seconds=20, what="the condition"):
     """Waits for what `condition` gives to be true, and gives it. Exceptions count as not yet."""
@@ -39,8 +42,7 @@ def free_port():
 
 def java(*args, stdin=None, timeout=60):
     """Runs a Java program of Kafka's; gives its standard output."""
-    command = ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-cp", f"{JARS}/*", *args]
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout)
+    done = subprocess.run([*JAVA, *args], input=stdin, capture_output=True, text=True, timeout=timeout)
     assert done.returncode == 0, f"{args}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 

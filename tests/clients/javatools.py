@@ -1,6 +1,8 @@
 """How the tests call Kafka's command line tools. Each call starts a Java machine, about a second."""
 
-from harness import java
+import subprocess
+
+from harness import JAVA, java
 
 TOOLS = "org.apache.kafka.tools"
 
@@ -8,6 +10,17 @@ TOOLS = "org.apache.kafka.tools"
 def tool(broker, name, *args, stdin=None):
     """Runs a tool against the broker; gives its standard output."""
     return java(f"{TOOLS}.{name}", "--bootstrap-server", broker.bootstrap, *args, stdin=stdin)
+
+
+def start_tool(broker, name, *args, **options):
+    """Starts a tool that runs until it is ended; gives its process."""
+    return subprocess.Popen([*JAVA, f"{TOOLS}.{name}", "--bootstrap-server", broker.bootstrap, *args], **options)
+
+
+def tool_of_any_exit(broker, name, *args):
+    """Runs a tool that may fail; gives all that it says."""
+    process = start_tool(broker, name, *args, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return process.communicate(timeout=60)[0]
 
 
 def create(broker, name, partitions=1, **config):

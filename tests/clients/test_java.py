@@ -1,6 +1,7 @@
 """Kafka's own command line tools, from Maven."""
 
 import json
+import random
 import re
 
 import pytest
@@ -25,8 +26,28 @@ def test_configs(broker, name):
     java("kafka.admin.ConfigCommand", *config, "--alter", "--add-config", "retention.ms=7654321")
     assert "retention.ms=7654321" in java("kafka.admin.ConfigCommand", *config, "--describe")
     java("kafka.admin.ConfigCommand", *config, "--alter", "--delete-config", "retention.ms")
-    assert "7654321" not in java("kafka.admin.ConfigCommand", *config, "--describe")
-    assert "max.message.bytes=1048588" in java("kafka.admin.ConfigCommand", *config, "--describe", "--all")
+    shown = java("kafka.admin.ConfigCommand", *config, "--describe", "--all")
+    assert "max.message.bytes=1048588" in shown and "7654321" not in shown
+    with pytest.raises(AssertionError, match="Unknown topic config name|InvalidConfiguration"):
+        java("kafka.admin.ConfigCommand", *config, "--alter", "--add-config", "retention.mss=1")
+
+
+def test_the_broker_is_described(broker):
+    config = ("--bootstrap-server", broker.bootstrap, "--entity-type", "brokers", "--entity-name", "1")
+    shown = java("kafka.admin.ConfigCommand", *config, "--describe", "--all")
+    assert "message.max.bytes=1048588" in shown and "num.partitions=1" in shown
+    cluster = java(f"{TOOLS}.ClusterTool", "cluster-id", "--bootstrap-server", broker.bootstrap)
+    assert re.fullmatch(r"Cluster ID: [A-Za-z0-9_-]{22}", cluster.strip())
+
+
+def test_the_client_finds_what_a_new_broker_has(broker, name):
+    create(broker, name)
+    has = ("offsets-for-times", "cluster-id", "create-topics", "describe-configs", "idempotent-producer")
+    args = [part for each in has for part in (f"--{each}-supported", "true")]
+    args += ["--describe-acls-supported", "false" if broker.name == "millstream" else "true"]
+    args += ["--expect-record-too-large-exception", "false", "--num-cluster-nodes", "1", "--topic", name]
+    # Kafka's own test of what a client may expect: metadata, records, offsets for times, too large records.
+    java(f"{TOOLS}.ClientCompatibilityTest", "--bootstrap-server", broker.bootstrap, *args)
 
 
 def test_keys_headers_tombstones_and_codecs(broker, name):
@@ -74,8 +95,11 @@ def test_perf_tools(broker, name):
 def test_offsets_and_deleting_records(broker, name, tmp_path):
     create(broker, name)
     fill(broker, name, range(10))
-    offsets = lambda time: tool(broker, "GetOffsetShell", "--topic", name, "--time", time).strip()  # noqa: E731
+    offsets = lambda time: tool(broker, "GetOffsetShell", "--topic-partitions", f"{name}:0-1", "--time", time).strip()  # noqa: E731
     assert offsets("latest") == f"{name}:0:10"
+    # Lines of one run may have the same millisecond: the first of the latest is found.
+    assert int(offsets("max-timestamp").rsplit(":", 1)[1]) in range(10)
+    assert offsets("1700000000000") == f"{name}:0:0"
     request = tmp_path / "delete.json"
     request.write_text(json.dumps({"partitions": [{"topic": name, "partition": 0, "offset": 4}], "version": 1}))
     assert "low_watermark: 4" in tool(broker, "DeleteRecordsCommand", "--offset-json-file", str(request))
@@ -97,15 +121,21 @@ def test_broker_api_versions(broker):
         assert re.search(rf"{re.escape(api)}: \d+ to \d+ \[usable: \d+\]", out), f"{api} in\n{out}"
 
 
-def test_dump_log_reads_segments_and_indexes(own_broker, name):
-    create(own_broker, name)
-    fill(own_broker, name, range(100))
+def test_dump_log_reads_segments_indexes_and_snapshots(own_broker, name):
+    create(own_broker, name, segment_bytes=1 << 20)
+    lines = [random.randbytes(20_000).hex() for _ in range(100)]
+    fill(own_broker, name, lines, "--compression-codec", "lz4")
+    assert consume(own_broker, name, 10, "--group", name) == lines[:10]
     # The indexes of an open segment are longer than what is in them, in Kafka too.
     own_broker.terminate()
-    files = [f for f in own_broker.data.rglob("*.log") if name in str(f) and f.stat().st_size]
-    assert files, "no segment in a folder with the topic's name"
-    indexes = [i for f in files for i in (f.with_suffix(".index"), f.with_suffix(".timeindex")) if i.exists()]
-    listed = lambda paths: ("--files", ",".join(map(str, paths)))  # noqa: E731
-    out = java(f"{TOOLS}.DumpLogSegments", *listed(files), "--deep-iteration", "--print-data-log")
+    files = lambda topic, kind: sorted(f for f in own_broker.data.rglob(f"{topic}-*/*.{kind}") if f.stat().st_size)  # noqa: E731
+    dump = lambda paths, *args: java(f"{TOOLS}.DumpLogSegments", "--files", ",".join(map(str, paths)), *args)  # noqa: E731
+    assert len(files(name, "log")) > 3, "the log was rolled"
+    out = dump(files(name, "log"), "--deep-iteration", "--print-data-log")
     assert out.count(" payload: ") == 100 and "isvalid: true" in out and "isvalid: false" not in out
-    java(f"{TOOLS}.DumpLogSegments", *listed(indexes), "--index-sanity-check")
+    indexes = [*files(name, "index"), *files(name, "timeindex")]
+    assert "passed sanity check" in dump(indexes, "--index-sanity-check")
+    assert "Mismatches" not in dump(indexes, "--verify-index-only") and "Mismatches" not in dump(indexes)
+    assert re.search(r"producerId: \d+ producerEpoch: 0 .*lastSequence: 99", dump(files(name, "snapshot")))
+    offsets = dump(files("__consumer_offsets", "log"), "--offsets-decoder", "--print-data-log")
+    assert f'"group":"{name}","topic":"{name}","partition":0' in offsets and '"offset":10' in offsets, offsets

@@ -2,12 +2,11 @@
 
 import json
 import re
-import subprocess
 
 import pytest
 
-from harness import JARS, java, wait_until
-from javatools import TOOLS, consume, create, fill, groups, tool
+from harness import java, wait_until
+from javatools import TOOLS, consume, create, fill, groups, start_tool, tool, tool_of_any_exit
 
 
 def test_a_group_is_shown_reset_and_deleted(broker, name):
@@ -53,10 +52,9 @@ def test_java_members_join_at_once_and_share(broker, name, assignor, tmp_path):
     members = []
     for index in range(2):
         out = open(tmp_path / f"member-{index}", "w")
-        command = ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", f"{JARS}/*", f"{TOOLS}.VerifiableConsumer"]
-        command += ["--bootstrap-server", broker.bootstrap, "--topic", name, "--group-id", name, "--group-instance-id", f"m{index}"]
-        command += ["--assignment-strategy", f"org.apache.kafka.clients.consumer.{assignor}", "--reset-policy", "earliest"]
-        members.append((subprocess.Popen(command, stdout=out), out))
+        args = ("--topic", name, "--group-id", name, "--group-instance-id", f"m{index}", "--reset-policy", "earliest")
+        strategy = ("--assignment-strategy", f"org.apache.kafka.clients.consumer.{assignor}")
+        members.append((start_tool(broker, "VerifiableConsumer", *args, *strategy, stdout=out), out))
     try:
         events = lambda at: [  # noqa: E731
             json.loads(line) for line in (tmp_path / f"member-{at}").read_text().splitlines() if line.endswith("}")
@@ -68,8 +66,9 @@ def test_java_members_join_at_once_and_share(broker, name, assignor, tmp_path):
         wait_until(lambda: consumed() >= 400, 20, "all records are read")
         state = groups(broker, "--describe", "--group", name, "--state")
         assert re.search(rf"{name} +\S+ +\(1\) +\S+ +Stable +2", state), state
-        refused = "Assignments can only be reset if the group '%s' is inactive" % name
-        assert refused in reset_refused(broker, name)
+        reset = ("--reset-offsets", "--group", name, "--topic", name, "--to-earliest", "--execute")
+        refused = tool_of_any_exit(broker, "consumer.group.ConsumerGroupCommand", *reset)
+        assert f"Assignments can only be reset if the group '{name}' is inactive" in refused
     finally:
         for process, out in members:
             process.terminate()
@@ -79,13 +78,6 @@ def test_java_members_join_at_once_and_share(broker, name, assignor, tmp_path):
     assert consumed() >= 400
     # Static members do not leave when they end.
     assert re.search(rf"{name} +\S+ +\(1\) +\S+ +Stable +2", groups(broker, "--describe", "--group", name, "--state"))
-
-
-def reset_refused(broker, name):
-    command = ["--bootstrap-server", broker.bootstrap, "--reset-offsets", "--group", name, "--topic", name]
-    command = [f"{TOOLS}.consumer.group.ConsumerGroupCommand", *command, "--to-earliest", "--execute"]
-    done = subprocess.run(["java", "-cp", f"{JARS}/*", *command], capture_output=True, text=True, timeout=60)
-    return done.stdout + done.stderr
 
 
 def test_groups_are_listed_by_state_and_kind(broker, name):

@@ -313,6 +313,7 @@ fn fuzz_targets() -> anyhow::Result<Vec<String>> {
 
 fn clients(args: &TestArgs, count: &mut Count) -> anyhow::Result<()> {
     let broker = plugins::millstream()?;
+    plugins::build()?;
     pytest(args, count, &broker, "tests/clients")
 }
 
