@@ -23,10 +23,10 @@ pub struct BrokerArgs {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
     /// Address for Kafka clients; port 0 picks a free one [default: 127.0.0.1:9092]
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, env = "MILLSTREAM_KAFKA", value_name = "HOST:PORT")]
     kafka: Option<String>,
     /// Address of the admin interface; port 0 picks a free one [default: 127.0.0.1:9644]
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, env = "MILLSTREAM_HTTP", value_name = "HOST:PORT")]
     http: Option<String>,
     /// Address that clients are told to use, where it differs from --kafka
     #[arg(long, value_name = "HOST:PORT")]

@@ -45,7 +45,9 @@ impl AdminHttp {
 
     /// Sends bytes, with parameters in the query.
     pub fn post(&self, path: &str, query: &[(&str, String)], body: &[u8]) -> anyhow::Result<Value> {
+        // A body that is too large is refused before it is sent.
         let mut request = self.agent.post(self.url(path)).content_type("application/wasm");
+        request = request.header("Expect", "100-continue");
         for (name, value) in query {
             request = request.query(*name, value);
         }

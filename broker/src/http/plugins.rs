@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::extract::{FromRequest, Path, Query, Request, State};
+use axum::http::{StatusCode, header};
 use millstream_core::cluster::{Image, Plugin, PluginLimits, PluginVersion};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -73,6 +72,9 @@ pub struct StatsBody {
     errors: u64,
     /// Mean time per record, in nanoseconds.
     ns_per_record: f64,
+    /// Why it failed the last time, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<String>,
 }
 
 /// A line that a plugin logged.
@@ -105,20 +107,10 @@ pub async fn list(State(context): State<Arc<Context>>) -> Json<Vec<PluginBody>> 
 pub async fn push(
     State(context): State<Arc<Context>>,
     query: Result<Query<PushQuery>, axum::extract::rejection::QueryRejection>,
-    component: Result<Bytes, BytesRejection>,
+    request: Request,
 ) -> Result<(StatusCode, Json<PluginBody>), ApiError> {
     let Query(query) = query.map_err(|rejection| ApiError::invalid(rejection.body_text()))?;
-    let component = component.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "too_large",
-            format!(
-                "a component may have {} bytes (millstream.plugin.max.bytes)",
-                context.settings.plugin_max_bytes
-            ),
-        ),
-        _ => ApiError::invalid(rejection.body_text()),
-    })?;
+    let component = component(&context, request).await?;
     let version = query.version.as_deref().map(parse_version).transpose()?;
     let limits = PluginLimits {
         memory_bytes: query.memory,
@@ -188,6 +180,30 @@ pub async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// The bytes that are pushed. Those that are announced to be too many are refused before they are sent: a client that
+/// has sent some of them would not see the answer.
+async fn component(context: &Context, request: Request) -> Result<Bytes, ApiError> {
+    let bytes_max = context.settings.plugin_max_bytes;
+    let too_large = || {
+        ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too_large",
+            format!("a component may have {bytes_max} bytes (millstream.plugin.max.bytes)"),
+        )
+    };
+    let announced = request.headers().get(header::CONTENT_LENGTH);
+    let announced = announced.and_then(|length| length.to_str().ok()?.parse::<i64>().ok());
+    if announced.is_some_and(|bytes| bytes > bytes_max) {
+        return Err(too_large());
+    }
+    Bytes::from_request(request, &())
+        .await
+        .map_err(|rejection| match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => too_large(),
+            _ => ApiError::invalid(rejection.body_text()),
+        })
+}
+
 fn body(image: &Image, plugin: &Plugin) -> PluginBody {
     PluginBody {
         name: plugin.name.clone(),
@@ -217,6 +233,7 @@ fn stats_body(stats: Stats) -> StatsBody {
         records: stats.records,
         errors: stats.errors,
         ns_per_record: (ns_per_record * 10.0).round() / 10.0,
+        last_error: stats.last_error,
     }
 }
 

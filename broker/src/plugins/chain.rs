@@ -318,7 +318,7 @@ fn fail_all(
 
 fn complain(seat: &Seat, count: usize, reason: &str) {
     let counters = &seat.running().counters;
-    counters.errors(count);
+    counters.errors(count, reason);
     if counters.may_complain() {
         let reason = cut(reason, REASON_BYTES_MAX);
         tracing::warn!(plugin = %seat.name(), topic = %seat.attached.topic, count, reason, "a plugin failed");

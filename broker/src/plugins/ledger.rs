@@ -27,6 +27,8 @@ pub struct Stats {
     pub errors: u64,
     /// Time spent in it.
     pub nanoseconds: u64,
+    /// Why it failed the last time, if it did.
+    pub last_error: Option<String>,
 }
 
 /// A line that a plugin logged.
@@ -48,6 +50,7 @@ pub struct Counters {
     errors: AtomicU64,
     nanoseconds: AtomicU64,
     complained_ms: AtomicI64,
+    last_error: Mutex<Option<String>>,
 }
 
 impl Counters {
@@ -59,9 +62,11 @@ impl Counters {
             .fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
     }
 
-    /// Counts records, or a call, that failed.
-    pub fn errors(&self, count: usize) {
+    /// Counts records, or a call, that failed, and keeps the reason: who reads a view is told none by Kafka's protocol.
+    pub fn errors(&self, count: usize, reason: &str) {
         self.errors.fetch_add(count as u64, Ordering::Relaxed);
+        let mut last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some(cut(reason, LINE_BYTES_MAX).to_owned());
     }
 
     /// Whether it is time again to write into the broker's log that the plugin fails.
@@ -119,6 +124,11 @@ impl Ledger {
             records: counters.records.load(Ordering::Relaxed),
             errors: counters.errors.load(Ordering::Relaxed),
             nanoseconds: counters.nanoseconds.load(Ordering::Relaxed),
+            last_error: counters
+                .last_error
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
         });
         stats.collect()
     }

@@ -176,6 +176,11 @@ fn describe(global: &Global, http: &AdminHttp, name: &str) -> anyhow::Result<()>
             rows.push(columns.map(field));
         }
         print_text(&format!("\n{}", rows.table()))?;
+        for stat in stats {
+            if let (Some(place), Some(reason)) = (stat["attached_to"].as_str(), stat["last_error"].as_str()) {
+                print_text(&format!("last error on {place}: {reason}"))?;
+            }
+        }
     }
     let log: Vec<String> = plugin["log"]
         .as_array()

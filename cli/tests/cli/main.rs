@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod broker;
+mod guests;
+mod misbehaving;
 mod plugins_and_views;
+mod settings;
 mod support;
 mod topics_and_records;

@@ -93,7 +93,13 @@ impl Broker {
     /// Runs a command that must fail; gives its one line.
     #[track_caller]
     pub fn fail(&self, arguments: &[&str]) -> String {
-        let output = self.output(arguments, "");
+        self.fail_with(arguments, "")
+    }
+
+    /// Runs a command on some input, which must fail; gives its one line.
+    #[track_caller]
+    pub fn fail_with(&self, arguments: &[&str], input: &str) -> String {
+        let output = self.output(arguments, input);
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{arguments:?} said: {stderr}");
         assert_eq!(stderr.lines().count(), 1, "more than a line: {stderr}");
