@@ -25,14 +25,16 @@ def snake(name):
 
 
 def build(kind, fields, values, scope):
-    """An object of `kind`; lists of dictionaries become lists of its nested kinds."""
+    """An object of `kind`; dictionaries, and lists of them, become its nested kinds."""
     made, specs = {}, {snake(field["name"]): field for field in fields}
     for name, value in values.items():
         spec = specs[name]
         nested = spec["type"].removeprefix("[]")
         if spec.get("fields") and value is not None:
             inner = getattr(kind, nested, None) or getattr(scope, nested)
-            value = [build(inner, spec["fields"], item, scope) for item in value]
+            many = spec["type"].startswith("[]")
+            value = [build(inner, spec["fields"], item, scope) for item in (value if many else [value])]
+            value = value if many else value[0]
         made[name] = value
     return kind(**made)
 
@@ -54,12 +56,15 @@ class Connection:
     def close(self):
         self.socket.close()
 
-    def call(self, api, version, **values):
-        """The answer as a dictionary."""
+    def send(self, api, version, **values):
         self.correlation += 1
         made = request(api, version, **values)
         made.with_header(self.correlation, "differential")
         self.socket.sendall(bytes(made.encode(header=True, framed=True)))
+
+    def call(self, api, version, **values):
+        """The answer as a dictionary."""
+        self.send(api, version, **values)
         answer = self.frame()
         kind = message(f"{api}Response")
         return kind.decode(answer, version=version, header=True).to_dict()
