@@ -175,7 +175,11 @@ pub async fn dispatch(
 /// when it asks for the metadata of all topics.
 fn decode<R: Request>(header: &RequestHeader, body: &mut Reader) -> Result<R, Disconnect> {
     R::decode(body, header.api_version).map_err(|error| {
-        Disconnect::Malformed(format!("{} version {}: {error}", R::KEY.name(), header.api_version))
+        Disconnect::Malformed(format!(
+            "{} version {}: {error}",
+            R::KEY.name(),
+            header.api_version
+        ))
     })
 }
 
