@@ -190,7 +190,7 @@ mod tests {
         let ledger = Ledger::default();
         let topic = |n: usize| TopicName::new(&format!("t{n}")).unwrap();
         let kept = ledger.counters("p", PluginVersion::FIRST, &topic(0));
-        kept.errors(3);
+        kept.errors(3, "no");
         for n in 1..3 * COUNTERS_KEPT_MAX {
             ledger.counters("p", PluginVersion::FIRST, &topic(n));
         }
@@ -205,7 +205,7 @@ mod tests {
         let topic = TopicName::new("t").unwrap();
         let counters = ledger.counters("p", PluginVersion::FIRST, &topic);
         counters.call(10, Duration::from_nanos(50));
-        counters.errors(2);
+        counters.errors(2, "no");
         assert!(counters.may_complain());
         assert!(!counters.may_complain());
         let stats = ledger.stats();
