@@ -314,6 +314,8 @@ fn fuzz_targets() -> anyhow::Result<Vec<String>> {
 fn clients(args: &TestArgs, count: &mut Count) -> anyhow::Result<()> {
     let broker = plugins::millstream()?;
     plugins::build()?;
+    // In the profile that clippy has built librdkafka in.
+    shell::run(&mut shell::cargo("xtask/librdkafka-load", &["build", "--quiet"]))?;
     pytest(args, count, &broker, "tests/clients")
 }
 
@@ -336,6 +338,10 @@ fn pytest(args: &TestArgs, count: &mut Count, broker: &Path, folder: &str) -> an
     command
         .env("MILLSTREAM_BINARY", broker)
         .env("KAFKA_JARS", tools::kafka()?)
+        .env(
+            "RDKAFKA_CLIENT",
+            shell::target_dir().join("debug/librdkafka-load"),
+        )
         .env("PYTHONUNBUFFERED", "1");
     count.run(&mut command)
 }

@@ -1,6 +1,9 @@
 //! A load with librdkafka's default settings: `librdkafka-load produce|consume ADDRESS TOPIC RECORD_BYTES SECONDS`.
 //!
 //! Prints `{"bytes": .., "records": .., "seconds": ..}` for what was acknowledged or received.
+//! `librdkafka-load round-trip ADDRESS TOPIC RECORDS` is a test: it fails if a record does not come back as it was sent.
+
+mod round_trip;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,8 +18,15 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [mode, address, topic, records] = &arguments[..]
+        && mode == "round-trip"
+    {
+        return round_trip::run(address, topic, records.parse()?);
+    }
     let [mode, address, topic, record_bytes, seconds] = &arguments[..] else {
-        anyhow::bail!("usage: librdkafka-load produce|consume ADDRESS TOPIC RECORD_BYTES SECONDS");
+        anyhow::bail!(
+            "usage: librdkafka-load produce|consume ADDRESS TOPIC RECORD_BYTES SECONDS, or round-trip ADDRESS TOPIC RECORDS"
+        );
     };
     let duration = Duration::from_secs(seconds.parse()?);
     match mode.as_str() {
@@ -31,6 +41,16 @@ struct Counted {
     bytes: AtomicU64,
     records: AtomicU64,
     failed: AtomicU64,
+}
+
+impl Counted {
+    /// Records that were acknowledged, and records that failed.
+    fn counts(&self) -> (u64, u64) {
+        (
+            self.records.load(Ordering::Relaxed),
+            self.failed.load(Ordering::Relaxed),
+        )
+    }
 }
 
 impl ClientContext for Counted {}
