@@ -3,7 +3,8 @@
 //! Two tasks share a connection. The reader takes one frame at a time off the socket and lets the handlers begin it;
 //! a produce request may go on waiting for the disk while the next frame is read. The writer sends the responses in
 //! the order of the requests, as Kafka's protocol demands. What a connection can hold is bounded: the size of a frame,
-//! the responses that wait, the bytes of all frames together, the time without traffic.
+//! the responses that wait and their bytes, the bytes of all frames together, the time without traffic, the time that
+//! a large frame may take to arrive, and the time that a client may leave a response unread.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -17,7 +18,8 @@ use millstream_kafka::wire::{Chunk, Text};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::handlers;
@@ -89,7 +91,12 @@ pub async fn serve(context: Arc<Context>, stream: TcpStream, info: ConnectionInf
     let (read_half, write_half) = stream.into_split();
     let (replies, queue) = mpsc::channel(context.settings.inflight_requests_max as usize);
     let peer = info.peer;
-    let writer = tokio::spawn(write_replies(context.clone(), write_half, queue));
+    let writer = Writer {
+        idle: idle(&context),
+        context: context.clone(),
+        stream: write_half,
+    };
+    let writer = tokio::spawn(writer.run(queue));
     let mut shutdown = context.shutdown.subscribe();
     let mut reader = Reader::new(&context, read_half);
     let end = tokio::select! {
@@ -116,8 +123,9 @@ async fn read_requests(
     context: &Arc<Context>,
     reader: &mut Reader,
     mut info: ConnectionInfo,
-    replies: mpsc::Sender<Reply>,
+    replies: mpsc::Sender<Queued>,
 ) -> Disconnect {
+    let waiting = Arc::new(Semaphore::new(REPLY_MEMORY_UNITS as usize));
     loop {
         let (frame, _memory) = match reader.frame().await {
             Ok(frame) => frame,
@@ -129,14 +137,51 @@ async fn read_requests(
             Ok(reply) => reply,
             Err(end) => return end,
         };
-        if replies.send(reply).await.is_err() {
+        // Responses wait in memory only so far: a client that does not read has to wait itself.
+        let memory = match &reply {
+            Reply::Now(response) => reserve(&waiting, response.memory_bytes(), REPLY_MEMORY_UNITS).await,
+            _ => None,
+        };
+        if replies.send(Queued { reply, memory }).await.is_err() {
             return Disconnect::Closed;
         }
     }
 }
 
+/// A reply that waits for its turn.
+struct Queued {
+    reply: Reply,
+    memory: Option<OwnedSemaphorePermit>,
+}
+
+impl Response {
+    /// Bytes that it holds in memory.
+    fn memory_bytes(&self) -> usize {
+        let bytes = self.chunks.iter().map(|chunk| match chunk {
+            Chunk::Bytes(bytes) => bytes.len(),
+            Chunk::External { .. } => 0,
+        });
+        bytes.sum()
+    }
+}
+
+/// Waits until `bytes` can be granted. Few are bounded by the number of those who have them.
+async fn reserve(memory: &Arc<Semaphore>, bytes: usize, units_max: u32) -> Option<OwnedSemaphorePermit> {
+    if bytes <= READ_BYTES_MIN {
+        return None;
+    }
+    let units = (bytes / MEMORY_UNIT_BYTES).clamp(1, units_max as usize) as u32;
+    let granted = memory.clone().acquire_many_owned(units).await;
+    Some(granted.expect("the semaphore is never closed"))
+}
+
+fn idle(context: &Context) -> Duration {
+    Duration::from_millis(context.settings.connections_max_idle_ms as u64)
+}
+
 /// Reads frames of a bounded size with few copies: a large frame is read right into its own place.
 struct Reader {
+    idle: Duration,
     context: Arc<Context>,
     stream: OwnedReadHalf,
     buffer: BytesMut,
@@ -145,6 +190,7 @@ struct Reader {
 impl Reader {
     fn new(context: &Arc<Context>, stream: OwnedReadHalf) -> Self {
         Self {
+            idle: idle(context),
             context: context.clone(),
             stream,
             buffer: BytesMut::new(),
@@ -155,52 +201,41 @@ impl Reader {
     async fn frame(&mut self) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Disconnect> {
         while self.buffer.len() < 4 {
             self.buffer.reserve(READ_BYTES_MIN);
-            self.fill(usize::MAX).await?;
+            self.fill(usize::MAX, Instant::now() + self.idle).await?;
         }
         let announced = i32::from_be_bytes(self.buffer[..4].try_into().expect("four bytes"));
         if announced < 0 || announced > self.context.settings.socket_request_max_bytes {
             return Err(Disconnect::FrameSize(announced));
         }
         let length = announced as usize;
-        let memory = self.reserve_memory(length).await;
+        let (memory, units) = (&self.context.request_memory, self.context.request_memory_units);
+        let memory = reserve(memory, length, units).await;
+        let begun = Instant::now();
         self.buffer.advance(4);
         if self.buffer.len() < length {
             self.buffer.reserve(length - self.buffer.len());
         }
         while self.buffer.len() < length {
             let missing = length - self.buffer.len();
+            let mut deadline = Instant::now() + self.idle;
+            if memory.is_some() {
+                // Others wait for the memory: it is not granted to frames that trickle in.
+                deadline = deadline.min(begun + Duration::from_millis(FRAME_MS_MAX));
+            }
             // What follows a large frame is left in the socket: it would have to be moved to its own buffer.
-            self.fill(if missing > READ_BYTES_MIN {
+            let bytes_max = if missing > READ_BYTES_MIN {
                 missing
             } else {
                 usize::MAX
-            })
-            .await?;
+            };
+            self.fill(bytes_max, deadline).await?;
         }
         Ok((self.buffer.split_to(length).freeze(), memory))
     }
 
-    /// Waits until the frame fits among those that are in memory. Small ones are bounded by their number alone.
-    async fn reserve_memory(&self, length: usize) -> Option<OwnedSemaphorePermit> {
-        if length <= READ_BYTES_MIN {
-            return None;
-        }
-        let units = (length / MEMORY_UNIT_BYTES)
-            .max(1)
-            .min(self.context.request_memory_units as usize) as u32;
-        let memory = self.context.request_memory.clone();
-        Some(
-            memory
-                .acquire_many_owned(units)
-                .await
-                .expect("the semaphore is never closed"),
-        )
-    }
-
-    async fn fill(&mut self, bytes_max: usize) -> Result<(), Disconnect> {
-        let idle = Duration::from_millis(self.context.settings.connections_max_idle_ms as u64);
+    async fn fill(&mut self, bytes_max: usize, deadline: Instant) -> Result<(), Disconnect> {
         let mut limited = (&mut self.buffer).limit(bytes_max);
-        match tokio::time::timeout(idle, self.stream.read_buf(&mut limited)).await {
+        match tokio::time::timeout_at(deadline, self.stream.read_buf(&mut limited)).await {
             Err(_) => Err(Disconnect::Idle),
             Ok(Ok(0)) => Err(Disconnect::Closed),
             Ok(Ok(_)) => Ok(()),
@@ -210,102 +245,115 @@ impl Reader {
 }
 
 /// Sends responses in the order of their requests.
-async fn write_replies(context: Arc<Context>, mut stream: OwnedWriteHalf, mut queue: mpsc::Receiver<Reply>) {
-    while let Some(reply) = queue.recv().await {
-        let response = match reply {
-            Reply::Now(response) => response,
-            Reply::Later(waiting) => waiting.await,
-            Reply::Nothing => continue,
-        };
-        match write_response(&mut stream, &response).await {
-            Ok(bytes) => context.metrics.bytes_out(bytes),
-            Err(error) => {
-                tracing::debug!(%error, "response not sent");
-                return;
-            }
-        }
-    }
-    let _ = stream.shutdown().await;
+struct Writer {
+    idle: Duration,
+    context: Arc<Context>,
+    stream: OwnedWriteHalf,
 }
 
-async fn write_response(stream: &mut OwnedWriteHalf, response: &Response) -> io::Result<usize> {
-    let mut total = 0;
-    let mut chunks = &response.chunks[..];
-    while let Some(first) = chunks.first() {
-        match first {
-            Chunk::External { index, len } => {
-                let slice = &response.files[*index as usize];
-                debug_assert_eq!(slice.len, *len as usize);
-                send_file(stream, slice).await?;
-                total += slice.len;
-                chunks = &chunks[1..];
+impl Writer {
+    async fn run(mut self, mut queue: mpsc::Receiver<Queued>) {
+        while let Some(Queued { reply, memory }) = queue.recv().await {
+            let response = match reply {
+                Reply::Now(response) => response,
+                Reply::Later(waiting) => waiting.await,
+                Reply::Nothing => continue,
+            };
+            match self.write(&response).await {
+                Ok(bytes) => self.context.metrics.bytes_out(bytes),
+                Err(error) => {
+                    tracing::debug!(%error, "response not sent");
+                    return;
+                }
             }
-            Chunk::Bytes(_) => {
-                let run = chunks.iter().take_while(|c| matches!(c, Chunk::Bytes(_))).count();
-                total += write_run(stream, &chunks[..run]).await?;
-                chunks = &chunks[run..];
+            drop(memory);
+        }
+        let _ = self.stream.shutdown().await;
+    }
+
+    async fn write(&mut self, response: &Response) -> io::Result<usize> {
+        let mut total = 0;
+        let mut chunks = &response.chunks[..];
+        while let Some(first) = chunks.first() {
+            match first {
+                Chunk::External { index, len } => {
+                    let slice = &response.files[*index as usize];
+                    debug_assert_eq!(slice.len, *len as usize);
+                    self.send_file(slice).await?;
+                    total += slice.len;
+                    chunks = &chunks[1..];
+                }
+                Chunk::Bytes(_) => {
+                    let run = chunks.iter().take_while(|c| matches!(c, Chunk::Bytes(_))).count();
+                    total += self.write_run(&chunks[..run]).await?;
+                    chunks = &chunks[run..];
+                }
             }
         }
+        Ok(total)
     }
-    Ok(total)
-}
 
-/// Writes neighbouring chunks of memory with as few calls as they need.
-async fn write_run(stream: &mut OwnedWriteHalf, chunks: &[Chunk]) -> io::Result<usize> {
-    let parts: Vec<&[u8]> = chunks
-        .iter()
-        .filter_map(|chunk| match chunk {
-            Chunk::Bytes(bytes) => Some(&bytes[..]),
+    /// Writes neighbouring chunks of memory with as few calls as they need.
+    async fn write_run(&mut self, chunks: &[Chunk]) -> io::Result<usize> {
+        let parts = chunks.iter().filter_map(|chunk| match chunk {
+            Chunk::Bytes(bytes) => Some(IoSlice::new(bytes)),
             Chunk::External { .. } => None,
-        })
-        .collect();
-    let total = parts.iter().map(|part| part.len()).sum();
-    if let [only] = parts[..] {
-        stream.write_all(only).await?;
-        return Ok(total);
-    }
-    let mut slices: Vec<IoSlice<'_>> = parts.into_iter().map(IoSlice::new).collect();
-    let mut rest = &mut slices[..];
-    while rest.iter().any(|slice| !slice.is_empty()) {
-        let written = stream.write_vectored(rest).await?;
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
+        });
+        let mut slices: Vec<IoSlice<'_>> = parts.collect();
+        let total = slices.iter().map(|slice| slice.len()).sum();
+        let mut rest = &mut slices[..];
+        while rest.iter().any(|slice| !slice.is_empty()) {
+            let written = in_time(self.idle, self.stream.write_vectored(rest)).await?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            IoSlice::advance_slices(&mut rest, written);
         }
-        IoSlice::advance_slices(&mut rest, written);
+        Ok(total)
     }
-    Ok(total)
+
+    /// Lets the kernel copy from the page cache to the socket.
+    ///
+    /// Pages that are not in memory are fetched on a blocking thread first, so that a slow disk stalls this connection
+    /// and no other.
+    async fn send_file(&mut self, slice: &FileSlice) -> io::Result<()> {
+        slice.load().await?;
+        let socket = self.stream.as_ref();
+        let mut position = slice.position;
+        let end = slice.position + slice.len as u64;
+        while position < end {
+            in_time(self.idle, socket.writable()).await?;
+            let left = (end - position) as usize;
+            let sent = socket.try_io(Interest::WRITABLE, || {
+                rustix::fs::sendfile(socket, slice.file.as_ref(), Some(&mut position), left)
+                    .map_err(io::Error::from)
+            });
+            match sent {
+                Ok(0) => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        "log file ends before its slice",
+                    ));
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
 }
 
-/// Lets the kernel copy from the page cache to the socket.
-///
-/// Pages that are not in memory are fetched on a blocking thread first, so that a slow disk stalls this connection
-/// and no other.
-async fn send_file(stream: &OwnedWriteHalf, slice: &FileSlice) -> io::Result<()> {
-    slice.load().await?;
-    let socket = stream.as_ref();
-    let mut position = slice.position;
-    let end = slice.position + slice.len as u64;
-    while position < end {
-        socket.writable().await?;
-        let left = (end - position) as usize;
-        let sent = socket.try_io(Interest::WRITABLE, || {
-            rustix::fs::sendfile(socket, slice.file.as_ref(), Some(&mut position), left)
-                .map_err(io::Error::from)
-        });
-        match sent {
-            Ok(0) => {
-                return Err(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    "log file ends before its slice",
-                ));
-            }
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
+/// What `work` gives, unless the client leaves what it was sent unread for too long.
+async fn in_time<T>(idle: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    match tokio::time::timeout(idle, work).await {
+        Ok(done) => done,
+        Err(_) => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the client does not read",
+        )),
     }
-    Ok(())
 }
 
 /// Unit in which the memory of requests is granted.
@@ -314,3 +362,8 @@ pub const MEMORY_UNIT_BYTES: usize = 1024;
 const READ_BYTES_MIN: usize = 64 * 1024;
 /// How long a client may take to read what is still due when its connection ends.
 const WRITE_LINGER_MS_MAX: u64 = 5_000;
+/// Memory of the responses of one connection that wait to be sent, in units; one more may be under way. It is half of
+/// the largest answer to a fetch at its default.
+const REPLY_MEMORY_UNITS: u32 = 32 * 1024;
+/// How long a frame that memory was granted to may take to arrive.
+const FRAME_MS_MAX: u64 = 120_000;

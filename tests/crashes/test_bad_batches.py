@@ -9,6 +9,7 @@ from batches import TIME, batch, compress, old_message, record
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from harness import wait_until
+from talk import end, make_topic, produce
 from wire import Connection
 
 MESSAGE_TOO_LARGE, CORRUPT, INVALID_RECORD, BAD_CODEC = 10, 2, 87, 76
@@ -18,37 +19,8 @@ BOMB_BYTES = 600 << 20
 
 @pytest.fixture
 def topic(broker, name):
-    create(broker, name)
+    make_topic(broker, name)
     return name
-
-
-def create(broker, name, **config):
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-    config = {key.replace("_", "."): str(value) for key, value in config.items()}
-    admin.create_topics([NewTopic(name, 1, 1, config=config)])[name].result(20)
-    # Kafka tells of a topic before it is led.
-    producer = Producer({"bootstrap.servers": broker.bootstrap, "enable.idempotence": False})
-    producer.produce(name, b"first")
-    assert producer.flush(20) == 0
-
-
-def produce(broker, topic, records, acks=-1):
-    """The answer for the one partition."""
-    connection = Connection(broker.address)
-    try:
-        data = [dict(name=topic, partition_data=[dict(index=0, records=records)])]
-        answer = connection.call("Produce", 9, transactional_id=None, acks=acks, timeout_ms=10_000, topic_data=data)
-    finally:
-        connection.close()
-    return answer["responses"][0]["partition_responses"][0]
-
-
-def end(broker, topic):
-    connection = Connection(broker.address)
-    at = [dict(partition_index=0, timestamp=-1, current_leader_epoch=-1)]
-    answer = connection.call("ListOffsets", 5, replica_id=-1, isolation_level=0, topics=[dict(name=topic, partitions=at)])
-    connection.close()
-    return answer["topics"][0]["partitions"][0]["offset"]
 
 
 ONE = record(0, value=b"one")
@@ -116,7 +88,7 @@ def bomb(codec):
 def test_decompression_bombs(broker, name, codec):
     if broker.name == "kafka":
         pytest.skip("Kafka has no bound for what a batch decompresses to")
-    create(broker, name, max_message_bytes=16 << 20)
+    make_topic(broker, name, max_message_bytes=16 << 20)
     before = peak_bytes(broker)
     records = bomb(codec)
     assert len(records) < 16 << 20
@@ -154,7 +126,7 @@ def peak_bytes(broker):
 
 
 def test_records_that_are_too_large(broker, name):
-    create(broker, name, max_message_bytes=10_000)
+    make_topic(broker, name, max_message_bytes=10_000)
     assert produce(broker, name, batch(record(0, value=bytes(20_000))))["error_code"] == MESSAGE_TOO_LARGE
     assert produce(broker, name, batch(record(0, value=bytes(20_000)), codec=1))["error_code"] == 0
     producer = Producer({"bootstrap.servers": broker.bootstrap})
@@ -165,7 +137,7 @@ def test_records_that_are_too_large(broker, name):
 
 
 def test_timestamps_out_of_bounds(broker, name):
-    create(broker, name, message_timestamp_before_max_ms=3_600_000)
+    make_topic(broker, name, message_timestamp_before_max_ms=3_600_000)
     assert produce(broker, name, batch(ONE, base_time=TIME, max_time=TIME))["error_code"] == INVALID_TIMESTAMP
 
 
