@@ -326,6 +326,7 @@ fn differential(args: &TestArgs, count: &mut Count) -> anyhow::Result<()> {
 
 fn crashes(args: &TestArgs, count: &mut Count) -> anyhow::Result<()> {
     let broker = plugins::millstream()?;
+    plugins::build()?;
     pytest(args, count, &broker, "tests/crashes")
 }
 
