@@ -4,6 +4,7 @@
 //! place in Kafka's protocol and is done here. The interface is described by itself at `/v1/openapi.json`.
 
 mod cluster;
+mod connections;
 mod error;
 mod groups;
 mod health;
@@ -14,6 +15,7 @@ mod topics;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
@@ -23,6 +25,7 @@ use tokio::net::TcpListener;
 use utoipa::OpenApi;
 
 use crate::context::Context;
+use connections::Connections;
 use error::ApiError;
 use hosts::AllowedHosts;
 
@@ -58,7 +61,8 @@ struct Description;
 pub async fn serve(listener: TcpListener, context: Arc<Context>) -> std::io::Result<()> {
     let bound = listener.local_addr()?;
     let mut shutdown = context.shutdown.subscribe();
-    axum::serve(listener, router(context, bound))
+    let idle = Duration::from_millis(context.settings.connections_max_idle_ms as u64);
+    axum::serve(Connections::new(listener, idle), router(context, bound))
         .with_graceful_shutdown(async move {
             // An error means that the broker is gone already.
             let _ = shutdown.wait_for(|down| *down).await;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -9,6 +10,7 @@ use axum::extract::{FromRequest, Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use millstream_core::cluster::{Image, Plugin, PluginLimits, PluginVersion};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 use utoipa::{IntoParams, ToSchema};
 
 use super::error::{ApiError, ErrorBody};
@@ -196,8 +198,17 @@ async fn component(context: &Context, request: Request) -> Result<Bytes, ApiErro
     if announced.is_some_and(|bytes| bytes > bytes_max) {
         return Err(too_large());
     }
-    Bytes::from_request(request, &())
+    let late = || {
+        let message = "the component did not arrive in time";
+        ApiError::new(StatusCode::REQUEST_TIMEOUT, "too_slow", message)
+    };
+    let arriving = async {
+        let _place = PUSHES.acquire().await.expect("the semaphore is never closed");
+        Bytes::from_request(request, &()).await
+    };
+    tokio::time::timeout(Duration::from_millis(PUSH_MS_MAX), arriving)
         .await
+        .map_err(|_| late())?
         .map_err(|rejection| match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => too_large(),
             _ => ApiError::invalid(rejection.body_text()),
@@ -251,3 +262,8 @@ fn refuse(error: PluginError) -> ApiError {
         PluginError::Storage(_) => ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", message),
     }
 }
+
+/// Components that arrive at a time: each is held in memory.
+static PUSHES: Semaphore = Semaphore::const_new(4);
+/// How long one may take to arrive, waiting for others included.
+const PUSH_MS_MAX: u64 = 60_000;

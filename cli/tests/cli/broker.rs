@@ -100,3 +100,55 @@ fn the_admin_interface_answers_friends_only() {
         );
     }
 }
+
+#[test]
+fn requests_that_make_no_sense_are_refused_by_the_admin_interface() {
+    let broker = Broker::start();
+    let push = "POST /v1/plugins?name=x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
+    let (status, body) = broker.http_raw(&format!("{push}Content-Length: 104857600\r\n\r\n"));
+    assert_eq!(status, 413, "before any of it was sent");
+    assert!(body.contains("millstream.plugin.max.bytes"), "{body}");
+    let (status, body) = broker.http_raw(&format!("{push}Content-Length: 5\r\n\r\nhello"));
+    assert_eq!(status, 400);
+    assert!(body.contains("invalid_plugin"), "{body}");
+    assert_eq!(broker.http_raw(&format!("{push}\r\n")).0, 400, "nothing at all");
+    let query = push.replace("name=x", "name=x&nonsense=1");
+    let (status, body) = broker.http_raw(&format!("{query}Content-Length: 5\r\n\r\nhello"));
+    assert_eq!(status, 400);
+    assert!(body.contains("nonsense"), "{body}");
+    for (request, expected) in [
+        ("GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n", 403),
+        (
+            "GET /healthz HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\nConnection: close\r\n\r\n",
+            403,
+        ),
+        (
+            "GET http://evil.example/healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+            403,
+        ),
+        ("nonsense\r\n\r\n", 400),
+        ("GET /\x01 HTTP/9.9\r\n\r\n", 400),
+    ] {
+        assert_eq!(broker.http_raw(request).0, expected, "{request}");
+    }
+    for (method, path) in [
+        ("PUT", "/v1/plugins"),
+        ("DELETE", "/v1/plugins"),
+        ("POST", "/v1/topics"),
+        ("POST", "/metrics"),
+        ("PATCH", "/v1/plugins/x/0.1.0"),
+        ("POST", "/healthz"),
+    ] {
+        let (status, body) = broker.http(method, path, "localhost");
+        assert_eq!(status, 405, "{method} {path}");
+        assert!(body.contains("method_not_allowed"), "{body}");
+    }
+    assert_eq!(
+        broker
+            .http("GET", &format!("/{}", "x".repeat(200_000)), "localhost")
+            .0
+            / 100,
+        4
+    );
+    assert_eq!(broker.http("GET", "/readyz", "localhost").0, 200);
+}
