@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use millstream_kafka::wire::{Chunk, Text};
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -285,8 +286,9 @@ impl Writer {
                 }
                 Chunk::Bytes(_) => {
                     let run = chunks.iter().take_while(|c| matches!(c, Chunk::Bytes(_))).count();
-                    total += self.write_run(&chunks[..run]).await?;
-                    chunks = &chunks[run..];
+                    let (these, rest) = chunks.split_at(run);
+                    total += self.write_run(these, !rest.is_empty()).await?;
+                    chunks = rest;
                 }
             }
         }
@@ -294,7 +296,10 @@ impl Writer {
     }
 
     /// Writes neighbouring chunks of memory with as few calls as they need.
-    async fn write_run(&mut self, chunks: &[Chunk]) -> io::Result<usize> {
+    ///
+    /// Where a file follows, the kernel is told to wait for it: a header alone would be a packet of its own, and wake
+    /// the client for nothing.
+    async fn write_run(&mut self, chunks: &[Chunk], file_follows: bool) -> io::Result<usize> {
         let parts = chunks.iter().filter_map(|chunk| match chunk {
             Chunk::Bytes(bytes) => Some(IoSlice::new(bytes)),
             Chunk::External { .. } => None,
@@ -302,12 +307,24 @@ impl Writer {
         let mut slices: Vec<IoSlice<'_>> = parts.collect();
         let total = slices.iter().map(|slice| slice.len()).sum();
         let mut rest = &mut slices[..];
+        let flags = if file_follows {
+            SendFlags::MORE | SendFlags::NOSIGNAL
+        } else {
+            SendFlags::NOSIGNAL
+        };
+        let socket = self.stream.as_ref();
         while rest.iter().any(|slice| !slice.is_empty()) {
-            let written = in_time(self.idle, self.stream.write_vectored(rest)).await?;
-            if written == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
+            in_time(self.idle, socket.writable()).await?;
+            let written = socket.try_io(Interest::WRITABLE, || {
+                let one_call = &rest[..rest.len().min(IO_SLICES_MAX)];
+                sendmsg(socket, one_call, &mut SendAncillaryBuffer::default(), flags).map_err(io::Error::from)
+            });
+            match written {
+                Ok(written) => IoSlice::advance_slices(&mut rest, written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
-            IoSlice::advance_slices(&mut rest, written);
         }
         Ok(total)
     }
@@ -365,5 +382,7 @@ const WRITE_LINGER_MS_MAX: u64 = 5_000;
 /// Memory of the responses of one connection that wait to be sent, in units; one more may be under way. It is half of
 /// the largest answer to a fetch at its default.
 const REPLY_MEMORY_UNITS: u32 = 32 * 1024;
+/// Most pieces of memory that one call takes (`IOV_MAX`).
+const IO_SLICES_MAX: usize = 1024;
 /// How long a frame that memory was granted to may take to arrive.
 const FRAME_MS_MAX: u64 = 120_000;
