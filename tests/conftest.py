@@ -29,7 +29,9 @@ def broker(target, tmp_path_factory):
     """One broker for all tests: they use topics and groups of their own."""
     broker = target(tmp_path_factory.mktemp("broker") / "data").start()
     yield broker
-    assert broker.process.poll() is None, f"the broker died: {broker.log.read_text()[-3000:]}"
+    log = broker.log.read_text()
+    assert broker.process.poll() is None, f"the broker died: {log[-3000:]}"
+    assert "panicked" not in log, log[log.index("panicked") :][:3000]
     broker.stop()
 
 

@@ -1,5 +1,6 @@
 """What nobody should send, and what machines do: the broker answers, or hangs up, and goes on serving."""
 
+import importlib
 import random
 import socket
 import struct
@@ -9,6 +10,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 import harness
+from wire import MODULES, Connection
 
 
 def serves(broker):
@@ -70,6 +72,49 @@ def test_random_frames(broker):
                 connection.sendall(payload)
             except ConnectionError:
                 pass
+    assert serves(broker)
+
+
+def offered(broker):
+    """Every request class and version that the broker offers and our encoder knows."""
+    connection = Connection(broker.address)
+    ranges = {key["api_key"]: (key["min_version"], key["max_version"]) for key in connection.call("ApiVersions", 0)["api_keys"]}
+    connection.close()
+    for module in MODULES:
+        for name, kind in vars(importlib.import_module(f"kafka.protocol.{module}")).items():
+            if name.endswith("Request") and kind.json["apiKey"] in ranges:
+                lowest, highest = ranges[kind.json["apiKey"]]
+                for version in range(max(lowest, kind.min_version), min(highest, kind.max_version) + 1):
+                    yield kind, version
+
+
+def test_requests_with_damage(broker):
+    """Requests of every kind and version, whole but for some bytes: each is answered, or the broker hangs up."""
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance, kinds = random.Random(seed), set()
+    for kind, version in offered(broker):
+        kinds.add(kind)
+        made = kind()
+        made.API_VERSION = version
+        made.with_header(1, "damage")
+        try:
+            whole = bytes(made.encode(header=True, framed=True))
+        except Exception:  # noqa: BLE001 - some have no defaults for what they must have
+            continue
+        for _ in range(8):
+            data = bytearray(whole)
+            for _ in range(chance.choice([0, 1, 2, 8])):
+                data[chance.randrange(4, len(data))] = chance.choice([0, 1, 0x7F, 0x80, 0xFF, chance.randrange(256)])
+            if chance.random() < 0.3:
+                data += chance.randbytes(chance.randrange(40))
+            data[:4] = struct.pack(">i", len(data) - 4)
+            with socket.create_connection(broker.address, timeout=2) as connection:
+                try:
+                    connection.sendall(data)
+                except ConnectionError:
+                    pass
+    assert len(kinds) > 20
     assert serves(broker)
 
 

@@ -1,13 +1,16 @@
 """The process dies at any moment, or is asked to end under load: what was acknowledged is there, once."""
 
 import json
+import random
 import subprocess
+import threading
 import time
 
 import harness
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from wire import Connection
 from writers import PARTITIONS, check, write_while
 
 KILLS = 12
@@ -91,3 +94,33 @@ def test_committed_offsets_survive(own_broker, name):
         own_broker.start()
         assert consumer.committed([TopicPartition(name, 0)], 30)[0].offset == offset
     consumer.close()
+
+
+def test_topics_that_were_made_survive(own_broker, name):
+    """Topics are made and deleted as fast as it goes while the broker is killed."""
+    made, deleted, unsure, number = set(), set(), set(), 0
+    for _ in range(8):
+        killer = threading.Timer(random.uniform(0.02, 0.3), own_broker.kill)
+        killer.start()
+        connection = Connection(own_broker.address)
+        while own_broker.process.poll() is None:
+            number += 1
+            topic = f"{name}-{number}"
+            unsure.add(topic)
+            asked = dict(name=topic, num_partitions=2, replication_factor=1, assignments=[], configs=[])
+            try:
+                answer = connection.call("CreateTopics", 5, topics=[asked], timeout_ms=5000, validate_only=False)
+                assert answer["topics"][0]["error_code"] == 0
+                if number % 3 == 0:
+                    answer = connection.call("DeleteTopics", 5, topic_names=[topic], timeout_ms=5000)
+                    assert answer["responses"][0]["error_code"] == 0
+            except OSError:
+                break
+            (deleted if number % 3 == 0 else made).add(topic)
+            unsure.discard(topic)
+        killer.join()
+        own_broker.start()
+    there = set(AdminClient({"bootstrap.servers": own_broker.bootstrap}).list_topics(timeout=20).topics)
+    assert len(made) > 20
+    assert made <= there and not deleted & there
+    assert there <= made | unsure

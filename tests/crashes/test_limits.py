@@ -3,6 +3,7 @@
 import socket
 import struct
 import time
+import urllib.request
 
 import pytest
 from batches import batch, record
@@ -71,13 +72,11 @@ def test_many_connections_come_and_go(limited):
     assert resident_bytes(broker) - before < 100 << 20
     for connection in connections:
         connection.close()
-    metrics = lambda: f"millstream_connections 0" in http_get(broker, "/metrics")  # noqa: E731
+    metrics = lambda: "millstream_connections 0" in http_get(broker, "/metrics")  # noqa: E731
     wait_until(metrics, what="all connections are gone")
 
 
 def http_get(broker, path):
-    import urllib.request
-
     return urllib.request.urlopen(f"http://{broker.http}{path}", timeout=10).read().decode()
 
 
@@ -179,3 +178,13 @@ def test_large_frames_are_refused_by_their_length(limited):
     connection.sendall(struct.pack(">i", 1_000_001))
     assert is_closed(connection, 2)
     assert versions(Connection(broker.address))
+
+
+def test_idle_connections_do_not_keep_others_from_the_admin_interface(limited):
+    broker = limited("connections.max.idle.ms=1500")
+    host, port = broker.http.split(":")
+    idle = [socket.create_connection((host, int(port))) for _ in range(300)]
+    for connection in idle[::2]:
+        connection.sendall(b"POST /v1/plugins?name=x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nx")
+    assert http_get(broker, "/healthz")
+    assert all(is_closed(connection, 5) for connection in idle)
