@@ -6,6 +6,8 @@
 mod bench;
 mod demo;
 mod licences;
+#[cfg(test)]
+mod map;
 mod plugins;
 mod shell;
 mod test;
