@@ -1,7 +1,7 @@
 //! Plugins that are none, and plugins that misbehave: each is refused or contained, whoever waits for it is told why, and
 //! the broker goes on serving everyone else.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -28,7 +28,7 @@ impl World {
             .run(&["plugin", "push", file.to_str().unwrap(), "--name", name]);
     }
 
-    fn refuse(&self, file: &PathBuf) -> String {
+    fn refuse(&self, file: &Path) -> String {
         self.broker
             .fail(&["plugin", "push", file.to_str().unwrap(), "--name", "refused"])
     }
