@@ -5,7 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use millstream_core::ids::ProducerId;
-use millstream_kafka::records::BatchHeader;
+use millstream_kafka::records::{BatchHeader, TimestampType};
 
 use crate::error::AppendError;
 
@@ -18,7 +18,8 @@ pub(crate) struct Producers {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Producer {
     epoch: i16,
-    last_timestamp: i64,
+    /// When it was last heard of, by the broker's clock: what its records say of the time may be long ago.
+    heard_ms: i64,
     /// The last ones, in order.
     batches: VecDeque<Remembered>,
 }
@@ -30,6 +31,8 @@ pub(crate) struct Remembered {
     pub last_offset: i64,
     pub offset_delta: i32,
     pub timestamp: i64,
+    /// Checksum that the batch came with; none where it is not known.
+    pub crc: Option<u32>,
 }
 
 impl Remembered {
@@ -46,22 +49,29 @@ impl Remembered {
 impl Producer {
     /// The batch that one repeats which a partitioner spread; none if it is new. Of the sequence numbers at the entrance
     /// each partition gets only some, so gaps say nothing; the entrance has seen to it that none is missing. What is
-    /// not higher than the last has come before, also when it is too long ago to know where it is: then the last one
-    /// stands for it, which is durable only later.
-    fn repeated_by_derived(&self, batch: &BatchHeader) -> Option<Remembered> {
-        if batch.producer_epoch > self.epoch {
-            return None;
-        }
-        let last = self.batches.back()?;
+    /// not higher than the last has come before, but only if it is the same as then is all of it here: where the
+    /// partitioner has changed its mind meanwhile, records of it may be nowhere.
+    fn repeated_by_derived(&self, batch: &BatchHeader) -> Result<Option<Remembered>, AppendError> {
+        let Some(last) = self.batches.back().filter(|_| batch.producer_epoch == self.epoch) else {
+            return Ok(None);
+        };
         let ahead = batch.base_sequence.wrapping_sub(last.last_sequence) & i32::MAX;
         if ahead != 0 && ahead < SEQUENCE_HALF {
-            return None;
+            return Ok(None);
         }
-        let same = self
-            .batches
-            .iter()
-            .find(|known| known.first_sequence() == batch.base_sequence);
-        Some(*same.unwrap_or(last))
+        let is_same = |known: &&Remembered| {
+            known.first_sequence() == batch.base_sequence
+                && known.last_sequence == batch.last_sequence()
+                && known.crc.is_none_or(|crc| crc == batch.crc)
+        };
+        match self.batches.iter().find(is_same) {
+            Some(known) => Ok(Some(*known)),
+            None => Err(AppendError::OutOfOrderSequence {
+                producer_id: batch.producer_id,
+                sequence: batch.base_sequence,
+                expected: last.last_sequence.wrapping_add(1) & i32::MAX,
+            }),
+        }
     }
 }
 
@@ -85,7 +95,7 @@ impl Producers {
             return Ok(None);
         }
         if ProducerId(producer_id).is_derived() {
-            return Ok(producer.repeated_by_derived(batch));
+            return producer.repeated_by_derived(batch);
         }
         let expected = if batch.producer_epoch > producer.epoch {
             0
@@ -111,20 +121,20 @@ impl Producers {
     }
 
     /// Notes a batch that is in the log at `base_offset`.
-    pub fn note(&mut self, batch: &BatchHeader, base_offset: i64) {
+    pub fn note(&mut self, batch: &BatchHeader, base_offset: i64, now_ms: i64) {
         if !batch.has_producer_id() {
             return;
         }
         let producer = self.by_id.entry(batch.producer_id).or_insert_with(|| Producer {
             epoch: batch.producer_epoch,
-            last_timestamp: -1,
+            heard_ms: now_ms,
             batches: VecDeque::new(),
         });
         if batch.producer_epoch > producer.epoch {
             producer.epoch = batch.producer_epoch;
             producer.batches.clear();
         }
-        producer.last_timestamp = batch.max_timestamp;
+        producer.heard_ms = now_ms;
         if batch.base_sequence < 0 {
             return;
         }
@@ -136,13 +146,14 @@ impl Producers {
             last_offset: base_offset + i64::from(batch.last_offset_delta),
             offset_delta: batch.last_offset_delta,
             timestamp: batch.max_timestamp,
+            // The checksum of a batch that got its time from the broker is another one each time.
+            crc: (batch.attributes.timestamp_type() == TimestampType::CreateTime).then_some(batch.crc),
         });
     }
 
     /// Forgets producers that were last heard of before `oldest_ms`.
     pub fn expire(&mut self, oldest_ms: i64) {
-        self.by_id
-            .retain(|_, producer| producer.last_timestamp >= oldest_ms);
+        self.by_id.retain(|_, producer| producer.heard_ms >= oldest_ms);
     }
 
     /// Number of producers.
@@ -162,14 +173,15 @@ impl Producers {
                 last_sequence: -1,
                 last_offset: -1,
                 offset_delta: 0,
-                timestamp: producer.last_timestamp,
+                timestamp: producer.heard_ms,
+                crc: None,
             });
             body.extend_from_slice(&id.to_be_bytes());
             body.extend_from_slice(&producer.epoch.to_be_bytes());
             body.extend_from_slice(&last.last_sequence.to_be_bytes());
             body.extend_from_slice(&last.last_offset.to_be_bytes());
             body.extend_from_slice(&last.offset_delta.to_be_bytes());
-            body.extend_from_slice(&producer.last_timestamp.to_be_bytes());
+            body.extend_from_slice(&producer.heard_ms.to_be_bytes());
             body.extend_from_slice(&(-1_i32).to_be_bytes()); // coordinator epoch
             body.extend_from_slice(&(-1_i64).to_be_bytes()); // first offset of an open transaction
         }
@@ -182,6 +194,7 @@ impl Producers {
                 body.extend_from_slice(&batch.last_offset.to_be_bytes());
                 body.extend_from_slice(&batch.offset_delta.to_be_bytes());
                 body.extend_from_slice(&batch.timestamp.to_be_bytes());
+                body.extend_from_slice(&batch.crc.map_or(-1, i64::from).to_be_bytes());
             }
         }
         let mut bytes = Vec::with_capacity(body.len() + 6);
@@ -208,21 +221,22 @@ impl Producers {
             let last_sequence = i32::from_be_bytes(fields.take()?);
             let last_offset = i64::from_be_bytes(fields.take()?);
             let offset_delta = i32::from_be_bytes(fields.take()?);
-            let last_timestamp = i64::from_be_bytes(fields.take()?);
+            let heard_ms = i64::from_be_bytes(fields.take()?);
             let _coordinator_epoch: [u8; 4] = fields.take()?;
             let _transaction: [u8; 8] = fields.take()?;
             let last = Remembered {
                 last_sequence,
                 last_offset,
                 offset_delta,
-                timestamp: last_timestamp,
+                timestamp: heard_ms,
+                crc: None,
             };
             let batches = (last_sequence >= 0).then_some(last).into_iter().collect();
             producers.by_id.insert(
                 id,
                 Producer {
                     epoch,
-                    last_timestamp,
+                    heard_ms,
                     batches,
                 },
             );
@@ -257,6 +271,7 @@ impl Fields<'_> {
             last_offset: i64::from_be_bytes(self.take()?),
             offset_delta: i32::from_be_bytes(self.take()?),
             timestamp: i64::from_be_bytes(self.take()?),
+            crc: u32::try_from(i64::from_be_bytes(self.take()?)).ok(),
         })
     }
 }
@@ -266,4 +281,4 @@ const REMEMBERED_BATCHES: usize = 5;
 /// Sequence numbers count to 2^31 - 1 and then from 0: what lies less than half of that ahead is higher.
 const SEQUENCE_HALF: i32 = 1 << 30;
 /// Begins what we add to Kafka's snapshot.
-const OLDER: &[u8] = b"millstream-1";
+const OLDER: &[u8] = b"millstream-2";

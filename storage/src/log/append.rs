@@ -46,11 +46,11 @@ impl<D: Disk> Log<D> {
                 .with_timestamp_type(TimestampType::LogAppendTime);
             self.make_room(&header, batch.len(), now_ms)?;
             let front = restamp_log_append_time(batch, self.log_end, leader_epoch.0, now_ms);
-            self.write(&header, &front, &batch[front.len()..])?;
+            self.write(&header, &front, &batch[front.len()..], now_ms)?;
         } else {
             self.make_room(&header, batch.len(), now_ms)?;
             let front = stamp(batch, self.log_end, leader_epoch.0);
-            self.write(&header, &front, &batch[STAMP_BYTES..])?;
+            self.write(&header, &front, &batch[STAMP_BYTES..], now_ms)?;
         }
         Ok(Appended {
             base_offset: Offset(header.base_offset),
@@ -58,6 +58,18 @@ impl<D: Disk> Log<D> {
             log_append_time_ms: self.config.log_append_time.then_some(now_ms),
             is_duplicate: false,
         })
+    }
+
+    /// Whether a producer's batch may be appended now, or is here already, as far as its sequence numbers tell.
+    ///
+    /// # Errors
+    /// Wrong sequence or epoch.
+    pub fn check_sequence(&self, batch: &[u8]) -> Result<(), AppendError> {
+        let header = BatchHeader::parse(batch)?;
+        if header.has_producer_id() {
+            self.producers.check(&header)?;
+        }
+        Ok(())
     }
 
     /// Appends batches as a leader stored them, one behind the other, offsets and epochs included. Checksums are
@@ -77,7 +89,7 @@ impl<D: Disk> Log<D> {
                 return Err(AppendError::NotContiguous { found, expected });
             }
             self.make_room(&header, batch.bytes().len(), now_ms)?;
-            self.write(&header, batch.bytes(), &[])?;
+            self.write(&header, batch.bytes(), &[], now_ms)?;
         }
         Ok(())
     }
@@ -150,7 +162,13 @@ impl<D: Disk> Log<D> {
         Ok(segment)
     }
 
-    fn write(&mut self, header: &BatchHeader, front: &[u8], back: &[u8]) -> Result<(), AppendError> {
+    fn write(
+        &mut self,
+        header: &BatchHeader,
+        front: &[u8],
+        back: &[u8],
+        now_ms: i64,
+    ) -> Result<(), AppendError> {
         let (base, position) = (self.active().base, self.active().size);
         let file = self
             .active()
@@ -165,7 +183,7 @@ impl<D: Disk> Log<D> {
         }
         let interval = self.config.index_interval_bytes;
         self.active_mut().account(header, interval);
-        self.producers.note(header, header.base_offset);
+        self.producers.note(header, header.base_offset, now_ms);
         self.epochs
             .assign(header.partition_leader_epoch, header.base_offset);
         if self.recent.len() == RECENT_BATCHES {

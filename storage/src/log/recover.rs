@@ -96,7 +96,7 @@ impl<D: Disk> Log<D> {
         self.log_start = self.log_start.max(self.segments[0].base);
         self.settle(first, recovery.scanned_bytes > 0 || recovery.truncated_bytes > 0)
             .map_err(|e| self.failed(e))?;
-        self.restore_derived(self.flushed.offset)
+        self.restore_derived(self.flushed.offset, now_ms)
             .map_err(|e| self.failed(e))?;
         self.drop_segments_before(self.log_start)
             .map_err(|e| self.failed(e))?;
@@ -462,7 +462,7 @@ impl<D: Disk> Log<D> {
     }
 
     /// Producers and leader epochs: from their files as far as those go, then from the batches.
-    fn restore_derived(&mut self, end: i64) -> io::Result<()> {
+    fn restore_derived(&mut self, end: i64, now_ms: i64) -> io::Result<()> {
         let epochs = read_file(&self.disk, &self.dir.join(LEADER_EPOCHS))?;
         let epochs = epochs.and_then(|bytes| LeaderEpochs::parse(std::str::from_utf8(&bytes).ok()?));
         let has_epochs = epochs.is_some();
@@ -505,10 +505,10 @@ impl<D: Disk> Log<D> {
             self.log_start
         };
         let (from, producers_from) = (from.min(replay_epochs_from).max(first), from);
-        self.replay(from, producers_from)
+        self.replay(from, producers_from, now_ms)
     }
 
-    fn replay(&mut self, from: i64, producers_from: i64) -> io::Result<()> {
+    fn replay(&mut self, from: i64, producers_from: i64, now_ms: i64) -> io::Result<()> {
         if from >= self.log_end {
             return Ok(());
         }
@@ -523,7 +523,7 @@ impl<D: Disk> Log<D> {
             while let Found::Batch(header) = scanner.peek()? {
                 let header: BatchHeader = header;
                 if header.base_offset >= producers_from {
-                    self.producers.note(&header, header.base_offset);
+                    self.producers.note(&header, header.base_offset, now_ms);
                 }
                 if header.base_offset >= from {
                     self.epochs

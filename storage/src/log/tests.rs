@@ -228,42 +228,83 @@ fn leader_epochs_say_where_they_ended() {
 fn spread_producers_may_skip_numbers_but_not_come_twice() {
     let disk = disk();
     let mut log = open(&disk).0;
-    let id = ProducerId(9).at_entrance(PartitionIndex(3)).unwrap().0;
-    let of = |epoch, sequence, records| {
-        let mut builder = BatchBuilder::new().producer(id, epoch, sequence);
-        for _ in 0..records {
-            builder.append(NOW, None, Some(b"v"), &[]).unwrap();
+    // Offset and whether it was there; none where the batch is refused.
+    let put = |log: &mut Log<SimDisk>, epoch, sequence, values: &[&str]| {
+        let batch = spread(epoch, sequence, values);
+        match log.append_as_leader(&batch, LeaderEpoch(0), NOW) {
+            Ok(appended) => Some((appended.base_offset.0, appended.is_duplicate)),
+            Err(AppendError::OutOfOrderSequence { .. }) => None,
+            Err(error) => panic!("{error}"),
         }
-        builder.finish().unwrap()
     };
-    let mut put = |epoch, sequence, records| {
-        let appended = log
-            .append_as_leader(&of(epoch, sequence, records), LeaderEpoch(0), NOW)
-            .unwrap();
-        (appended.base_offset.0, appended.is_duplicate)
-    };
-    assert_eq!(put(0, 5, 2), (0, false));
+    assert_eq!(put(&mut log, 0, 5, &["v", "v"]), Some((0, false)));
     assert_eq!(
-        put(0, 17, 1),
-        (2, false),
+        put(&mut log, 0, 17, &["v"]),
+        Some((2, false)),
         "what lies between went to other partitions"
     );
-    assert_eq!(put(0, 5, 2), (0, true));
-    for n in 1..10 {
-        assert!(!put(0, 17 + 10 * n, 1).1);
+    assert_eq!(put(&mut log, 0, 5, &["v", "v"]), Some((0, true)));
+    for other in [&["v"][..], &["v", "w"], &["v", "v", "v"]] {
+        assert_eq!(put(&mut log, 0, 5, other), None, "records of it may be nowhere");
     }
-    assert_eq!(put(0, 5, 2), (11, true), "long ago, but known to have come");
+    assert_eq!(put(&mut log, 0, 9, &["v"]), None);
+    log.sync().unwrap();
+    disk.crash();
+    log = open(&disk).0;
+    assert_eq!(put(&mut log, 0, 5, &["v", "w"]), None, "also after a crash");
+    log.close().unwrap();
+    log = open(&disk).0;
+    assert_eq!(put(&mut log, 0, 5, &["v", "w"]), None, "and with a snapshot");
+    assert_eq!(put(&mut log, 0, 5, &["v", "v"]), Some((0, true)));
+    for n in 1..10 {
+        assert!(!put(&mut log, 0, 17 + 10 * n, &["v"]).unwrap().1);
+    }
+    assert_eq!(put(&mut log, 0, 5, &["v", "v"]), None, "too long ago to know");
     assert_eq!(
-        put(1, 40, 1),
-        (12, false),
+        put(&mut log, 1, 40, &["v"]),
+        Some((12, false)),
         "the next epoch may begin anywhere here"
     );
-    assert!(put(1, i32::MAX - 1, 1).1, "more than half around is behind");
+    assert_eq!(
+        put(&mut log, 1, i32::MAX - 1, &["v"]),
+        None,
+        "more than half around is behind"
+    );
     for n in 1..=2 {
-        assert!(!put(1, n * ((1 << 30) - 50), 1).1);
+        assert!(!put(&mut log, 1, n * ((1 << 30) - 50), &["v"]).unwrap().1);
     }
-    assert!(!put(1, 2, 1).1, "numbers wrap");
-    assert!(put(1, i32::MAX - 200, 1).1);
+    assert!(!put(&mut log, 1, 2, &["v"]).unwrap().1, "numbers wrap");
+    assert_eq!(put(&mut log, 1, i32::MAX - 200, &["v"]), None);
+}
+
+fn spread(epoch: i16, sequence: i32, values: &[&str]) -> Bytes {
+    let id = ProducerId(9).at_entrance(PartitionIndex(3)).unwrap().0;
+    let mut builder = BatchBuilder::new().producer(id, epoch, sequence);
+    for value in values {
+        builder.append(NOW, None, Some(value.as_bytes()), &[]).unwrap();
+    }
+    builder.finish().unwrap()
+}
+
+#[test]
+fn a_producer_of_old_records_is_remembered_as_long_as_others() {
+    let disk = disk();
+    let mut log = open(&disk).0;
+    let mut builder = BatchBuilder::new().producer(9, 0, 0);
+    builder.append(1_000, None, Some(b"of 1970"), &[]).unwrap();
+    let old = builder.finish().unwrap();
+    log.append_as_leader(&old, LeaderEpoch(0), NOW).unwrap();
+    log.apply_retention(NOW + 1_000).unwrap();
+    let again = log.append_as_leader(&old, LeaderEpoch(0), NOW + 1_000).unwrap();
+    assert!(again.is_duplicate);
+    log.close().unwrap();
+    log = open(&disk).0;
+    log.apply_retention(NOW + log.config().producer_id_expiration_ms)
+        .unwrap();
+    assert_eq!(log.producer_count(), 1);
+    log.apply_retention(NOW + log.config().producer_id_expiration_ms + 1)
+        .unwrap();
+    assert_eq!(log.producer_count(), 0);
 }
 
 #[test]
