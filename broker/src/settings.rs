@@ -200,15 +200,9 @@ pub enum SettingError {
 
 impl SettingError {
     fn unknown(name: &str) -> Self {
-        let nearest = DEFINITIONS
-            .iter()
-            .map(|d| (strsim::damerau_levenshtein(name, d.name), d.name))
-            .min()
-            .filter(|(distance, known)| *distance <= known.len() / 3 + 1)
-            .map(|(_, known)| known);
         Self::Unknown {
             name: name.to_owned(),
-            nearest,
+            nearest: nearest(name, DEFINITIONS.iter().map(|d| d.name)),
         }
     }
 
@@ -255,7 +249,8 @@ impl Settings {
     /// ours has the prefix once: `MILLSTREAM_DATA_DIR` is `millstream.data.dir`.
     ///
     /// # Errors
-    /// A wrong value. Variables that name no setting are left alone: the environment is shared.
+    /// A wrong value. Variables that name no setting are left alone, as the environment is shared; of those that nearly
+    /// name one the log tells.
     pub fn load_env(&mut self, vars: impl Iterator<Item = (String, String)>) -> Result<(), SettingError> {
         let by_variable: BTreeMap<String, &str> = DEFINITIONS
             .iter()
@@ -264,6 +259,14 @@ impl Settings {
         for (variable, value) in vars {
             if let Some(name) = by_variable.get(&variable) {
                 self.set(name, &value)?;
+            } else if variable.starts_with(VARIABLE_PREFIX)
+                && let Some(near) = nearest(&variable, by_variable.keys().map(String::as_str))
+            {
+                tracing::warn!(
+                    variable,
+                    near,
+                    "an environment variable names no setting, but nearly one"
+                );
             }
         }
         Ok(())
@@ -288,11 +291,23 @@ impl Settings {
     }
 }
 
+/// Begins the variables of settings.
+const VARIABLE_PREFIX: &str = "MILLSTREAM_";
+
+/// The known name that a mistyped one is nearest to, where one is near.
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .map(|known| (strsim::damerau_levenshtein(name, known), known))
+        .min()
+        .filter(|(distance, known)| *distance <= known.len() / 3 + 1)
+        .map(|(_, known)| known)
+}
+
 /// The environment variable of a setting.
 pub fn environment_variable(name: &str) -> String {
     let name = name.strip_prefix("millstream.").unwrap_or(name);
     format!(
-        "MILLSTREAM_{}",
+        "{VARIABLE_PREFIX}{}",
         name.replace(['.', '-'], "_").to_ascii_uppercase()
     )
 }

@@ -114,7 +114,9 @@ fn show(settings: &Settings) -> anyhow::Result<()> {
 const EXAMPLE: &str = "\
 Examples:
   millstream broker
-  millstream broker --data-dir /var/lib/millstream --kafka 0.0.0.0:9092 --advertised broker.example:9092 \\
+  millstream broker --data-dir /var/lib/millstream --kafka 0.0.0.0:9092 \\
+      --advertised broker.example:9092 \\
       --set num.partitions=3 --set log.retention.hours=24
 
-Every setting is also an environment variable: MILLSTREAM_LOG_RETENTION_HOURS=24, MILLSTREAM_DATA_DIR=/data";
+Every setting is also an environment variable:
+  MILLSTREAM_LOG_RETENTION_HOURS=24 MILLSTREAM_DATA_DIR=/data millstream broker";

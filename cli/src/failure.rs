@@ -10,7 +10,7 @@ use crate::Global;
 pub fn line(error: &anyhow::Error, global: &Global) -> String {
     let mut line = String::new();
     for cause in error.chain() {
-        let cause = cause.to_string();
+        let cause = without_repetition(cause.to_string());
         // Some errors repeat their source in their own words.
         if !line.contains(&cause) {
             if !line.is_empty() {
@@ -29,6 +29,37 @@ pub fn line(error: &anyhow::Error, global: &Global) -> String {
         line.push_str(&advice);
     }
     line.replace(['\n', '\r'], " ")
+}
+
+/// Leaves out what a broker's own words repeat: "creating topic 't': topic 't': plugin 'p': …".
+fn without_repetition(text: String) -> String {
+    match text
+        .split_once(": ")
+        .map(|(what, rest)| (what, rest.split_once(": ")))
+    {
+        Some((what, Some((again, reason)))) if !again.is_empty() && what.ends_with(again) => {
+            format!("{what}: {reason}")
+        }
+        _ => text,
+    }
+}
+
+/// The line for arguments that make no sense, of what clap has to say about them over several.
+pub fn usage_line(rendered: &str) -> String {
+    let mut line = String::new();
+    let told = rendered.lines().map(str::trim).filter(|part| !part.is_empty());
+    for part in told.take_while(|part| !part.starts_with("Usage:") && !part.starts_with("For more")) {
+        let separator = match part.as_bytes() {
+            _ if line.is_empty() => "",
+            _ if line.ends_with(':') => " ",
+            [b'[', ..] => " ",
+            [b't', b'i', b'p', b':', ..] => "; ",
+            _ => ", ",
+        };
+        line.push_str(separator);
+        line.push_str(part);
+    }
+    line + "; --help tells more"
 }
 
 /// Whether the failure is only that our reader went away.
@@ -63,4 +94,48 @@ fn advice(error: &Error, global: &Global) -> Option<String> {
         },
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_broker_repeats_is_said_once() {
+        for (text, line) in [
+            (
+                "creating topic 't': topic 't': plugin 'p': no",
+                "creating topic 't': plugin 'p': no",
+            ),
+            (
+                "creating topic 't': topic 'u': no",
+                "creating topic 't': topic 'u': no",
+            ),
+            ("no: yes", "no: yes"),
+            (": : no", ": : no"),
+        ] {
+            assert_eq!(without_repetition(text.to_owned()), line);
+        }
+    }
+
+    #[test]
+    fn what_clap_says_becomes_a_line() {
+        for (rendered, line) in [
+            (
+                "error: the following required arguments were not provided:\n  --input <INPUT>\n  <FILE>\n\n\
+                 Usage: x --input <INPUT> <FILE>\n\nFor more information, try '--help'.\n",
+                "error: the following required arguments were not provided: --input <INPUT>, <FILE>; --help tells more",
+            ),
+            (
+                "error: unrecognized subcommand 'lst'\n\n  tip: a similar subcommand exists: 'list'\n\nUsage: x\n",
+                "error: unrecognized subcommand 'lst'; tip: a similar subcommand exists: 'list'; --help tells more",
+            ),
+            (
+                "error: invalid value 'yaml' for '--output <FORMAT>'\n  [possible values: table, json]\n",
+                "error: invalid value 'yaml' for '--output <FORMAT>' [possible values: table, json]; --help tells more",
+            ),
+        ] {
+            assert_eq!(usage_line(rendered), line);
+        }
+    }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use millstream_client::{Admin, Client, OffsetAt, OffsetSpec, Start, TopicPartition};
+use millstream_client::{Admin, Client, GroupDescription, OffsetAt, OffsetSpec, Start, TopicPartition};
 use serde_json::json;
 
 use crate::Global;
@@ -71,6 +71,10 @@ pub async fn run(global: &Global, command: GroupCommand) -> anyhow::Result<()> {
         }
         GroupCommand::Describe { group } => describe(global, &admin, &group).await,
         GroupCommand::Delete { groups } => {
+            // All or none: one that does not exist is found before another is deleted.
+            for group in &groups {
+                find(&admin, group).await?;
+            }
             for group in &groups {
                 admin.delete_group(group).await?;
             }
@@ -84,10 +88,14 @@ pub async fn run(global: &Global, command: GroupCommand) -> anyhow::Result<()> {
     }
 }
 
+async fn find(admin: &Admin, name: &str) -> anyhow::Result<GroupDescription> {
+    admin.describe_group(name).await?.with_context(|| {
+        format!("group '{name}' does not exist; 'millstream group list' shows those that do")
+    })
+}
+
 async fn describe(global: &Global, admin: &Admin, name: &str) -> anyhow::Result<()> {
-    let Some(group) = admin.describe_group(name).await? else {
-        bail!("group '{name}' does not exist; 'millstream group list' shows those that do");
-    };
+    let group = find(admin, name).await?;
     let committed = admin.committed_offsets(name).await?;
     let owners: BTreeMap<_, _> = group
         .members

@@ -65,8 +65,13 @@ impl AdminHttp {
 
     fn read(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> anyhow::Result<Value> {
         let mut answer = answer.map_err(|error| {
+            // The library says "io: " before what the system said.
+            let reason = match &error {
+                ureq::Error::Io(reason) => reason.to_string(),
+                other => other.to_string(),
+            };
             anyhow!(
-                "cannot reach the admin interface at {}: {error}; is the broker running? --admin names another",
+                "cannot reach the admin interface at {}: {reason}; is the broker running? --admin names another",
                 self.base
             )
         })?;

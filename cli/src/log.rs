@@ -18,7 +18,7 @@ use crate::time::show_time;
 pub enum LogCommand {
     /// Shows and checks the batches and index entries of files, without a broker
     #[command(after_help = "Examples:\n  millstream log dump millstream-data/flights-0\n  \
-                            millstream log dump millstream-data/flights-0/00000000000000000000.log --records")]
+                            millstream log dump --records millstream-data/flights-0/00000000000000000000.log")]
     Dump(DumpArgs),
 }
 
@@ -64,7 +64,7 @@ fn files_of(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(path).with_context(about)? {
         let file = entry.with_context(about)?.path();
-        if kind(&file).is_some() {
+        if kind(&file).is_some() && is_named_by_offset(&file) {
             files.push(file);
         }
     }
@@ -93,6 +93,13 @@ fn kind(path: &Path) -> Option<Kind> {
         "timeindex" => Some(Kind::TimeIndex),
         _ => None,
     }
+}
+
+/// Whether the name is a base offset, as those of segments and their indexes are. A data directory holds other logs.
+fn is_named_by_offset(path: &Path) -> bool {
+    path.file_stem()
+        .and_then(|stem| stem.to_str())
+        .is_some_and(|stem| stem.len() == 20 && stem.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 struct Dump {

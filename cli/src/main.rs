@@ -19,6 +19,7 @@ mod view;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use millstream_client::{Client, ClientConfig};
 use tracing_subscriber::EnvFilter;
@@ -37,6 +38,7 @@ struct Cli {
 
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// Brokers to begin with, comma separated
     #[arg(
@@ -72,23 +74,23 @@ enum Command {
     /// Runs a broker
     Broker(broker::BrokerArgs),
     /// Creates, lists, describes, changes and deletes topics
-    #[command(subcommand)]
+    #[command(subcommand, after_help = TOPIC_EXAMPLE)]
     Topic(topic::TopicCommand),
     /// Sends lines as records
     Produce(produce::ProduceArgs),
     /// Reads records
     Consume(consume::ConsumeArgs),
     /// Makes, tests, pushes and lists plugins
-    #[command(subcommand)]
+    #[command(subcommand, after_help = PLUGIN_EXAMPLE)]
     Plugin(plugin::PluginCommand),
     /// Creates, lists and deletes views: topics that plugins compute as they are read
-    #[command(subcommand)]
+    #[command(subcommand, after_help = VIEW_EXAMPLE)]
     View(view::ViewCommand),
     /// Lists, describes, resets and deletes consumer groups
-    #[command(subcommand)]
+    #[command(subcommand, after_help = GROUP_EXAMPLE)]
     Group(group::GroupCommand),
     /// Looks into log files
-    #[command(subcommand)]
+    #[command(subcommand, after_help = LOG_EXAMPLE)]
     Log(log::LogCommand),
 }
 
@@ -100,7 +102,10 @@ impl Global {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse_arguments(&error),
+    };
     let is_broker = matches!(cli.command, Command::Broker(_));
     start_log(if is_broker { "info" } else { "error" });
     let global = cli.global.clone();
@@ -113,6 +118,19 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Shows the help that was asked for, or that an incomplete command needs; anything else is told in one line.
+fn refuse_arguments(error: &clap::Error) -> ExitCode {
+    let help = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if error.use_stderr() && error.kind() != help {
+        eprintln!("{}", failure::usage_line(&error.render().to_string()));
+    } else {
+        // Whoever read our output has seen enough.
+        let _ = error.print();
+    }
+    // 0 for help and version, 2 for mistakes, as clap has them.
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
@@ -145,10 +163,38 @@ fn start_log(default: &str) {
 
 const EXAMPLE: &str = "\
 Example:
-  millstream broker                          # data in ./millstream-data, Kafka on 127.0.0.1:9092
+  millstream broker                    # data in ./millstream-data
   millstream topic create flights --partitions 6
   millstream produce flights < flights.jsonl
   millstream consume flights --from earliest --max 10 --format json";
+
+const TOPIC_EXAMPLE: &str = "\
+Example:
+  millstream topic create flights --partitions 6
+  millstream topic describe flights
+  millstream topic delete flights";
+
+const PLUGIN_EXAMPLE: &str = "\
+Example:
+  millstream plugin new united --lang rust --world filter
+  millstream plugin build united
+  millstream plugin push united/target/united.wasm";
+
+const VIEW_EXAMPLE: &str = "\
+Example:
+  millstream view create flights.united --source flights --plugin united
+  millstream view list
+  millstream view delete flights.united";
+
+const GROUP_EXAMPLE: &str = "\
+Example:
+  millstream group list
+  millstream group describe g1
+  millstream group reset-offsets g1 --topic flights --to earliest";
+
+const LOG_EXAMPLE: &str = "\
+Example:
+  millstream log dump millstream-data/flights-0 --records";
 
 #[cfg(test)]
 mod tests {
@@ -156,22 +202,20 @@ mod tests {
 
     use super::*;
 
-    fn leaves(command: &clap::Command, found: &mut Vec<clap::Command>) {
-        if command.get_subcommands().next().is_none() {
-            found.push(command.clone());
-        }
+    fn all(command: &clap::Command, found: &mut Vec<clap::Command>) {
+        found.push(command.clone());
         command
             .get_subcommands()
             .filter(|inner| inner.get_name() != "help")
-            .for_each(|inner| leaves(inner, found));
+            .for_each(|inner| all(inner, found));
     }
 
     #[test]
     fn every_command_is_sound_and_has_an_example() {
         Cli::command().debug_assert();
         let mut commands = Vec::new();
-        leaves(&Cli::command(), &mut commands);
-        assert!(commands.len() > 20);
+        all(&Cli::command(), &mut commands);
+        assert!(commands.len() > 25);
         for command in commands {
             let help = command
                 .get_after_help()
@@ -182,6 +226,9 @@ mod tests {
                 "{} has no example",
                 command.get_name()
             );
+            // clap breaks lines at the terminal's width, and a broken example is none.
+            let wide: Vec<&str> = help.lines().filter(|line| line.len() > 80).collect();
+            assert!(wide.is_empty(), "too wide in {}: {wide:?}", command.get_name());
         }
     }
 }

@@ -107,20 +107,44 @@ pub async fn run(global: &Global, args: ProduceArgs) -> anyhow::Result<()> {
         eprintln!("reading lines from the terminal; Ctrl-D ends");
     }
     let producer = Producer::new(&client, config);
-    let mut sent = Sent::new(!args.quiet && io::stderr().is_terminal());
+    let mut sent = Sent::new(args.progress());
     let mut lines = read_lines(args.files.clone());
     while let Some(line) = lines.recv().await {
         let line = line?;
         let record = args.record(&line, sent.lines + 1)?;
-        sent.lines += 1;
-        sent.bytes += line.len() as u64;
-        sent.note(producer.send(record).await?).await?;
+        let bytes = line.len() as u64;
+        sent.note(bytes, producer.send(record).await?).await?;
     }
     producer.flush().await?;
     sent.finish(global).await
 }
 
 impl ProduceArgs {
+    /// What is shown meanwhile on the terminal, if there is one: how much of the files is sent, or how many records
+    /// where there is no telling how many there will be.
+    fn progress(&self) -> Progress {
+        let typed = self.files.is_empty() && io::stdin().is_terminal();
+        if self.quiet || typed || !io::stderr().is_terminal() {
+            return Progress::of(ProgressBar::hidden(), "", false);
+        }
+        let sizes = self.files.iter().map(|path| {
+            let about = std::fs::metadata(path).ok()?;
+            about.is_file().then_some(about.len())
+        });
+        match sizes.sum::<Option<u64>>() {
+            Some(size) if size > 0 => Progress::of(
+                ProgressBar::new(size),
+                "{bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
+                true,
+            ),
+            _ => Progress::of(
+                ProgressBar::no_length(),
+                "{spinner} {human_pos} records in {elapsed}",
+                false,
+            ),
+        }
+    }
+
     fn record(&self, line: &Bytes, number: u64) -> anyhow::Result<ProducerRecord> {
         let mut record = ProducerRecord::to(&self.topic);
         let mut value = line.clone();
@@ -161,34 +185,53 @@ struct Sent {
     begun: Instant,
     lines: u64,
     bytes: u64,
-    acknowledged: u64,
     by_partition: BTreeMap<i32, u64>,
     due: VecDeque<Delivery>,
-    progress: ProgressBar,
+    progress: Progress,
+}
+
+/// A line on the terminal that moves with what was sent.
+struct Progress {
+    bar: ProgressBar,
+    in_bytes: bool,
+}
+
+impl Progress {
+    fn of(bar: ProgressBar, template: &str, in_bytes: bool) -> Self {
+        if !bar.is_hidden() {
+            let style = ProgressStyle::with_template(template);
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            bar.enable_steady_tick(PROGRESS_TICK);
+        }
+        Self { bar, in_bytes }
+    }
 }
 
 impl Sent {
-    fn new(visible: bool) -> Self {
-        let progress = if visible {
-            ProgressBar::no_length()
-        } else {
-            ProgressBar::hidden()
-        };
-        let style = ProgressStyle::with_template("{spinner} {human_pos} records, {per_sec}");
-        progress.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    fn new(progress: Progress) -> Self {
         Self {
             begun: Instant::now(),
             lines: 0,
             bytes: 0,
-            acknowledged: 0,
             by_partition: BTreeMap::new(),
             due: VecDeque::new(),
             progress,
         }
     }
 
-    async fn note(&mut self, delivery: Delivery) -> anyhow::Result<()> {
+    async fn note(&mut self, bytes: u64, delivery: Delivery) -> anyhow::Result<()> {
+        self.lines += 1;
+        self.bytes += bytes;
         self.due.push_back(delivery);
+        if self.lines.is_multiple_of(PROGRESS_STEP) {
+            // In a file a line break follows each line.
+            let in_file = self.bytes + self.lines;
+            self.progress.bar.set_position(if self.progress.in_bytes {
+                in_file
+            } else {
+                self.lines
+            });
+        }
         while self.due.len() > RECEIPTS_DUE_MAX {
             self.settle_oldest().await?;
         }
@@ -199,10 +242,6 @@ impl Sent {
         if let Some(delivery) = self.due.pop_front() {
             let receipt = delivery.await?;
             *self.by_partition.entry(receipt.partition).or_default() += 1;
-            self.acknowledged += 1;
-            if self.acknowledged.is_multiple_of(PROGRESS_STEP) {
-                self.progress.set_position(self.acknowledged);
-            }
         }
         Ok(())
     }
@@ -211,7 +250,7 @@ impl Sent {
         while !self.due.is_empty() {
             self.settle_oldest().await?;
         }
-        self.progress.finish_and_clear();
+        self.progress.bar.finish_and_clear();
         let seconds = self.begun.elapsed().as_secs_f64();
         let rate = (self.lines as f64 / seconds.max(1e-3)) as u64;
         let mut rows = Rows::new(&["records", "bytes", "partitions", "seconds", "records_per_second"]);
@@ -303,9 +342,11 @@ const LINE_BYTES_MAX: u64 = 64 << 20;
 const RECEIPTS_DUE_MAX: usize = 100_000;
 /// Records between two updates of the progress line.
 const PROGRESS_STEP: u64 = 512;
+/// Pause between two drawings of it.
+const PROGRESS_TICK: Duration = Duration::from_millis(100);
 
 const EXAMPLE: &str = "\
 Examples:
   millstream produce flights < flights.jsonl
-  millstream produce flights flights.jsonl --key-pointer /carrier --compression lz4
+  millstream produce flights flights.jsonl --key-pointer /carrier -z lz4
   echo 'UA:{\"dep_delay\":12}' | millstream produce flights -k :";

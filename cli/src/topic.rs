@@ -133,7 +133,9 @@ pub async fn run(global: &Global, command: TopicCommand) -> anyhow::Result<()> {
         TopicCommand::List { internal } => list(global, &client, internal).await,
         TopicCommand::Describe { topic, all } => describe(global, &client, &admin, &topic, all).await,
         TopicCommand::Alter(args) => alter(global, &admin, args).await,
-        TopicCommand::Delete { topics, if_exists } => delete(global, &admin, topics, if_exists).await,
+        TopicCommand::Delete { topics, if_exists } => {
+            delete(global, &client, &admin, topics, if_exists).await
+        }
         TopicCommand::DeleteRecords {
             topic,
             partition,
@@ -282,7 +284,19 @@ async fn alter(global: &Global, admin: &Admin, args: AlterArgs) -> anyhow::Resul
     )
 }
 
-async fn delete(global: &Global, admin: &Admin, topics: Vec<String>, if_exists: bool) -> anyhow::Result<()> {
+async fn delete(
+    global: &Global,
+    client: &Client,
+    admin: &Admin,
+    topics: Vec<String>,
+    if_exists: bool,
+) -> anyhow::Result<()> {
+    // All or none: one that does not exist is found before another is deleted.
+    if !if_exists {
+        for topic in &topics {
+            client.topic(topic, false).await?;
+        }
+    }
     let mut deleted = Vec::new();
     for topic in topics {
         match admin.delete_topic(&topic).await {
@@ -315,16 +329,15 @@ async fn delete_records(
             .parse::<i64>()
             .with_context(|| format!("'{offset}' is neither an offset nor 'end'"))?,
     };
-    let partitions: Vec<i32> = match partition {
-        Some(partition) => vec![partition],
-        None => client
-            .topic(topic, false)
-            .await?
-            .partitions
-            .iter()
-            .map(|partition| partition.index)
-            .collect(),
-    };
+    let known = client.topic(topic, false).await?.partitions;
+    let partitions: Vec<i32> = known
+        .iter()
+        .map(|known| known.index)
+        .filter(|index| partition.is_none_or(|wanted| wanted == *index))
+        .collect();
+    if let (Some(partition), true) = (partition, partitions.is_empty()) {
+        bail!("topic '{topic}' has no partition {partition}; 'millstream topic describe' shows those it has");
+    }
     let mut rows = Rows::new(&["partition", "start_offset"]);
     for partition in partitions {
         let start = admin
@@ -415,7 +428,9 @@ pub fn parse_pair(text: &str) -> Result<(String, String), String> {
 }
 
 const ALTER_EXAMPLE: &str = r#"Examples:
-  millstream topic alter flights --config retention.ms=86400000 --delete-config segment.bytes
+  millstream topic alter flights --config retention.ms=86400000 \
+      --delete-config segment.bytes
   millstream topic alter flights --config millstream.partitioner=by-field \
       --config 'millstream.partitioner.config={"pointer":"/carrier"}'
-  millstream topic alter flights --ingest validate-json --ingest-config '{"required":["/carrier"]}' --on-error skip"#;
+  millstream topic alter flights --ingest validate-json \
+      --ingest-config '{"required":["/carrier"]}' --on-error skip"#;

@@ -105,6 +105,7 @@ fn list(global: &Global) -> anyhow::Result<()> {
 async fn delete(global: &Global, views: Vec<String>) -> anyhow::Result<()> {
     let client = global.connect().await?;
     let admin = Admin::new(&client);
+    // All or none: what is wrong with one of them is found before another is deleted.
     for view in &views {
         let configs = admin
             .describe_configs(&ConfigResource::Topic(view.clone()))
@@ -115,6 +116,8 @@ async fn delete(global: &Global, views: Vec<String>) -> anyhow::Result<()> {
         if !is_view {
             bail!("'{view}' is a topic, not a view; 'millstream topic delete' deletes topics");
         }
+    }
+    for view in &views {
         admin.delete_topic(view).await?;
     }
     done(

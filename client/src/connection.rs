@@ -400,6 +400,10 @@ async fn read_frame(
             let announced = i32::from_be_bytes(buffer.split_to(4)[..].try_into().expect("four bytes"));
             match usize::try_from(announced) {
                 Ok(announced) if announced <= bytes_max => length = Some(announced),
+                // The likeliest mistake: the broker's other address.
+                _ if announced.to_be_bytes() == *b"HTTP" => {
+                    return Err(std::io::Error::other("it speaks HTTP, not Kafka's protocol"));
+                }
                 _ => {
                     return Err(std::io::Error::other(format!(
                         "an answer of {announced} bytes was announced"

@@ -33,7 +33,7 @@ pub struct BrokerBody {
 }
 
 /// Shows the cluster.
-#[utoipa::path(get, path = "/v1/cluster", responses((status = 200, body = ClusterBody)))]
+#[utoipa::path(get, path = "/v1/cluster", responses((status = 200, description = "The cluster", body = ClusterBody)))]
 pub async fn cluster(State(context): State<Arc<Context>>) -> Json<ClusterBody> {
     let image = context.controller.image();
     let broker = |broker: &millstream_core::cluster::Broker| BrokerBody {

@@ -58,7 +58,8 @@ pub struct OffsetBody {
 
 /// Lists groups.
 #[utoipa::path(get, path = "/v1/groups",
-    responses((status = 200, body = Vec<GroupBody>), (status = 503, body = ErrorBody)))]
+    responses((status = 200, description = "Groups by name", body = Vec<GroupBody>),
+        (status = 503, description = "Groups are being loaded", body = ErrorBody)))]
 pub async fn groups(State(context): State<Arc<Context>>) -> Result<Json<Vec<GroupBody>>, ApiError> {
     let mut found = Vec::new();
     for shard in context.groups.shards().iter() {
@@ -77,7 +78,9 @@ pub async fn groups(State(context): State<Arc<Context>>) -> Result<Json<Vec<Grou
 
 /// Shows a group with its lag.
 #[utoipa::path(get, path = "/v1/groups/{group}", params(("group" = String, Path)),
-    responses((status = 200, body = GroupDetailBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
+    responses((status = 200, description = "The group", body = GroupDetailBody),
+        (status = 404, description = "There is no such group", body = ErrorBody),
+        (status = 503, description = "Groups are being loaded", body = ErrorBody)))]
 pub async fn group(
     State(context): State<Arc<Context>>,
     Path(group): Path<String>,

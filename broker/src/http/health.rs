@@ -9,13 +9,15 @@ use super::error::ApiError;
 use crate::context::Context;
 
 /// The process answers.
-#[utoipa::path(get, path = "/healthz", responses((status = 200, body = String)))]
+#[utoipa::path(get, path = "/healthz", responses((status = 200, description = "It lives", body = String)))]
 pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
 /// The broker serves clients: it has recovered its logs and is not shutting down.
-#[utoipa::path(get, path = "/readyz", responses((status = 200, body = String), (status = 503, body = super::error::ErrorBody)))]
+#[utoipa::path(get, path = "/readyz",
+    responses((status = 200, description = "It serves", body = String),
+        (status = 503, description = "It is shutting down", body = super::error::ErrorBody)))]
 pub async fn readyz(State(context): State<Arc<Context>>) -> Result<&'static str, ApiError> {
     if *context.shutdown.borrow() {
         return Err(ApiError::new(

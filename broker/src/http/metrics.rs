@@ -14,7 +14,8 @@ use super::groups::all_offsets;
 use crate::context::Context;
 
 /// Everything, in the text format of OpenMetrics.
-#[utoipa::path(get, path = "/metrics", responses((status = 200, body = String)))]
+#[utoipa::path(get, path = "/metrics",
+    responses((status = 200, description = "Metric families", body = String, content_type = "application/openmetrics-text")))]
 pub async fn metrics(State(context): State<Arc<Context>>) -> Result<impl IntoResponse, ApiError> {
     let mut text = String::new();
     let written = encode_registry(&mut text, &context.metrics.registry)

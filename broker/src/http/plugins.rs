@@ -19,20 +19,23 @@ use crate::plugins::{PluginError, Stats};
 
 /// How to store a component.
 #[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[into_params(parameter_in = Query)]
 pub struct PushQuery {
     /// Name to store it under.
     name: String,
     /// Version; without it, the one after the newest.
     version: Option<String>,
     /// Memory of one instance, in bytes.
-    memory: Option<u64>,
+    memory_bytes: Option<u64>,
     /// Fuel of one call.
     fuel: Option<u64>,
     /// Output of one call, in bytes.
-    output: Option<u64>,
+    output_bytes: Option<u64>,
     /// Instances at a time.
     instances: Option<u32>,
+    /// Bytes of log lines in a second.
+    log_bytes_per_s: Option<u64>,
 }
 
 /// A version of a plugin.
@@ -88,7 +91,8 @@ pub struct LogBody {
 }
 
 /// Lists plugins by name, each with its newest version.
-#[utoipa::path(get, path = "/v1/plugins", responses((status = 200, body = Vec<PluginBody>)))]
+#[utoipa::path(get, path = "/v1/plugins",
+    responses((status = 200, description = "Plugins by name", body = Vec<PluginBody>)))]
 pub async fn list(State(context): State<Arc<Context>>) -> Json<Vec<PluginBody>> {
     let image = context.controller.image();
     let newest: BTreeMap<&str, &Arc<Plugin>> = image.plugins().fold(BTreeMap::new(), |mut newest, plugin| {
@@ -104,22 +108,31 @@ pub async fn list(State(context): State<Arc<Context>>) -> Json<Vec<PluginBody>> 
 /// Stores a component under a name. The same bytes again change nothing.
 #[utoipa::path(post, path = "/v1/plugins", params(PushQuery),
     request_body(content = Vec<u8>, content_type = "application/wasm"),
-    responses((status = 200, body = PluginBody), (status = 201, body = PluginBody),
-        (status = 400, body = ErrorBody), (status = 409, body = ErrorBody), (status = 413, body = ErrorBody)))]
+    responses((status = 200, description = "It was stored before", body = PluginBody),
+        (status = 201, description = "It is stored", body = PluginBody),
+        (status = 400, description = "It is no component that can be used, or the query is wrong", body = ErrorBody),
+        (status = 408, description = "It did not arrive in time", body = ErrorBody),
+        (status = 409, description = "That version has other bytes", body = ErrorBody),
+        (status = 413, description = "It is too large", body = ErrorBody)))]
 pub async fn push(
     State(context): State<Arc<Context>>,
     query: Result<Query<PushQuery>, axum::extract::rejection::QueryRejection>,
     request: Request,
 ) -> Result<(StatusCode, Json<PluginBody>), ApiError> {
-    let Query(query) = query.map_err(|rejection| ApiError::invalid(rejection.body_text()))?;
+    let Query(query) = query.map_err(|rejection| {
+        // What is wrong, without how it was found.
+        let text = rejection.body_text();
+        let reason = text.strip_prefix("Failed to deserialize query string: ");
+        ApiError::invalid(reason.unwrap_or(&text))
+    })?;
     let component = component(&context, request).await?;
     let version = query.version.as_deref().map(parse_version).transpose()?;
     let limits = PluginLimits {
-        memory_bytes: query.memory,
+        memory_bytes: query.memory_bytes,
         fuel: query.fuel,
-        output_bytes: query.output,
+        output_bytes: query.output_bytes,
         instances: query.instances,
-        ..PluginLimits::default()
+        log_bytes_per_s: query.log_bytes_per_s,
     };
     let (plugin, created) = context
         .plugins
@@ -136,7 +149,8 @@ pub async fn push(
 
 /// Shows a plugin.
 #[utoipa::path(get, path = "/v1/plugins/{name}", params(("name" = String, Path)),
-    responses((status = 200, body = PluginDetailBody), (status = 404, body = ErrorBody)))]
+    responses((status = 200, description = "The plugin", body = PluginDetailBody),
+        (status = 404, description = "There is no such plugin", body = ErrorBody)))]
 pub async fn describe(
     State(context): State<Arc<Context>>,
     Path(name): Path<String>,
@@ -168,7 +182,10 @@ pub async fn describe(
 
 /// Deletes a version that nobody uses.
 #[utoipa::path(delete, path = "/v1/plugins/{name}/{version}", params(("name" = String, Path), ("version" = String, Path)),
-    responses((status = 204), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
+    responses((status = 204, description = "It is deleted"),
+        (status = 400, description = "The version is none", body = ErrorBody),
+        (status = 404, description = "There is no such version", body = ErrorBody),
+        (status = 409, description = "Topics or views use it", body = ErrorBody)))]
 pub async fn delete(
     State(context): State<Arc<Context>>,
     Path((name, version)): Path<(String, String)>,

@@ -61,7 +61,8 @@ pub struct ViewBody {
 }
 
 /// Lists topics and views.
-#[utoipa::path(get, path = "/v1/topics", responses((status = 200, body = Vec<TopicBody>)))]
+#[utoipa::path(get, path = "/v1/topics",
+    responses((status = 200, description = "Topics by name", body = Vec<TopicBody>)))]
 pub async fn topics(State(context): State<Arc<Context>>) -> Json<Vec<TopicBody>> {
     let image = context.controller.image();
     Json(image.topics().map(|topic| body(&image, topic)).collect())
@@ -69,7 +70,8 @@ pub async fn topics(State(context): State<Arc<Context>>) -> Json<Vec<TopicBody>>
 
 /// Shows a topic or a view.
 #[utoipa::path(get, path = "/v1/topics/{name}", params(("name" = String, Path)),
-    responses((status = 200, body = TopicDetailBody), (status = 404, body = ErrorBody)))]
+    responses((status = 200, description = "The topic", body = TopicDetailBody),
+        (status = 404, description = "There is no such topic", body = ErrorBody)))]
 pub async fn topic(
     State(context): State<Arc<Context>>,
     Path(name): Path<String>,
@@ -87,7 +89,8 @@ pub async fn topic(
 }
 
 /// Lists views.
-#[utoipa::path(get, path = "/v1/views", responses((status = 200, body = Vec<ViewBody>)))]
+#[utoipa::path(get, path = "/v1/views",
+    responses((status = 200, description = "Views by name", body = Vec<ViewBody>)))]
 pub async fn views(State(context): State<Arc<Context>>) -> Json<Vec<ViewBody>> {
     let image = context.controller.image();
     let view = |topic: &Arc<cluster::Topic>| {

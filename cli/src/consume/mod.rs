@@ -179,4 +179,4 @@ const EXAMPLE: &str = "\
 Examples:
   millstream consume flights --from earliest --max 10 --format json
   millstream consume flights.delayed --group g1 --from earliest
-  millstream consume flights --exit-at-end --format '{partition} {offset} {key}: {value}'";
+  millstream consume flights -e --format '{partition} {offset} {key}: {value}'";

@@ -41,6 +41,10 @@ pub fn run(global: &Global, args: &BuildArgs) -> anyhow::Result<()> {
                 .context("cargo named a module without a name")?,
         ),
     };
+    // Where cargo builds elsewhere (CARGO_TARGET_DIR) the project has no target directory yet.
+    if let Some(directory) = out.parent() {
+        std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    }
     std::fs::write(&out, &component).with_context(|| format!("cannot write {}", out.display()))?;
     let mut rows = Rows::new(&["component", "size"]);
     let size = match global.output {

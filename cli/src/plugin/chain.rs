@@ -94,7 +94,7 @@ impl Chain {
             };
             if name == names.limit {
                 let (limit, amount) = read_limit(&value).map_err(usage)?;
-                link.limits.insert(limit, amount);
+                link.limits.insert(limit, json!(amount));
                 continue;
             }
             let place = if name == names.config {
@@ -114,10 +114,10 @@ impl Chain {
 }
 
 /// Reads `memory-bytes=16777216`: which limits there are, the broker knows.
-fn read_limit(text: &str) -> Result<(String, Value), String> {
+pub fn read_limit(text: &str) -> Result<(String, u64), String> {
     let (name, amount) = crate::topic::parse_pair(text)?;
     match amount.parse::<u64>() {
-        Ok(amount) => Ok((name, json!(amount))),
+        Ok(amount) => Ok((name, amount)),
         Err(_) => Err(format!("limit {name} is a whole number, not '{amount}'")),
     }
 }

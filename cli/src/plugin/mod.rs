@@ -34,7 +34,10 @@ pub enum PluginCommand {
     #[command(after_help = test::EXAMPLE)]
     Test(test::TestArgs),
     /// Stores a component in the broker, under a name and a version
-    #[command(after_help = "Example:\n  millstream plugin push target/plugins/by_field.wasm --name by-field")]
+    #[command(
+        after_help = "Example:\n  millstream plugin push target/plugins/by_field.wasm --name by-field \\\n      \
+                            --limit memory-bytes=16777216"
+    )]
     Push(PushArgs),
     /// Lists plugins and their newest versions
     #[command(after_help = "Example:\n  millstream plugin list")]
@@ -68,9 +71,9 @@ pub struct PushArgs {
     /// Version; without it, the one after the newest
     #[arg(long)]
     version: Option<String>,
-    /// Memory that one instance may use, in bytes
-    #[arg(long, value_name = "BYTES")]
-    memory: Option<u64>,
+    /// Limit where the plugin is attached without one of its own, such as memory-bytes=16777216; may be repeated
+    #[arg(long = "limit", value_name = "NAME=NUMBER", value_parser = chain::read_limit)]
+    limits: Vec<(String, u64)>,
 }
 
 /// Runs a command.
@@ -95,7 +98,11 @@ fn push(global: &Global, http: &AdminHttp, args: PushArgs) -> anyhow::Result<()>
     };
     let mut query = vec![("name", name)];
     query.extend(args.version.map(|version| ("version", version)));
-    query.extend(args.memory.map(|memory| ("memory", memory.to_string())));
+    query.extend(
+        args.limits
+            .iter()
+            .map(|(limit, amount)| (limit.as_str(), amount.to_string())),
+    );
     let progress = spinner("compiling");
     let pushed = http.post("/v1/plugins", &query, &component);
     progress.finish_and_clear();

@@ -112,10 +112,20 @@ fn read_json(line: &[u8]) -> anyhow::Result<Input> {
         other => Some(other.to_string().into_bytes()),
     };
     let header = |entry: &Value| Some((entry.get(0)?.as_str()?.to_owned(), entry.get(1).and_then(text)));
+    // Bytes that are no text stand under another name, in hexadecimal.
+    let bytes = |name: &str| match record[format!("{name}_hex")].as_str() {
+        Some(digits) => {
+            let bytes = from_hexadecimal(digits);
+            bytes
+                .map(Some)
+                .with_context(|| format!("{name}_hex is not hexadecimal"))
+        }
+        None => Ok(text(&record[name])),
+    };
     Ok(Input {
         timestamp_ms: record["timestamp"].as_i64().unwrap_or(0),
-        key: text(&record["key"]),
-        value: text(&record["value"]),
+        key: bytes("key")?,
+        value: bytes("value")?,
         headers: record["headers"]
             .as_array()
             .into_iter()
@@ -123,6 +133,12 @@ fn read_json(line: &[u8]) -> anyhow::Result<Input> {
             .filter_map(header)
             .collect(),
     })
+}
+
+fn from_hexadecimal(digits: &str) -> Option<Vec<u8>> {
+    let pairs = digits.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    pairs.map(|pair| byte(pair).filter(|_| pair.len() == 2)).collect()
 }
 
 fn write_values(path: &Path, outcome: &Outcome) -> std::io::Result<()> {
@@ -193,6 +209,8 @@ fn show(global: &Global, outcome: &Outcome) -> anyhow::Result<()> {
 
 /// Shown with `--help`.
 pub const EXAMPLE: &str = r#"Examples:
-  millstream plugin test filter_json.wasm --input flights.jsonl --config '{"where":"/dep_delay > 30"}'
+  millstream plugin test filter_json.wasm --input flights.jsonl \
+      --config '{"where":"/dep_delay > 30"}'
   millstream consume flights -e --format json > sample.jsonl
-  millstream plugin test by_field.wasm --input sample.jsonl --input-format json --config '{"pointer":"/carrier"}'"#;
+  millstream plugin test by_field.wasm --input sample.jsonl \
+      --input-format json --config '{"pointer":"/carrier"}'"#;

@@ -119,7 +119,9 @@ fn parse_entry(entry: Value, default_policy: &OnError) -> Result<Attachment, Str
     };
     let on_error = match fields.remove("on-error") {
         None => default_policy.clone(),
-        Some(Value::String(policy)) => OnError::parse(&policy)?,
+        Some(Value::String(policy)) => {
+            OnError::parse(&policy).map_err(|reason| format!("'on-error' {reason}"))?
+        }
         Some(_) => return Err("'on-error' must be fail, skip or dead-letter:TOPIC".to_owned()),
     };
     let config = match fields.remove("config") {
