@@ -7,18 +7,40 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use millstream_kafka::ApiKey;
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::plugins::Stopwatch;
+
 /// Name of an API, as a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ApiLabel {
     /// Kafka's name of the API.
     pub api: &'static str,
+}
+
+/// On which way of theirs plugins compute records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Way {
+    /// Into a topic.
+    Ingest,
+    /// Out of a view.
+    View,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WayLabel {
+    way: Way,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StageLabel {
+    way: Way,
+    stage: &'static str,
 }
 
 /// Everything that is counted.
@@ -37,9 +59,11 @@ pub struct Metrics {
     pub syncs: Counter,
     /// Seconds that a sync took.
     pub sync_seconds: Histogram,
-    /// Answers by error code other than none, by API.
+    /// Partitions that this broker stores.
     pub partitions: Gauge<i64>,
-    /// Requests that were answered with an error.
+    computed_records: Family<WayLabel, Counter>,
+    computing: Family<StageLabel, Counter<f64, AtomicU64>>,
+    /// Bytes that the view cache holds.
     pub view_cache_bytes: Gauge<u64, AtomicU64>,
 }
 
@@ -81,6 +105,19 @@ impl Default for Metrics {
             "Partitions that this broker stores",
             partitions.clone(),
         );
+        let computed_records = Family::default();
+        registry.register(
+            "computed_records",
+            "Records that met plugins",
+            computed_records.clone(),
+        );
+        let computing = Family::default();
+        registry.register_with_unit(
+            "computing",
+            "Time spent on records that meet plugins, by stage",
+            Unit::Seconds,
+            computing.clone(),
+        );
         let view_cache_bytes = Gauge::default();
         registry.register(
             "view_cache_bytes",
@@ -97,6 +134,8 @@ impl Default for Metrics {
             syncs,
             sync_seconds,
             partitions,
+            computed_records,
+            computing,
             view_cache_bytes,
         }
     }
@@ -123,6 +162,19 @@ impl Metrics {
         self.requests
             .get_or_create(&ApiLabel { api: api.name() })
             .observe(took.as_secs_f64());
+    }
+
+    /// Counts records that met plugins, and the time that each stage took.
+    pub fn computed(&self, way: Way, watch: &Stopwatch) {
+        self.computed_records
+            .get_or_create(&WayLabel { way })
+            .inc_by(watch.records);
+        for (stage, spent) in watch.spent() {
+            let stage = stage.name();
+            self.computing
+                .get_or_create(&StageLabel { way, stage })
+                .inc_by(spent.as_secs_f64());
+        }
     }
 }
 

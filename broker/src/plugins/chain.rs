@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::ledger::cut;
 use super::seat::{CallFailure, Seat};
 use super::slice::{Outgoing, Slice};
+use super::stages::{Stage, Stopwatch};
 use super::{Plugins, seat::Running};
 use crate::topics::Attached;
 
@@ -139,6 +140,8 @@ pub async fn take_seats(chain: &[Arc<Attached>], running: &[Arc<Running>]) -> Ve
 
 /// Runs all records of a batch, whose decompressed bytes are `data`. Blocks as long as the plugins compute.
 ///
+/// What it takes is counted on `watch`.
+///
 /// # Errors
 /// Why the batch does not pass. The sink may have taken some of it.
 pub fn run(
@@ -147,6 +150,7 @@ pub fn run(
     data: &[u8],
     how: Run,
     sink: &mut impl Sink,
+    watch: &mut Stopwatch,
 ) -> Result<(), Failure> {
     let mut rows = RowsBuilder::new();
     let mut spans: Vec<RecordSpan> = Vec::new();
@@ -163,16 +167,19 @@ pub fn run(
             if slice.is_empty() {
                 break;
             }
-            pass(seat, &mut slice, &mut rows, how, sink)?;
+            pass(seat, &mut slice, &mut rows, how, sink, watch)?;
         }
+        watch.lap(Stage::Index);
         for record in slice.records() {
             sink.record(&record)?;
         }
+        watch.lap(Stage::Encode);
         if sink.bytes() > how.bytes_max {
             return Err(Failure::TooLarge {
                 bytes_max: how.bytes_max,
             });
         }
+        watch.records += spans.len() as u64;
         drop(slice);
         spans.clear();
     }
@@ -186,9 +193,11 @@ fn pass(
     rows: &mut RowsBuilder,
     how: Run,
     sink: &mut impl Sink,
+    watch: &mut Stopwatch,
 ) -> Result<(), Failure> {
     slice.write_rows(rows);
     let count = slice.len();
+    watch.lap(Stage::Index);
     let answered = match Plugins::world(&seat.attached.plugin) {
         World::Filter => seat
             .call(count, |plugin| plugin.filter(rows.bytes(), slice.data()))
@@ -202,6 +211,7 @@ fn pass(
             .call(count, |plugin| plugin.transform(rows.bytes(), slice.data()))
             .map(Answer::Transformed),
     };
+    watch.lap(Stage::Plugin);
     let answer = match answered {
         Ok(answer) => answer,
         Err(CallFailure::Plugin(reason)) => return fail_all(seat, slice, how, sink, &reason),

@@ -17,8 +17,10 @@ use super::chain::{self, Failure, Run};
 use super::dead_letter::DeadLetters;
 use super::route::{Built, ToStore};
 use super::seat::Seat;
+use super::stages::{Stage, Stopwatch};
 use crate::context::{Context, now_ms};
 use crate::ingest::{Refusal, Stored, append, refuse_batch};
+use crate::metrics::Way;
 use crate::partitions::Partition;
 use crate::topics::{Attached, Topic};
 
@@ -106,6 +108,7 @@ async fn compute(
         partitions: topic.partition_count().max(1) as u32,
         entrance: entrance.0 as u32,
     };
+    let metrics = context.metrics.clone();
     let computing = tokio::task::spawn_blocking(move || {
         let _thread = thread;
         let view = BatchView::parse(&batch)?;
@@ -113,11 +116,16 @@ async fn compute(
             CompressionType::Producer => view.header().compression(),
             CompressionType::Codec(codec) => Compression::from_id(codec as u8)?,
         };
+        let mut watch = Stopwatch::start();
         let mut scratch = Scratch::new();
         let data = view.data(&mut scratch, decompressed_max)?;
+        watch.lap(Stage::Decompress);
         let mut built = Built::new(view.header(), codec, entrance, is_spread);
-        chain::run(&mut seats, &view, data, how, &mut built)?;
-        Ok(built.finish()?)
+        chain::run(&mut seats, &view, data, how, &mut built, &mut watch)?;
+        let finished = built.finish()?;
+        watch.lap(Stage::Encode);
+        metrics.computed(Way::Ingest, &watch);
+        Ok(finished)
     });
     match computing.await {
         Ok(computed) => computed.map_err(refuse),

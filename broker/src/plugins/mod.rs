@@ -14,6 +14,7 @@ mod push;
 mod route;
 mod seat;
 mod slice;
+mod stages;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ use tokio::sync::Semaphore;
 pub use ledger::{LogLine, Stats};
 pub use push::PluginError;
 pub use seat::Slot;
+pub use stages::{Stage, Stopwatch};
 
 use crate::settings::Settings;
 use crate::topics::Attached;

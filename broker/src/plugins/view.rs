@@ -15,7 +15,9 @@ use super::cache::Key;
 use super::chain::{self, Failure, Run, Sink};
 use super::seat::{Running, Seat};
 use super::slice::Outgoing;
+use super::stages::{Stage, Stopwatch};
 use crate::context::Context;
+use crate::metrics::Way;
 use crate::partitions::{FileSlice, Partition};
 use crate::topics::View;
 
@@ -31,10 +33,12 @@ pub async fn compute(
     partition: &Arc<Partition>,
     slice: FileSlice,
 ) -> Result<Bytes, ErrorCode> {
+    let mut watch = Stopwatch::start();
     let stored = slice.read().await.map_err(|error| {
         tracing::error!(topic = %partition.topic, partition = partition.index.0, %error, "cannot read the log");
         ErrorCode::KafkaStorageError
     })?;
+    watch.lap(Stage::Read);
     if view.chain.is_empty() {
         return Ok(stored.into());
     }
@@ -57,7 +61,7 @@ pub async fn compute(
     let thread = context.plugins.threads.clone().acquire_owned().await;
     let computing = tokio::task::spawn_blocking(move || {
         let _thread = thread;
-        work.compute(seats)
+        work.compute(seats, watch)
     });
     computing.await.map_err(|error| {
         tracing::error!(view = %view.name, %error, "computing a view was interrupted");
@@ -89,17 +93,18 @@ impl Work {
     }
 
     /// Computes what is not in the cache. Blocks.
-    fn compute(self, mut seats: Vec<Seat>) -> Result<Bytes, ErrorCode> {
+    fn compute(self, mut seats: Vec<Seat>, mut watch: Stopwatch) -> Result<Bytes, ErrorCode> {
         thread_local! {
             static SCRATCH: RefCell<Scratch> = RefCell::default();
         }
         let bytes_max = self.stored.len().saturating_mul(GROWTH_MAX);
         let mut found = Vec::new();
         let mut bytes = 0;
+        watch.resume();
         for batch in records::batches(&self.stored) {
             let computed = batch.map_err(Failure::from).and_then(|batch| {
                 SCRATCH.with_borrow_mut(|scratch| {
-                    let computed = self.one(&batch, &mut seats, scratch);
+                    let computed = self.one(&batch, &mut seats, scratch, &mut watch);
                     scratch.shrink(SCRATCH_KEEP_BYTES);
                     computed
                 })
@@ -117,7 +122,10 @@ impl Work {
                 Err(failure) => return Err(self.failed(&failure)),
             }
         }
-        Ok(joined(found))
+        let joined = joined(found);
+        watch.lap(Stage::Encode);
+        self.context.metrics.computed(Way::View, &watch);
+        Ok(joined)
     }
 
     fn one(
@@ -125,6 +133,7 @@ impl Work {
         batch: &BatchView<'_>,
         seats: &mut [Seat],
         scratch: &mut Scratch,
+        watch: &mut Stopwatch,
     ) -> Result<Bytes, Failure> {
         if passes(batch) {
             return Ok(self.stored.slice_ref(batch.bytes()));
@@ -136,6 +145,7 @@ impl Work {
         }
         let decompressed_max = self.context.settings.decompressed_max_bytes as usize;
         let data = batch.data(scratch, decompressed_max)?;
+        watch.lap(Stage::Decompress);
         let how = Run {
             bytes_max: decompressed_max,
             partitions: 1,
@@ -145,7 +155,7 @@ impl Work {
             batch: BatchBuilder::like(batch.header()).capacity(data.len()),
             has_changed: false,
         };
-        chain::run(seats, batch, data, how, &mut seen)?;
+        chain::run(seats, batch, data, how, &mut seen, watch)?;
         let is_same = !seen.has_changed && seen.batch.len() == batch.header().records_count as usize;
         let computed = match is_same {
             // Its own memory: a slice would keep all that was read with it.
