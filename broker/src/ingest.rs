@@ -203,7 +203,8 @@ pub fn refuse_batch(error: BatchError) -> Refusal {
     Refusal::new(code, error.to_string())
 }
 
-fn refuse_append(partition: &Partition, error: AppendError) -> Refusal {
+/// Kafka's error for a batch that the log does not take.
+pub fn refuse_append(partition: &Partition, error: AppendError) -> Refusal {
     let code = match &error {
         AppendError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
         AppendError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,

@@ -232,6 +232,8 @@ const STRAY_SUFFIX: &str = "-stray";
 
 #[cfg(test)]
 mod tests {
+    use millstream_core::ids::{LeaderEpoch, Offset};
+    use millstream_kafka::records::BatchBuilder;
     use millstream_storage::disk::RealDisk;
 
     use super::*;
@@ -290,5 +292,38 @@ mod tests {
                 "mine-7"
             ]
         );
+    }
+
+    #[tokio::test]
+    async fn what_was_appended_while_nobody_waited_for_the_disk_is_seen_again_when_somebody_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Metrics::new()).unwrap();
+        let relaxed = Description {
+            waits_for_disk: false,
+            ..description("a", 1, 0)
+        };
+        let partition = store.open_all(&[relaxed]).pop().unwrap().unwrap();
+        let mut batch = BatchBuilder::new();
+        batch.append(0, None, Some(b"v"), &[]).unwrap();
+        let batch = batch.finish().unwrap();
+        let receipt = partition.append(&batch, LeaderEpoch(0), 0).unwrap();
+        assert!(receipt.durable.is_none());
+        assert_eq!(partition.watermarks().high, Offset(1));
+        partition.configure(LogConfig::default(), true);
+        let more = Arc::new(tokio::sync::Notify::new());
+        partition.notify_when_readable(&more);
+        if partition.watermarks().high == Offset(0) {
+            let wait = std::time::Duration::from_secs(10);
+            tokio::time::timeout(wait, more.notified()).await.unwrap();
+        }
+        assert_eq!(partition.watermarks().high, Offset(1));
+        assert!(partition.when_durable().is_none());
+        partition.append(&batch, LeaderEpoch(0), 0).unwrap();
+        if let Some(durable) = partition.when_durable() {
+            durable.await.unwrap();
+        }
+        assert_eq!(partition.watermarks().high, Offset(2));
+        partition.poison();
+        assert!(partition.when_durable().is_none(), "all of it is durable");
     }
 }

@@ -183,7 +183,10 @@ impl Partition {
         if epoch == LEADER_EPOCH {
             return Some((LEADER_EPOCH, state.log.log_end_offset()));
         }
-        state.log.offset_for_leader_epoch(epoch)
+        let known = state.log.offset_for_leader_epoch(epoch);
+        // Before the first epoch there was nothing, also where the log does not know an epoch yet.
+        let is_older = epoch < LEADER_EPOCH && epoch != LeaderEpoch::UNKNOWN;
+        known.or_else(|| is_older.then(|| (epoch, state.log.log_start_offset())))
     }
 
     /// Wakes `reader` the next time that there is more to read, or the partition goes away.
@@ -206,6 +209,9 @@ impl Partition {
         state.log.set_config(config);
         state.waits_for_disk = waits_for_disk;
         state.wake_readers();
+        drop(state);
+        // What was appended while nobody waited for the disk is not seen again before it is there.
+        self.request_sync();
     }
 
     /// Moves the log's start, as DeleteRecords and compaction by load do.
@@ -234,6 +240,22 @@ impl Partition {
             drop(state);
             self.flusher.enqueue(self.clone());
         }
+    }
+
+    /// Resolves when what is in the log now is durable; fails when the disk did. None when it is durable already.
+    pub fn when_durable(self: &Arc<Self>) -> Option<oneshot::Receiver<()>> {
+        let mut state = self.lock();
+        let last = Offset(state.log.log_end_offset().0 - 1);
+        if state.is_durable(last) {
+            return None;
+        }
+        let (sender, receiver) = oneshot::channel();
+        if !state.log.is_poisoned() {
+            state.durable.push_back((last, sender));
+        }
+        drop(state);
+        self.request_sync();
+        Some(receiver)
     }
 
     /// What the flusher has to sync now.

@@ -19,6 +19,7 @@ use super::slice::Outgoing;
 use crate::context::{Context, now_ms};
 use crate::ingest::Refusal;
 use crate::partitions::Partition;
+use crate::topics::Topic;
 use millstream_kafka::ErrorCode;
 
 /// The dead letters of one batch, by the topic that they go to.
@@ -96,8 +97,8 @@ impl DeadLetters {
             };
             let topic = context.topics.find(&name, Uuid::nil());
             let topic = topic.map_err(|code| failed(code, "it is not there".to_owned()))?;
-            let index = from.index.0 % topic.partition_count().max(1);
-            let partition = topic.partition(index).ok_or_else(|| {
+            let index = partition(&topic, from);
+            let to = topic.partition(index).ok_or_else(|| {
                 failed(
                     ErrorCode::KafkaStorageError,
                     format!("partition {index} is not served"),
@@ -110,13 +111,18 @@ impl DeadLetters {
                 })
                 .and_then(BatchBuilder::finish)
                 .map_err(|error| failed(ErrorCode::MessageTooLarge, error.to_string()))?;
-            let receipt = partition
+            let receipt = to
                 .append(&batch, LeaderEpoch(0), now_ms())
                 .map_err(|error| failed(ErrorCode::KafkaStorageError, error.to_string()))?;
             durable.extend(receipt.durable);
         }
         Ok(durable)
     }
+}
+
+/// The partition of a dead-letter topic for what came in by another topic's `from`.
+pub fn partition(letters: &Topic, from: &Partition) -> i32 {
+    from.index.0 % letters.partition_count().max(1)
 }
 
 impl Letter {

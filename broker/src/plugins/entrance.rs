@@ -2,8 +2,9 @@
 //!
 //! The partitions that the records go to see only parts of a producer's sequence, and cannot tell what is missing from
 //! what went elsewhere. So the entrance checks that no batch is left out: a batch that comes too early is refused, as a
-//! partition's log would, and the producer sends again in order. What is remembered is lost when the broker ends; then
-//! a producer may go on anywhere, as with a log that has forgotten it.
+//! partition's log would, and the producer sends again in order. A batch that is known to be stored is not stored again,
+//! whatever the partitioner would say of it now. What is remembered is lost when the broker ends; then a producer may go
+//! on anywhere, as with a log that has forgotten it, and the partitions tell what came before.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -28,19 +29,21 @@ struct Producer {
     epoch: i16,
     /// First and last sequence numbers of the last batches, in order.
     batches: VecDeque<(i32, i32)>,
+    /// Where there is none yet: the first sequence number of the batch that could not be stored, and will come again.
+    missing: Option<i32>,
     used_ms: i64,
 }
 
 impl Entrances {
-    /// Whether the batch may come in now.
+    /// Whether the batch may come in now: true if it did before, and all its records are where they belong.
     ///
     /// # Errors
     /// A batch before it is missing, or the producer was fenced.
-    pub fn check(&self, topic: Uuid, partition: i32, batch: &BatchHeader) -> Result<(), Refusal> {
+    pub fn check(&self, topic: Uuid, partition: i32, batch: &BatchHeader) -> Result<bool, Refusal> {
         let producers = self.producers.lock().unwrap_or_else(PoisonError::into_inner);
         let id = batch.producer_id;
         let Some(producer) = producers.get(&(topic, partition, id)) else {
-            return Ok(());
+            return Ok(false);
         };
         let (epoch, sequence) = (batch.producer_epoch, batch.base_sequence);
         if epoch < producer.epoch {
@@ -53,19 +56,57 @@ impl Entrances {
         let expected = match producer.batches.back() {
             _ if epoch > producer.epoch => 0,
             Some((_, last)) => last.wrapping_add(1) & i32::MAX,
-            None => return Ok(()),
+            None => match producer.missing {
+                Some(missing) => missing,
+                None => return Ok(false),
+            },
         };
-        let is_repeated =
-            || epoch == producer.epoch && producer.batches.contains(&(sequence, batch.last_sequence()));
-        if sequence == expected || is_repeated() {
-            return Ok(());
+        if epoch == producer.epoch && producer.batches.contains(&(sequence, batch.last_sequence())) {
+            return Ok(true);
+        }
+        if sequence == expected {
+            return Ok(false);
         }
         let message = format!("producer {id} sent sequence {sequence}, expected is {expected}");
         Err(Refusal::new(ErrorCode::OutOfOrderSequenceNumber, message))
     }
 
+    /// Notes a batch that was not stored, or not all of it, and will be sent again: those behind it have to wait, also
+    /// where nothing else is known of the producer.
+    pub fn miss(&self, topic: Uuid, partition: i32, batch: &BatchHeader, now_ms: i64) {
+        self.producer(topic, partition, batch, now_ms, |producer| {
+            if producer.batches.is_empty() && producer.epoch == batch.producer_epoch {
+                producer.missing.get_or_insert(batch.base_sequence);
+            }
+        });
+    }
+
     /// Notes a batch of which all records are where they belong.
     pub fn note(&self, topic: Uuid, partition: i32, batch: &BatchHeader, now_ms: i64) {
+        self.producer(topic, partition, batch, now_ms, |producer| {
+            if batch.producer_epoch > producer.epoch {
+                producer.epoch = batch.producer_epoch;
+                producer.batches.clear();
+            }
+            let numbers = (batch.base_sequence, batch.last_sequence());
+            if producer.batches.contains(&numbers) {
+                return;
+            }
+            if producer.batches.len() == REMEMBERED_BATCHES {
+                producer.batches.pop_front();
+            }
+            producer.batches.push_back(numbers);
+        });
+    }
+
+    fn producer(
+        &self,
+        topic: Uuid,
+        partition: i32,
+        batch: &BatchHeader,
+        now_ms: i64,
+        change: impl FnOnce(&mut Producer),
+    ) {
         let mut producers = self.producers.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (topic, partition, batch.producer_id);
         if producers.len() >= PRODUCERS_MAX && !producers.contains_key(&key) {
@@ -73,22 +114,12 @@ impl Entrances {
         }
         let producer = producers.entry(key).or_insert_with(|| Producer {
             epoch: batch.producer_epoch,
-            batches: VecDeque::with_capacity(REMEMBERED_BATCHES),
+            batches: VecDeque::new(),
+            missing: None,
             used_ms: now_ms,
         });
-        if batch.producer_epoch > producer.epoch {
-            producer.epoch = batch.producer_epoch;
-            producer.batches.clear();
-        }
         producer.used_ms = now_ms;
-        let numbers = (batch.base_sequence, batch.last_sequence());
-        if producer.batches.contains(&numbers) {
-            return;
-        }
-        if producer.batches.len() == REMEMBERED_BATCHES {
-            producer.batches.pop_front();
-        }
-        producer.batches.push_back(numbers);
+        change(producer);
     }
 }
 
@@ -132,14 +163,14 @@ mod tests {
                 .map_err(|refusal| refusal.code)
         };
         let first = header(1, 0, 100, 10);
-        assert_eq!(check(&first), Ok(()), "an unknown producer begins anywhere");
+        assert_eq!(check(&first), Ok(false), "an unknown producer begins anywhere");
         entrances.note(Uuid::nil(), 0, &first, 0);
         assert_eq!(
             check(&header(1, 0, 120, 5)),
             Err(ErrorCode::OutOfOrderSequenceNumber)
         );
-        assert_eq!(check(&header(1, 0, 110, 10)), Ok(()));
-        assert_eq!(check(&first), Ok(()), "sent again");
+        assert_eq!(check(&header(1, 0, 110, 10)), Ok(false));
+        assert_eq!(check(&first), Ok(true), "sent again");
         assert_eq!(
             check(&header(1, 0, 100, 9)),
             Err(ErrorCode::OutOfOrderSequenceNumber)
@@ -152,9 +183,27 @@ mod tests {
         );
         assert_eq!(
             entrances.check(Uuid::nil(), 1, &header(1, 0, 7, 1)),
-            Ok(()),
+            Ok(false),
             "another entrance"
         );
+    }
+
+    #[test]
+    fn what_comes_behind_a_first_batch_that_failed_waits_for_it() {
+        let entrances = Entrances::default();
+        let check = |header: &BatchHeader| {
+            entrances
+                .check(Uuid::nil(), 0, header)
+                .map_err(|refusal| refusal.code)
+        };
+        let (first, second) = (header(1, 0, 100, 10), header(1, 0, 110, 10));
+        entrances.miss(Uuid::nil(), 0, &first, 0);
+        entrances.miss(Uuid::nil(), 0, &second, 0);
+        assert_eq!(check(&second), Err(ErrorCode::OutOfOrderSequenceNumber));
+        assert_eq!(check(&first), Ok(false));
+        entrances.note(Uuid::nil(), 0, &first, 0);
+        entrances.miss(Uuid::nil(), 0, &second, 0);
+        assert_eq!((check(&first), check(&second)), (Ok(true), Ok(false)));
     }
 
     #[test]

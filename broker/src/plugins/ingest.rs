@@ -8,18 +8,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millstream_core::config::CompressionType;
+use millstream_core::config::{CompressionType, OnError};
 use millstream_core::ids::{LeaderEpoch, ProducerId};
 use millstream_kafka::ErrorCode;
 use millstream_kafka::records::{BatchView, Compression, Scratch, Validated};
+use uuid::Uuid;
 
 use super::chain::{self, Failure, Run};
-use super::dead_letter::DeadLetters;
+use super::dead_letter::{self, DeadLetters};
 use super::route::{Built, ToStore};
 use super::seat::Seat;
 use super::stages::{Stage, Stopwatch};
 use crate::context::{Context, now_ms};
-use crate::ingest::{Refusal, Stored, append, refuse_batch};
+use crate::ingest::{Refusal, Stored, append, refuse_append, refuse_batch};
 use crate::metrics::Way;
 use crate::partitions::Partition;
 use crate::topics::{Attached, Topic};
@@ -38,8 +39,9 @@ pub async fn store(
     epoch: LeaderEpoch,
 ) -> Result<Stored, Refusal> {
     let header = &validated.header;
-    let partitioner = topic.partitioner();
-    if partitioner.is_some() && header.has_producer_id() {
+    let (entrances, index) = (&context.plugins.entrances, entrance.index.0);
+    let is_watched = topic.partitioner().is_some() && header.has_producer_id();
+    if is_watched {
         if ProducerId(header.producer_id)
             .at_entrance(entrance.index)
             .is_none()
@@ -47,48 +49,82 @@ pub async fn store(
             let message = format!("no broker gave producer id {} to a producer", header.producer_id);
             return Err(Refusal::new(ErrorCode::InvalidProducerIdMapping, message));
         }
-        context
-            .plugins
-            .entrances
-            .check(topic.id, entrance.index.0, header)?;
+        if entrances.check(topic.id, index, header)? {
+            return Ok(repeated(context, topic, entrance));
+        }
     }
-    let chain: Vec<Arc<Attached>> = topic.ingest().chain(partitioner).cloned().collect();
-    let running = context.plugins.running(&chain).await.map_err(cannot_run)?;
-    let seats = chain::take_seats(&chain, &running).await;
-    let computed = compute(context, topic, entrance, batch.clone(), seats).await?;
-    let (to_store, letters) = computed;
-    let stored = match to_store {
-        ToStore::Same => with_letters(
-            context,
-            entrance,
-            append(context, topic, entrance, batch, epoch)?,
-            letters,
-        )?,
-        ToStore::Changed(changed) => {
-            check_size(topic, changed.len())?;
-            with_letters(
-                context,
-                entrance,
-                append(context, topic, entrance, &changed, epoch)?,
-                letters,
-            )?
+    let stored = run(context, topic, entrance, batch, epoch).await;
+    match &stored {
+        Ok(_) if is_watched => entrances.note(topic.id, index, header, now_ms()),
+        Err(refusal) if is_watched && is_sent_again(refusal) => {
+            entrances.miss(topic.id, index, header, now_ms());
         }
-        ToStore::Spread(batches) => {
-            let stored = spread(context, topic, entrance, &batches, letters, epoch)?;
-            if header.has_producer_id() {
-                context
-                    .plugins
-                    .entrances
-                    .note(topic.id, entrance.index.0, header, now_ms());
-            }
-            stored
-        }
-    };
+        _ => {}
+    }
     context
         .metrics
         .records_in
-        .inc_by(u64::from(validated.record_count));
-    Ok(stored)
+        .inc_by(stored.as_ref().map_or(0, |_| u64::from(validated.record_count)));
+    stored
+}
+
+/// Runs the plugins and stores what they make of a batch.
+async fn run(
+    context: &Arc<Context>,
+    topic: &Arc<Topic>,
+    entrance: &Arc<Partition>,
+    batch: &Bytes,
+    epoch: LeaderEpoch,
+) -> Result<Stored, Refusal> {
+    let chain: Vec<Arc<Attached>> = topic.ingest().chain(topic.partitioner()).cloned().collect();
+    let running = context.plugins.running(&chain).await.map_err(cannot_run)?;
+    let seats = chain::take_seats(&chain, &running).await;
+    let (to_store, letters) = compute(context, topic, entrance, batch.clone(), seats).await?;
+    match to_store {
+        ToStore::Same => {
+            let stored = append(context, topic, entrance, batch, epoch)?;
+            with_letters(context, entrance, stored, letters)
+        }
+        ToStore::Changed(changed) => {
+            check_size(topic, changed.len())?;
+            let stored = append(context, topic, entrance, &changed, epoch)?;
+            with_letters(context, entrance, stored, letters)
+        }
+        ToStore::Spread(batches) => spread(context, topic, entrance, &batches, letters, epoch),
+    }
+}
+
+/// The answer for a batch that was spread before. Where its records went is not remembered: it waits until all that they
+/// can have gone to is durable, which as a rule it is.
+fn repeated(context: &Context, topic: &Topic, entrance: &Partition) -> Stored {
+    let letters = topic.ingest().filter_map(|attached| {
+        let OnError::DeadLetter(name) = &attached.attachment.on_error else {
+            return None;
+        };
+        let letters = context.topics.find(name, Uuid::nil()).ok()?;
+        letters
+            .partition(dead_letter::partition(&letters, entrance))
+            .cloned()
+    });
+    let all = topic.stored_partitions().cloned().chain(letters);
+    Stored {
+        base_offset: None,
+        log_append_time_ms: topic.config.log_append_time.then(now_ms),
+        log_start_offset: entrance.watermarks().log_start,
+        durable: all.filter_map(|partition| partition.when_durable()).collect(),
+    }
+}
+
+/// Whether a producer sends a batch again that was refused so.
+fn is_sent_again(refusal: &Refusal) -> bool {
+    matches!(
+        refusal.code,
+        ErrorCode::RequestTimedOut
+            | ErrorCode::KafkaStorageError
+            | ErrorCode::UnknownServerError
+            | ErrorCode::UnknownTopicOrPartition
+            | ErrorCode::OutOfOrderSequenceNumber
+    )
 }
 
 /// Runs the chain on a thread that may block.
@@ -164,6 +200,8 @@ fn spread(
             let message = format!("partition {target}, which the partitioner chose, is not served");
             Refusal::new(ErrorCode::KafkaStorageError, message)
         })?;
+        let may_follow = partition.with_log(|log| log.check_sequence(batch));
+        may_follow.map_err(|error| refuse_append(partition, error))?;
         targets.push((partition, batch));
     }
     let mut stored = Stored {

@@ -39,6 +39,18 @@ pub fn partitioner() -> Vec<u8> {
     )
 }
 
+/// As [`partitioner`], but all records go to partition 0.
+pub fn gathering_partitioner() -> Vec<u8> {
+    let body = "(i32.store (i32.add (local.get $rows) (i32.mul (local.get $i) (i32.const 4))) (i32.const 0))";
+    let answer = answer("(i32.mul (local.get $count) (i32.const 4))");
+    component(
+        "partition",
+        "(param $partitions i32)",
+        &loop_over_rows(body),
+        &answer,
+    )
+}
+
 /// Replaces values that begin with `m` by `abcdefgh`; what begins with `t` is a trap.
 pub fn transform() -> Vec<u8> {
     let body = "(i64.store (local.get $row) (i64.extend_i32_u (local.get $i)))

@@ -70,6 +70,49 @@ async fn idempotent_producers_stay_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_partitioner_that_changes_between_a_batch_and_its_repetition_loses_nothing() {
+    let mut world = with_partitioner(&[]).await;
+    world.push("all", guests::gathering_partitioner()).await.unwrap();
+    let gather = [("millstream.partitioner", "all")];
+    let batch = batch_of(7, 0, &["0a", "1b"]);
+    world.produce("t", 2, &batch).await.unwrap();
+    world.configure("t", &gather).await.unwrap();
+    world.produce("t", 2, &batch).await.unwrap();
+    assert_eq!(world.values("t", 0), texts(&[(0, "0a")]), "it is known as it was");
+    assert_eq!(world.values("t", 1), texts(&[(0, "1b")]));
+    // A part of the batch as it is where another partition's disk failed, or the power.
+    let part = world.stored("t", 0);
+    world
+        .create("u", 3, &[("millstream.partitioner", "p")])
+        .await
+        .unwrap();
+    let topic = world.context().topics.find("u", Uuid::nil()).unwrap();
+    let first = topic.partition(0).unwrap().clone();
+    first.append(&part, LeaderEpoch(0), now_ms()).unwrap();
+    world.configure("u", &gather).await.unwrap();
+    for _ in 0..2 {
+        let refused = world.produce("u", 2, &batch).await.unwrap_err();
+        assert_eq!(
+            refused.code,
+            ErrorCode::OutOfOrderSequenceNumber,
+            "1b is nowhere, so the batch is not stored"
+        );
+        let next = world.produce("u", 2, &batch_of(7, 2, &["0c"])).await.unwrap_err();
+        assert_eq!(next.code, ErrorCode::OutOfOrderSequenceNumber);
+        world.restart().await;
+    }
+    world
+        .configure("u", &[("millstream.partitioner", "p")])
+        .await
+        .unwrap();
+    world.produce("u", 2, &batch).await.unwrap();
+    world.produce("u", 2, &batch_of(7, 2, &["0c"])).await.unwrap();
+    assert_eq!(world.values("u", 0), texts(&[(0, "0a"), (1, "0c")]));
+    assert_eq!(world.values("u", 1), texts(&[(0, "1b")]));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn failed_records_stay_at_the_entrance_if_the_policy_says_so() {
     let world = with_partitioner(&[("millstream.partitioner.on-error", "skip")]).await;
     world.produce("t", 2, &batch(&["0a", "e", "1b"])).await.unwrap();
