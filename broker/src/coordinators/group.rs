@@ -20,7 +20,9 @@ use crate::topics::Topic;
 pub struct GroupCoordinator {
     config: GroupConfig,
     expiry_interval_ms: i64,
-    shards: ArcSwap<Vec<Arc<Shard>>>,
+    /// By partition; none where one is not served. Where a group lies depends on how many partitions there are, so those
+    /// that are missing keep their places.
+    shards: ArcSwap<Vec<Option<Arc<Shard>>>>,
     starting: tokio::sync::Mutex<()>,
 }
 
@@ -69,7 +71,7 @@ impl GroupCoordinator {
 
     /// Takes over the partitions of `__consumer_offsets`, in the order of their indexes, and reads them in the
     /// background: requests meanwhile hear that the coordinator is loading. Done once; later calls change nothing.
-    pub async fn start(&self, partitions: Vec<Arc<Partition>>, shutdown: &watch::Sender<bool>) {
+    pub async fn start(&self, partitions: Vec<Option<Arc<Partition>>>, shutdown: &watch::Sender<bool>) {
         let _starting = self.starting.lock().await;
         if self.is_started() {
             return;
@@ -80,7 +82,7 @@ impl GroupCoordinator {
             shard
         };
         self.shards
-            .store(Arc::new(partitions.into_iter().map(start).collect()));
+            .store(Arc::new(partitions.into_iter().map(|p| p.map(start)).collect()));
     }
 
     /// Whether there is a `__consumer_offsets` to keep groups in.
@@ -91,19 +93,21 @@ impl GroupCoordinator {
     /// The owner of a group.
     ///
     /// # Errors
-    /// There is no `__consumer_offsets` yet: nobody has looked for a coordinator.
+    /// There is no `__consumer_offsets` yet: nobody has looked for a coordinator. Or its partition that keeps the group
+    /// cannot be served.
     pub fn shard(&self, group: &str) -> Result<Arc<Shard>, GroupError> {
         let shards = self.shards.load();
         let count = i32::try_from(shards.len()).unwrap_or(i32::MAX);
         if count == 0 {
             return Err(GroupError::CoordinatorNotAvailable);
         }
-        Ok(shards[partition_of(group, count) as usize].clone())
+        let shard = &shards[partition_of(group, count) as usize];
+        shard.clone().ok_or(GroupError::CoordinatorNotAvailable)
     }
 
     /// Every owner of groups.
-    pub fn shards(&self) -> Arc<Vec<Arc<Shard>>> {
-        self.shards.load_full()
+    pub fn shards(&self) -> Vec<Arc<Shard>> {
+        self.shards.load().iter().flatten().cloned().collect()
     }
 
     /// Forgets the offsets of a topic that was deleted.
@@ -117,9 +121,9 @@ impl GroupCoordinator {
     }
 }
 
-fn partitions(topic: &Topic) -> Vec<Arc<Partition>> {
+fn partitions(topic: &Topic) -> Vec<Option<Arc<Partition>>> {
     (0..topic.partition_count())
-        .filter_map(|index| topic.partition(index).cloned())
+        .map(|index| topic.partition(index).cloned())
         .collect()
 }
 
@@ -186,7 +190,12 @@ pub fn code(error: GroupError) -> ErrorCode {
 
 #[cfg(test)]
 mod tests {
+    use millstream_core::ids::PartitionIndex;
+    use millstream_storage::LogConfig;
+
     use super::*;
+    use crate::metrics::Metrics;
+    use crate::partitions::{Description, Store};
 
     #[test]
     fn groups_lie_where_kafka_puts_them() {
@@ -195,5 +204,36 @@ mod tests {
         assert_eq!(partition_of("a", 50), 47);
         assert_eq!(partition_of("test", 50), 3_556_498 % 50);
         assert!((0..4).contains(&partition_of("the quick brown fox jumps over the lazy dog", 4)));
+    }
+
+    #[tokio::test]
+    async fn a_partition_that_is_missing_does_not_move_the_groups_of_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Metrics::new()).unwrap();
+        let description = |index| Description {
+            topic: TopicName::new(CONSUMER_OFFSETS).unwrap(),
+            topic_id: TopicId(Uuid::from_u128(1)),
+            index: PartitionIndex(index),
+            log: LogConfig::default(),
+            waits_for_disk: true,
+        };
+        let opened = store.open_all(&[description(1), description(2)]);
+        let mut partitions: Vec<_> = opened.into_iter().map(Result::ok).collect();
+        partitions.insert(0, None);
+        let groups = GroupCoordinator::new(&Settings::default());
+        let (shutdown, _) = watch::channel(false);
+        groups.start(partitions, &shutdown).await;
+        let all = groups.shards();
+        let mut met = [0; 3];
+        for n in 0..20 {
+            let group = format!("g{n}");
+            let place = partition_of(&group, 3) as usize;
+            met[place] += 1;
+            match groups.shard(&group) {
+                Ok(shard) => assert!(Arc::ptr_eq(&shard, &all[place - 1])),
+                Err(error) => assert_eq!((error, place), (GroupError::CoordinatorNotAvailable, 0)),
+            }
+        }
+        assert!(met.iter().all(|met| *met > 0));
     }
 }

@@ -147,6 +147,10 @@ impl Shard {
         done: Option<oneshot::Sender<()>>,
     ) -> Result<(), GroupError> {
         let written = self.write(state, &step.records);
+        if matches!(&written, Err(error) if error.is_partial) {
+            // Only reading the log again tells what is so.
+            state.status = Status::Failed;
+        }
         let failed = written.is_err();
         let (durable, step, done) = match written {
             Ok(durable) => {
@@ -199,11 +203,10 @@ impl Shard {
             match self.append(chunk) {
                 Ok(receipt) => durable = receipt.durable,
                 Err(error) => {
-                    if n > 0 {
-                        // A part is in the log: only reading it again tells what is so.
-                        state.status = Status::Failed;
-                    }
-                    return Err(error);
+                    return Err(WriteError {
+                        is_partial: n > 0,
+                        ..error
+                    });
                 }
             }
             state.records_in_log += chunk.len();
@@ -217,12 +220,12 @@ impl Shard {
         for record in records {
             let (key, value) = record.encode();
             let appended = batch.append(now_ms, Some(&key), value.as_deref(), &[]);
-            appended.map_err(|error| WriteError(error.to_string()))?;
+            appended.map_err(WriteError::new)?;
         }
-        let batch = batch.finish().map_err(|error| WriteError(error.to_string()))?;
+        let batch = batch.finish().map_err(WriteError::new)?;
         self.partition
             .append(&batch, LeaderEpoch(0), now_ms)
-            .map_err(|error| WriteError(error.to_string()))
+            .map_err(WriteError::new)
     }
 
     /// Reads the log, then does what is due until the broker shuts down.
@@ -319,6 +322,7 @@ impl Shard {
             let records = state.groups.live_records();
             let durable = match self.write(&mut state, &records) {
                 Ok(durable) => durable,
+                // A part of them in the log does no harm: it says what is so already.
                 Err(error) => {
                     tracing::warn!(partition = self.partition.index.0, %error, "groups cannot be compacted");
                     return;
@@ -384,7 +388,7 @@ fn delete_before(partition: &Arc<Partition>, first: Offset) -> Result<(), WriteE
     partition
         .delete_records_before(first)
         .map(|_| ())
-        .map_err(|error| WriteError(error.to_string()))
+        .map_err(WriteError::new)
 }
 
 /// Time that goes on evenly: a clock that is set does not end sessions.
@@ -408,8 +412,21 @@ impl Clock {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct WriteError(String);
+#[error("{reason}")]
+struct WriteError {
+    reason: String,
+    /// Whether some of the records are in the log.
+    is_partial: bool,
+}
+
+impl WriteError {
+    fn new(error: impl ToString) -> Self {
+        Self {
+            reason: error.to_string(),
+            is_partial: false,
+        }
+    }
+}
 
 /// Most records of one batch.
 const BATCH_RECORDS_MAX: usize = 1000;
