@@ -210,13 +210,18 @@ impl Topics {
                     "the broker's defaults are checked at the start, a topic's values before they are in the image",
                 )),
             };
-            let mut attached = Vec::new();
+            let mut attached: Vec<Arc<Attached>> = Vec::new();
             for (role, attachment) in config.attachments() {
                 let plugin = image
                     .plugin(&attachment.plugin)
                     .expect("a plugin that is attached is not deleted");
-                let runs =
-                    known.and_then(|known| known.attached.iter().find(|a| a.is(role, attachment, plugin)));
+                // Each stands for one place in the chain: a batch that took two seats at the same one would wait for
+                // itself.
+                let is_taken = |a: &Arc<Attached>| attached.iter().any(|taken| Arc::ptr_eq(taken, a));
+                let runs = known.and_then(|known| {
+                    let mut all = known.attached.iter();
+                    all.find(|a| a.is(role, attachment, plugin) && !is_taken(a))
+                });
                 attached.push(runs.cloned().unwrap_or_else(|| {
                     let made = Arc::new(Attached {
                         topic: topic.name.clone(),
@@ -534,5 +539,26 @@ mod tests {
             )])),
         });
         assert_eq!(retained(&running), 7);
+    }
+
+    #[test]
+    fn a_plugin_that_is_attached_twice_has_two_places() {
+        let mut running = Running::start();
+        running.apply(&Command::RegisterPlugin {
+            name: "f".to_owned(),
+            version: None,
+            sha256: "0".repeat(64),
+            world: cluster::World::Filter,
+            size: 1,
+            limits: Default::default(),
+            pushed_at_ms: 0,
+        });
+        running.create("a", 1, &[("millstream.ingest", r#"["f", "f"]"#)]);
+        let before = running.topic("a");
+        running.create("b", 1, &[]);
+        let after = running.topic("a");
+        let (first, second) = (&after.attached[0], &after.attached[1]);
+        assert!(!Arc::ptr_eq(first, second), "or a batch would wait for itself");
+        assert!(Arc::ptr_eq(&before, &after));
     }
 }
