@@ -2,6 +2,7 @@
 //!
 //! The cache lies behind one lock that is held for the length of a look; what is fetched is worked on without it.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
 use millstream_core::fetch_session::{self as core, Key, Request, Round, SessionError, Told};
@@ -41,6 +42,8 @@ pub struct Wanted {
     pub bytes_max: i32,
     /// Leader epoch that the client knows; -1 if none.
     pub current_leader_epoch: i32,
+    /// Leader epoch of the last record that the client has; -1 if none.
+    pub last_fetched_epoch: i32,
 }
 
 /// What was fetched of a partition.
@@ -83,10 +86,16 @@ impl FetchSessions {
         let has_session =
             version >= SESSIONS_FROM_VERSION && !(request.session_id == 0 && request.session_epoch == -1);
         if !has_session {
-            return Ok(Session {
-                round: None,
-                wanted: wanted(request),
-            });
+            let mut wanted = wanted(request);
+            let mut places = HashMap::new();
+            for (place, want) in wanted.iter().enumerate() {
+                places.insert((want.topic.clone(), want.topic_id, want.partition), place);
+            }
+            if places.len() < wanted.len() {
+                // What is asked for twice is answered once, as the last says.
+                wanted = last_of_each(wanted, &places);
+            }
+            return Ok(Session { round: None, wanted });
         }
         let request = session_request(version, request);
         let new_id = (Uuid::new_v4().as_u128() as u32 >> 1) as i32;
@@ -103,6 +112,7 @@ impl FetchSessions {
             offset: wanted.fetch_offset,
             bytes_max: wanted.max_bytes,
             current_leader_epoch: wanted.current_leader_epoch,
+            last_fetched_epoch: wanted.last_fetched_epoch,
         });
         Ok(Session {
             wanted: wanted.collect(),
@@ -126,6 +136,18 @@ impl FetchSessions {
     }
 }
 
+/// What is wanted, each partition where it is named first and as it is named last.
+fn last_of_each(wanted: Vec<Wanted>, places: &HashMap<(Text, Uuid, i32), usize>) -> Vec<Wanted> {
+    let mut seen = HashSet::new();
+    let key = |want: &Wanted| (want.topic.clone(), want.topic_id, want.partition);
+    let order: Vec<usize> = wanted
+        .iter()
+        .filter(|want| seen.insert(key(want)))
+        .map(|want| places[&key(want)])
+        .collect();
+    order.into_iter().map(|place| wanted[place].clone()).collect()
+}
+
 fn wanted(request: FetchRequest) -> Vec<Wanted> {
     let topics = request.topics.into_iter();
     let of_topic = topics.flat_map(|topic| {
@@ -136,7 +158,8 @@ fn wanted(request: FetchRequest) -> Vec<Wanted> {
             partition: partition.partition,
             offset: partition.fetch_offset,
             bytes_max: partition.partition_max_bytes,
-            current_leader_epoch: partition.current_leader_epoch,
+            current_leader_epoch: partition.current_leader_epoch.max(-1),
+            last_fetched_epoch: partition.last_fetched_epoch.max(-1),
         })
     });
     of_topic.collect()
@@ -154,8 +177,8 @@ fn session_request(version: i16, request: FetchRequest) -> Request {
             let wanted = core::Wanted {
                 fetch_offset: partition.fetch_offset,
                 max_bytes: partition.partition_max_bytes,
-                current_leader_epoch: partition.current_leader_epoch,
-                last_fetched_epoch: partition.last_fetched_epoch,
+                current_leader_epoch: partition.current_leader_epoch.max(-1),
+                last_fetched_epoch: partition.last_fetched_epoch.max(-1),
                 log_start_offset: partition.log_start_offset,
             };
             (key(&topic.topic, topic.topic_id, partition.partition), wanted)
@@ -196,7 +219,7 @@ fn told(fetched: &Fetched) -> (Key, Told) {
         high_watermark: data.high_watermark,
         log_start_offset: data.log_start_offset,
         failed: data.error_code != 0,
-        must_tell: has_records,
+        must_tell: has_records || data.diverging_epoch.epoch >= 0,
     };
     (key, told)
 }
@@ -204,4 +227,4 @@ fn told(fetched: &Fetched) -> (Key, Told) {
 /// Version of Fetch that brought sessions.
 const SESSIONS_FROM_VERSION: i16 = 7;
 /// Version of Fetch from which on topics are named by id (KIP-516).
-const TOPIC_IDS_FROM_VERSION: i16 = 13;
+pub const TOPIC_IDS_FROM_VERSION: i16 = 13;

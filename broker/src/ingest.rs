@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_core::config::CompressionType;
-use millstream_core::ids::{LeaderEpoch, Offset};
+use millstream_core::ids::{LeaderEpoch, Offset, ProducerId};
 use millstream_kafka::ErrorCode;
-use millstream_kafka::records::{self, BatchError, BatchErrorKind, BatchView, Limits, Scratch, Validated};
+use millstream_kafka::records::{
+    self, BatchError, BatchErrorKind, BatchView, Limits, Scratch, TimestampType, Validated,
+};
 use millstream_storage::AppendError;
 use tokio::sync::oneshot;
 
@@ -75,6 +77,8 @@ pub async fn store(
         )
     })?;
     let validated = check(context, topic, batch)?;
+    let corrected = correct(topic, batch, &validated);
+    let batch = corrected.as_ref().unwrap_or(batch);
     if topic.has_ingest_plugins() {
         return crate::plugins::ingest::store(context, topic, entrance, batch, &validated, epoch).await;
     }
@@ -112,25 +116,78 @@ fn check(context: &Context, topic: &Topic, batch: &[u8]) -> Result<Validated, Re
             "clients may not write control batches",
         ));
     }
+    if validated.header.base_offset != 0 {
+        return Err(Refusal::new(
+            ErrorCode::InvalidRecord,
+            "clients may not give records their offsets",
+        ));
+    }
+    if ProducerId(validated.header.producer_id).is_derived() {
+        return Err(Refusal::new(
+            ErrorCode::InvalidProducerIdMapping,
+            "the producer id is none that this broker gives to clients",
+        ));
+    }
     if !topic.config.log_append_time {
-        check_timestamps(topic, &validated)?;
+        check_timestamps(context, topic, batch, &validated)?;
     }
     Ok(validated)
 }
 
-/// Timestamps may lie only so far from the broker's clock (KIP-937).
-fn check_timestamps(topic: &Topic, validated: &Validated) -> Result<(), Refusal> {
+/// Timestamps may lie only so far from the broker's clock (KIP-937); -1 stands for none.
+fn check_timestamps(
+    context: &Context,
+    topic: &Topic,
+    batch: &[u8],
+    validated: &Validated,
+) -> Result<(), Refusal> {
     let now = now_ms();
-    let header = &validated.header;
-    let too_late = header.max_timestamp.saturating_sub(now) > topic.config.timestamp_after_max_ms;
-    let too_early = now.saturating_sub(header.base_timestamp) > topic.config.timestamp_before_max_ms;
-    if header.max_timestamp >= 0 && (too_late || too_early) {
-        return Err(Refusal::new(
-            ErrorCode::InvalidTimestamp,
-            "a timestamp is further from the broker's clock than the topic allows",
-        ));
+    let is_far = |timestamp: i64| {
+        timestamp != -1
+            && (timestamp.saturating_sub(now) > topic.config.timestamp_after_max_ms
+                || now.saturating_sub(timestamp) > topic.config.timestamp_before_max_ms)
+    };
+    if !is_far(validated.min_timestamp) && !is_far(validated.max_timestamp) {
+        return Ok(());
     }
-    Ok(())
+    let view = BatchView::parse(batch).map_err(refuse_batch)?;
+    let mut scratch = Scratch::default();
+    let data = view
+        .data(&mut scratch, context.settings.decompressed_max_bytes as usize)
+        .map_err(refuse_batch)?;
+    let mut records = Vec::new();
+    let each = view.spans(data).each(|span| {
+        if is_far(
+            validated
+                .header
+                .base_timestamp
+                .saturating_add(span.timestamp_delta),
+        ) {
+            records.push((span.offset_delta, None));
+        }
+        Ok(())
+    });
+    each.map_err(refuse_batch)?;
+    let message = "a timestamp is further from the broker's clock than the topic allows";
+    Err(Refusal {
+        records,
+        ..Refusal::new(ErrorCode::InvalidTimestamp, message)
+    })
+}
+
+/// The batch with the largest timestamp of its records in its header, where the client has put another there: the
+/// index by time and searches rely on it.
+fn correct(topic: &Topic, batch: &Bytes, validated: &Validated) -> Option<Bytes> {
+    let right = validated.max_timestamp.max(-1);
+    if topic.config.log_append_time || validated.header.max_timestamp == right {
+        return None;
+    }
+    let (offset, epoch) = (
+        validated.header.base_offset,
+        validated.header.partition_leader_epoch,
+    );
+    let front = records::restamp(batch, offset, epoch, TimestampType::CreateTime, right);
+    Some([&front[..], &batch[front.len()..]].concat().into())
 }
 
 /// Appends a checked batch to one partition.

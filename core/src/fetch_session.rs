@@ -191,7 +191,7 @@ impl FetchSessions {
 
     fn begin_full(&mut self, now_ms: i64, new_id: i32, request: Request) -> Round {
         let wanted = request.changed;
-        let wants_session = request.epoch == INITIAL_EPOCH && !wanted.is_empty();
+        let wants_session = request.epoch == INITIAL_EPOCH;
         if !wants_session || !self.make_room(now_ms, request.privileged, wanted.len()) {
             return Round {
                 kind: Kind::Sessionless,
@@ -217,6 +217,7 @@ impl FetchSessions {
             session.want(key, *wanted);
         }
         session.size = session.partitions.len();
+        let wanted = session.wanted();
         self.index(session_id, &session);
         self.sessions.insert(session_id, session);
         Round {
@@ -255,11 +256,7 @@ impl FetchSessions {
         session.epoch = session.epoch.checked_add(1).unwrap_or(1);
         session.used_ms = now_ms;
         session.size = session.partitions.len();
-        let wanted = session
-            .order
-            .values()
-            .map(|key| (key.clone(), session.partitions[key].wanted))
-            .collect();
+        let wanted = session.wanted();
         self.index(session_id, &session);
         self.sessions.insert(session_id, session);
         Ok(Round {
@@ -277,7 +274,7 @@ impl FetchSessions {
         let full = !round.is_incremental();
         answers
             .iter()
-            .map(|(key, told)| session.tell(key, *told) || full)
+            .map(|(key, told)| session.tell(key, *told, !full) || full)
             .collect()
     }
 
@@ -333,6 +330,12 @@ impl FetchSessions {
 }
 
 impl Session {
+    /// Every partition, in order.
+    fn wanted(&self) -> Vec<(Key, Wanted)> {
+        let of = |key: &Key| (key.clone(), self.partitions[key].wanted);
+        self.order.values().map(of).collect()
+    }
+
     fn want(&mut self, key: &Key, wanted: Wanted) {
         if let Some(remembered) = self.partitions.get_mut(key) {
             remembered.wanted = wanted;
@@ -358,7 +361,7 @@ impl Session {
     }
 
     /// Notes what the answer says; false if that is nothing new.
-    fn tell(&mut self, key: &Key, told: Told) -> bool {
+    fn tell(&mut self, key: &Key, told: Told, may_move: bool) -> bool {
         let Some(remembered) = self.partitions.get_mut(key) else {
             return true;
         };
@@ -371,7 +374,7 @@ impl Session {
         remembered.high_watermark = told.high_watermark;
         remembered.log_start_offset = told.log_start_offset;
         remembered.failed = told.failed;
-        if told.must_tell && !told.failed {
+        if may_move && told.must_tell && !told.failed {
             self.order.remove(&remembered.place);
             remembered.place = self.next_place;
             self.order.insert(self.next_place, key.clone());
@@ -512,10 +515,7 @@ mod tests {
             sessions.begin(0, 1, ask(1, 2, &[])),
             Err(SessionError::InvalidEpoch)
         );
-        assert_eq!(
-            sessions.begin(0, 1, ask(0, 2, &[])),
-            Err(SessionError::InvalidEpoch)
-        );
+        assert_eq!(sessions.begin(0, 1, ask(0, 2, &[])), Err(SessionError::NotFound));
         assert_eq!(
             sessions.begin(
                 0,

@@ -34,7 +34,7 @@ impl LeaderEpochs {
             )),
             Some(_) => None,
             None => next
-                .filter(|_| epoch.0 >= 0)
+                .filter(|_| epoch != LeaderEpoch::UNKNOWN)
                 .map(|(_, start)| (epoch, Offset(*start))),
         }
     }

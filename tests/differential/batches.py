@@ -2,10 +2,13 @@
 
 import gzip
 import struct
+import time
+import zlib
 
 from kafka.record._crc32c import crc as crc32c
 
-TIME = 1_700_000_000_000
+# Some minutes ago: old records would go away while the stories are told, by retention.
+TIME = int(time.time()) * 1000 - 600_000
 
 
 def varint(number):
@@ -69,9 +72,7 @@ def batch(*records, codec=0, **changed):
 
 def old_message(magic, value=b"v"):
     """A message of the formats before batches."""
-    time = struct.pack(">q", TIME) if magic else b""
-    body = bytes([magic, 0]) + time + struct.pack(">i", -1) + struct.pack(">i", len(value)) + value
-    import zlib
-
+    stamp = struct.pack(">q", TIME) if magic else b""
+    body = bytes([magic, 0]) + stamp + struct.pack(">i", -1) + struct.pack(">i", len(value)) + value
     message = struct.pack(">I", zlib.crc32(body)) + body
     return struct.pack(">qi", 0, len(message)) + message

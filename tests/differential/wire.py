@@ -67,7 +67,7 @@ class Connection:
         self.send(api, version, **values)
         answer = self.frame()
         kind = message(f"{api}Response")
-        return kind.decode(answer, version=version, header=True).to_dict()
+        return kind.decode(answer, version=version, header=True).to_dict(json=False)
 
     def frame(self):
         (size,) = struct.unpack(">i", self.exactly(4))

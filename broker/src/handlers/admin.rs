@@ -1,6 +1,7 @@
 //! What the handlers of administration have in common: commands to the controller, and what its refusals are in
 //! Kafka's terms.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use millstream_core::cluster::{self, Command, Outcome, Refusal};
@@ -33,6 +34,21 @@ impl Denied {
     pub fn text(&self) -> Option<Text> {
         Some(Text::from(self.message.as_str()))
     }
+}
+
+/// Parts what a request names once from what it names more often, which is refused with one answer for each.
+pub fn split_repeated<T, K: Ord>(items: Vec<T>, key: impl Fn(&T) -> K) -> (Vec<T>, BTreeSet<K>) {
+    let (mut seen, mut repeated) = (BTreeSet::new(), BTreeSet::new());
+    for item in &items {
+        if !seen.insert(key(item)) {
+            repeated.insert(key(item));
+        }
+    }
+    let once = items
+        .into_iter()
+        .filter(|item| !repeated.contains(&key(item)))
+        .collect();
+    (once, repeated)
 }
 
 /// Changes the cluster's image, or says whether it could be changed so.

@@ -23,13 +23,21 @@ pub async fn handle(
     request: AlterConfigsRequest,
 ) -> AlterConfigsResponse {
     let mut responses = Vec::with_capacity(request.resources.len());
-    for resource in request.resources {
-        let altered = alter(context, &resource, request.validate_only).await.err();
+    let key = |resource: &&AlterConfigsResource| (resource.resource_type, resource.resource_name.clone());
+    let (_, repeated) = admin::split_repeated(request.resources.iter().collect(), key);
+    for resource in &request.resources {
+        let altered = match repeated.contains(&key(&resource)) {
+            true => Some(Denied::new(
+                ErrorCode::InvalidRequest,
+                "the request names the resource twice",
+            )),
+            false => alter(context, resource, request.validate_only).await.err(),
+        };
         responses.push(AlterConfigsResourceResponse {
             error_code: altered.as_ref().map_or(0, |denied| denied.code.code()),
             error_message: altered.as_ref().and_then(Denied::text),
             resource_type: resource.resource_type,
-            resource_name: resource.resource_name,
+            resource_name: resource.resource_name.clone(),
             ..Default::default()
         });
     }
@@ -44,7 +52,6 @@ async fn alter(
     resource: &AlterConfigsResource,
     validate_only: bool,
 ) -> Result<(), Denied> {
-    let topic = topic_of(resource.resource_type, &resource.resource_name)?;
     let mut configs = BTreeMap::new();
     for config in &resource.configs {
         let value = config.value.as_ref().ok_or_else(|| {
@@ -62,7 +69,7 @@ async fn alter(
         }
     }
     let command = Command::AlterConfigs {
-        topic,
+        topic: topic_of(resource.resource_type, &resource.resource_name)?,
         update: ConfigUpdate::Replace(configs),
     };
     admin::apply(context, command, validate_only).await.map(|_| ())
@@ -74,6 +81,10 @@ async fn alter(
 /// It is something else: a broker reads its settings when it starts.
 pub(super) fn topic_of(resource_type: i8, name: &str) -> Result<TopicName, Denied> {
     match resource_type {
+        TOPIC if name.is_empty() => {
+            let message = "there are no configurations that all topics share";
+            Err(Denied::new(ErrorCode::InvalidRequest, message))
+        }
         TOPIC => TopicName::new(name)
             .map_err(|error| Denied::new(ErrorCode::InvalidTopicException, error.to_string())),
         BROKER => {

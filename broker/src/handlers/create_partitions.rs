@@ -19,26 +19,21 @@ pub async fn handle(
     _version: i16,
     request: CreatePartitionsRequest,
 ) -> CreatePartitionsResponse {
-    let mut results = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
+    let (asked, repeated) = admin::split_repeated(request.topics, |topic| topic.name.clone());
+    let mut results = Vec::with_capacity(asked.len() + repeated.len());
+    let result = |name, denied: Option<&Denied>| CreatePartitionsTopicResult {
+        name,
+        error_code: denied.map_or(0, |denied| denied.code.code()),
+        error_message: denied.and_then(Denied::text),
+        ..Default::default()
+    };
+    for topic in asked {
         let name = topic.name.clone();
-        let grown = grow(context, topic, request.validate_only).await;
-        results.push(match grown {
-            Ok(()) => CreatePartitionsTopicResult {
-                name,
-                ..Default::default()
-            },
-            Err(denied) => {
-                let (error_code, error_message) = (denied.code.code(), denied.text());
-                CreatePartitionsTopicResult {
-                    name,
-                    error_code,
-                    error_message,
-                    ..Default::default()
-                }
-            }
-        });
+        let refused = grow(context, topic, request.validate_only).await.err();
+        results.push(result(name, refused.as_ref()));
     }
+    let twice = Denied::new(ErrorCode::InvalidRequest, "the request names the topic twice");
+    results.extend(repeated.into_iter().map(|name| result(name, Some(&twice))));
     CreatePartitionsResponse {
         results,
         ..Default::default()

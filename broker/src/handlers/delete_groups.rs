@@ -1,5 +1,6 @@
 //! DeleteGroups: groups without members are forgotten with their offsets.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use millstream_core::group::GroupError;
@@ -17,7 +18,11 @@ pub async fn handle(
     request: DeleteGroupsRequest,
 ) -> DeleteGroupsResponse {
     let mut results = Vec::with_capacity(request.groups_names.len());
+    let mut seen = BTreeSet::new();
     for group_id in request.groups_names {
+        if !seen.insert(group_id.clone()) {
+            continue;
+        }
         let error_code = delete(context, &group_id)
             .await
             .err()

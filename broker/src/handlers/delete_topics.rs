@@ -31,19 +31,12 @@ pub async fn handle(
         };
         asked = request.topic_names.into_iter().map(by_name).collect();
     }
+    let named: BTreeSet<Text> = asked.iter().filter_map(|state| state.name.clone()).collect();
+    let (asked, repeated) = admin::split_repeated(asked, |state| identity(context, state));
     let mut responses: Vec<Option<DeletableTopicResult>> = asked.iter().map(|_| None).collect();
-    let mut seen = BTreeSet::new();
     for place in views_first(context, &asked) {
         let DeleteTopicState { name, topic_id, .. } = asked[place].clone();
-        let again = !seen.insert((name.clone(), topic_id));
-        let deleted = match again {
-            true => Err(Denied::new(
-                ErrorCode::InvalidRequest,
-                "the request names the topic twice",
-            )),
-            false => delete(context, name.as_ref(), topic_id).await,
-        };
-        responses[place] = Some(match deleted {
+        responses[place] = Some(match delete(context, name.as_ref(), topic_id).await {
             Ok((name, topic_id)) => DeletableTopicResult {
                 name: Some(name),
                 topic_id,
@@ -61,9 +54,30 @@ pub async fn handle(
             }
         });
     }
+    responses.extend(repeated.into_iter().map(|(name, topic_id)| {
+        Some(DeletableTopicResult {
+            name: name.filter(|name| named.contains(name)),
+            topic_id,
+            error_code: ErrorCode::InvalidRequest.code(),
+            error_message: Some(Text::from("the request names the topic twice")),
+            ..Default::default()
+        })
+    }));
     DeleteTopicsResponse {
         responses: responses.into_iter().flatten().collect(),
         ..Default::default()
+    }
+}
+
+/// What a topic is known by, whether the request names it by name or by id.
+fn identity(context: &Context, state: &DeleteTopicState) -> (Option<Text>, Uuid) {
+    if state.name.is_some() {
+        return (state.name.clone(), Uuid::nil());
+    }
+    let image = context.controller.image();
+    match image.topic_by_id(TopicId(state.topic_id)) {
+        Some(topic) => (Some(Text::from(topic.name.as_str())), Uuid::nil()),
+        None => (None, state.topic_id),
     }
 }
 
@@ -95,10 +109,10 @@ async fn delete(context: &Arc<Context>, name: Option<&Text>, topic_id: Uuid) -> 
             "delete.topic.enable is false",
         ));
     }
-    if name.is_some() && !topic_id.is_nil() {
+    if name.is_some() != topic_id.is_nil() {
         return Err(Denied::new(
             ErrorCode::InvalidRequest,
-            "a topic is named by name or by id, not by both",
+            "a topic is named by name or by id, by one of them",
         ));
     }
     let image = context.controller.image();

@@ -19,9 +19,19 @@ pub async fn handle(
     request: DescribeClusterRequest,
 ) -> DescribeClusterResponse {
     if version >= 1 && request.endpoint_type != BROKERS {
+        let (code, message) = match request.endpoint_type {
+            CONTROLLERS => (
+                ErrorCode::MismatchedEndpointType,
+                "this is a broker's listener, not a controller's",
+            ),
+            _ => (
+                ErrorCode::UnsupportedEndpointType,
+                "there are no endpoints of this type",
+            ),
+        };
         return DescribeClusterResponse {
-            error_code: ErrorCode::MismatchedEndpointType.code(),
-            error_message: Some(Text::from("this is a broker's listener, not a controller's")),
+            error_code: code.code(),
+            error_message: Some(Text::from(message)),
             endpoint_type: BROKERS,
             ..Default::default()
         };
@@ -45,3 +55,4 @@ pub async fn handle(
 }
 
 const BROKERS: i8 = 1;
+const CONTROLLERS: i8 = 2;

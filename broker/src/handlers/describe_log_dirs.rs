@@ -40,6 +40,7 @@ pub async fn handle(
     let topics = wanted
         .iter()
         .map(|(topic, partitions)| describe(topic, partitions.as_deref()))
+        .filter(|described| !described.partitions.is_empty())
         .collect();
     let (total_bytes, usable_bytes) = space(&context.settings.data_dir);
     let log_dir = std::path::absolute(&context.settings.data_dir).unwrap_or_default();

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use millstream_core::ids::TopicName;
 use millstream_kafka::ErrorCode;
 use millstream_kafka::api::describe_topic_partitions::{
     Cursor, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse,
@@ -23,6 +24,12 @@ pub async fn handle(
     request: DescribeTopicPartitionsRequest,
 ) -> DescribeTopicPartitionsResponse {
     let all = request.topics.is_empty();
+    if let Some(cursor) = &request.cursor {
+        let is_asked = request.topics.iter().any(|topic| topic.name == cursor.topic_name);
+        if cursor.partition_index < 0 || !(all || is_asked) {
+            return refused(request);
+        }
+    }
     let names: BTreeSet<Text> = match all {
         true => context
             .topics
@@ -65,14 +72,35 @@ pub async fn handle(
                 }
             }
             Err(_) if all => {}
-            Err(_) => answer.topics.push(DescribeTopicPartitionsResponseTopic {
-                error_code: ErrorCode::UnknownTopicOrPartition.code(),
-                name: Some(name.clone()),
-                ..Default::default()
-            }),
+            Err(_) => {
+                let code = match TopicName::new(name) {
+                    Ok(_) => ErrorCode::UnknownTopicOrPartition,
+                    Err(_) => ErrorCode::InvalidTopicException,
+                };
+                answer.topics.push(failed(name.clone(), code));
+            }
         }
     }
     answer
+}
+
+/// The cursor is none that an answer would have given.
+fn refused(request: DescribeTopicPartitionsRequest) -> DescribeTopicPartitionsResponse {
+    let names = request.topics.into_iter().map(|topic| topic.name);
+    DescribeTopicPartitionsResponse {
+        topics: names
+            .map(|name| failed(name, ErrorCode::InvalidRequest))
+            .collect(),
+        ..Default::default()
+    }
+}
+
+fn failed(name: Text, code: ErrorCode) -> DescribeTopicPartitionsResponseTopic {
+    DescribeTopicPartitionsResponseTopic {
+        error_code: code.code(),
+        name: Some(name),
+        ..Default::default()
+    }
 }
 
 fn describe(

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use millstream_core::cluster::{Command, ConfigChange, ConfigUpdate};
+use millstream_core::config::{Kind, definition};
 use millstream_kafka::ErrorCode;
 use millstream_kafka::api::incremental_alter_configs::{
     AlterConfigsResource, AlterConfigsResourceResponse, IncrementalAlterConfigsRequest,
@@ -23,13 +24,21 @@ pub async fn handle(
     request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {
     let mut responses = Vec::with_capacity(request.resources.len());
-    for resource in request.resources {
-        let altered = alter(context, &resource, request.validate_only).await.err();
+    let key = |resource: &&AlterConfigsResource| (resource.resource_type, resource.resource_name.clone());
+    let (_, repeated) = admin::split_repeated(request.resources.iter().collect(), key);
+    for resource in &request.resources {
+        let altered = match repeated.contains(&key(&resource)) {
+            true => Some(Denied::new(
+                ErrorCode::InvalidRequest,
+                "the request names the resource twice",
+            )),
+            false => alter(context, resource, request.validate_only).await.err(),
+        };
         responses.push(AlterConfigsResourceResponse {
             error_code: altered.as_ref().map_or(0, |denied| denied.code.code()),
             error_message: altered.as_ref().and_then(Denied::text),
             resource_type: resource.resource_type,
-            resource_name: resource.resource_name,
+            resource_name: resource.resource_name.clone(),
             ..Default::default()
         });
     }
@@ -44,7 +53,6 @@ async fn alter(
     resource: &AlterConfigsResource,
     validate_only: bool,
 ) -> Result<(), Denied> {
-    let topic = topic_of(resource.resource_type, &resource.resource_name)?;
     let invalid = |message: String| Denied::new(ErrorCode::InvalidRequest, message);
     let mut seen = BTreeSet::new();
     let mut changes = Vec::with_capacity(resource.configs.len());
@@ -60,16 +68,26 @@ async fn alter(
         changes.push(match config.config_operation {
             SET => ConfigChange::Set(name, value()?),
             DELETE => ConfigChange::Delete(name),
-            APPEND => ConfigChange::Append(name, value()?),
-            SUBTRACT => ConfigChange::Subtract(name, value()?),
+            APPEND => ConfigChange::Append(list(&name)?, value()?),
+            SUBTRACT => ConfigChange::Subtract(list(&name)?, value()?),
             other => return Err(invalid(format!("unknown operation {other}"))),
         });
     }
     let command = Command::AlterConfigs {
-        topic,
+        topic: topic_of(resource.resource_type, &resource.resource_name)?,
         update: ConfigUpdate::Change(changes),
     };
     admin::apply(context, command, validate_only).await.map(|_| ())
+}
+
+/// Sees to it that a configuration is a list, before anything is said of the topic.
+fn list(name: &str) -> Result<String, Denied> {
+    let invalid = |message: String| Denied::new(ErrorCode::InvalidConfig, message);
+    match definition(name) {
+        Ok(definition) if definition.kind == Kind::List => Ok(name.to_owned()),
+        Ok(_) => Err(invalid(format!("topic config '{name}' is not a list"))),
+        Err(error) => Err(invalid(error.to_string())),
+    }
 }
 
 const SET: i8 = 0;

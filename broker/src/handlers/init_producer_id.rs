@@ -25,6 +25,10 @@ pub async fn handle(
         // Clients take this code as final and say so, where others make them try for minutes.
         Some(id) if !id.is_empty() => return refused(ErrorCode::TransactionalIdAuthorizationFailed),
         Some(_) => return refused(ErrorCode::InvalidRequest),
+        // An id and an epoch come together (KIP-360). What they are says nothing without a transaction.
+        None if (request.producer_id == -1) != (request.producer_epoch == -1) => {
+            return refused(ErrorCode::InvalidRequest);
+        }
         None => {}
     }
     match context.producer_ids.next(context).await {

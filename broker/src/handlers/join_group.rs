@@ -21,14 +21,6 @@ pub async fn handle(
     request: JoinGroupRequest,
 ) -> JoinGroupResponse {
     let member_id = request.member_id.clone();
-    if request
-        .group_instance_id
-        .as_ref()
-        .is_some_and(|id| millstream_core::ids::TopicName::new(id).is_err())
-    {
-        // Kafka wants instance ids to look like topic names.
-        return refused(version, member_id, ErrorCode::InvalidRequest);
-    }
     let request = translate(info, version, request);
     match join(context, request).await {
         Ok(joined) => answer(version, joined),

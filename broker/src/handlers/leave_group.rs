@@ -71,6 +71,9 @@ async fn leave(
     group: &str,
     leaving: &[LeaveMember],
 ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
+    if group.is_empty() {
+        return Err(GroupError::InvalidGroupId);
+    }
     context
         .groups
         .shard(group)?

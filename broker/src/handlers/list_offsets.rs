@@ -1,5 +1,6 @@
 //! ListOffsets: the offset of a time, of the beginning, of the end (KIP-79, KIP-734).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream_core::ids::Offset;
@@ -8,6 +9,7 @@ use millstream_kafka::api::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
     ListOffsetsTopicResponse,
 };
+use millstream_kafka::wire::Text;
 use uuid::Uuid;
 
 use crate::connection::ConnectionInfo;
@@ -23,11 +25,27 @@ pub async fn handle(
     request: ListOffsetsRequest,
 ) -> ListOffsetsResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
+    let mut counts: BTreeMap<(Text, i32), u32> = BTreeMap::new();
+    for topic in &request.topics {
+        for asked in &topic.partitions {
+            *counts
+                .entry((topic.name.clone(), asked.partition_index))
+                .or_default() += 1;
+        }
+    }
     for topic in request.topics {
         let found = context.topics.find(&topic.name, Uuid::nil());
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in topic.partitions {
-            partitions.push(answer(&found, &asked, version).await);
+            // What is asked for twice is refused, once.
+            match counts.remove(&(topic.name.clone(), asked.partition_index)) {
+                Some(1) => partitions.push(answer(&found, &asked, version).await),
+                Some(_) => partitions.push(ListOffsetsPartitionResponse {
+                    error_code: ErrorCode::InvalidRequest.code(),
+                    ..nothing(asked.partition_index)
+                }),
+                None => {}
+            }
         }
         topics.push(ListOffsetsTopicResponse {
             name: topic.name,
@@ -46,13 +64,7 @@ async fn answer(
     asked: &ListOffsetsPartition,
     version: i16,
 ) -> ListOffsetsPartitionResponse {
-    let mut answer = ListOffsetsPartitionResponse {
-        partition_index: asked.partition_index,
-        timestamp: -1,
-        offset: -1,
-        leader_epoch: -1,
-        ..Default::default()
-    };
+    let mut answer = nothing(asked.partition_index);
     if !is_known(asked.timestamp, version) {
         answer.error_code = ErrorCode::UnsupportedVersion.code();
         return answer;
@@ -77,6 +89,16 @@ async fn answer(
         Err(code) => answer.error_code = code.code(),
     }
     answer
+}
+
+fn nothing(partition_index: i32) -> ListOffsetsPartitionResponse {
+    ListOffsetsPartitionResponse {
+        partition_index,
+        timestamp: -1,
+        offset: -1,
+        leader_epoch: -1,
+        ..Default::default()
+    }
 }
 
 /// Whether a version of the request knows what a negative time stands for.

@@ -1,5 +1,6 @@
 //! Metadata: which topics there are, and who leads their partitions.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use millstream_core::ids::TopicName;
@@ -46,9 +47,13 @@ pub async fn handle(
         let may_create =
             context.settings.auto_create_topics_enable && (version < 4 || request.allow_auto_topic_creation);
         let mut topics = Vec::new();
+        let mut seen = BTreeSet::new();
         for asked in request.topics.unwrap_or_default() {
-            let name = asked.name.filter(|name| !name.is_empty());
-            topics.push(look_up(context, name, asked.topic_id, may_create).await);
+            // An id says more than a name. What is asked for twice is told once.
+            let name = asked.name.filter(|_| asked.topic_id.is_nil());
+            if seen.insert((name.clone(), asked.topic_id)) {
+                topics.push(look_up(context, name, asked.topic_id, may_create).await);
+            }
         }
         topics
     };

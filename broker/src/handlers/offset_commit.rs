@@ -16,7 +16,7 @@ use crate::coordinators::group::code;
 pub async fn handle(
     context: &Arc<Context>,
     _info: &ConnectionInfo,
-    _version: i16,
+    version: i16,
     request: OffsetCommitRequest,
 ) -> OffsetCommitResponse {
     let who = Identity {
@@ -73,7 +73,7 @@ pub async fn handle(
         };
         topics.push((is_refused, answered));
     }
-    let answers = commit(context, CommitRequest { who, offsets }).await;
+    let answers = commit(context, version, CommitRequest { who, offsets }).await;
     for (n, (topic, partition)) in places.into_iter().enumerate() {
         let answer = answers
             .as_ref()
@@ -90,10 +90,23 @@ pub async fn handle(
 
 async fn commit(
     context: &Context,
+    version: i16,
     request: CommitRequest,
 ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
     let shard = context.groups.shard(&request.who.group)?;
     shard
-        .call(|groups, now_ms| groups.commit(now_ms, &request))
+        .call(|groups, now_ms| {
+            let (answer, step) = groups.commit(now_ms, &request);
+            let answer = answer.map_err(|error| match error {
+                // Since version 9 a group that is not there has an error of its own (KIP-848).
+                GroupError::IllegalGeneration
+                    if version >= 9 && groups.describe(&request.who.group).is_none() =>
+                {
+                    GroupError::GroupIdNotFound
+                }
+                other => other,
+            });
+            (answer, step)
+        })
         .await?
 }

@@ -48,8 +48,8 @@ pub async fn handle(
                 .as_ref()
                 .is_ok_and(|topic| (0..topic.partition_count()).contains(&index));
             let error_code = match answer {
+                _ if !exists => ErrorCode::UnknownTopicOrPartition.code(),
                 Err(error) => code(error).code(),
-                Ok(()) if !exists => ErrorCode::UnknownTopicOrPartition.code(),
                 Ok(()) => 0,
             };
             OffsetDeleteResponsePartition {
@@ -81,6 +81,9 @@ async fn delete(
     group: &str,
     partitions: &[(String, i32)],
 ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
+    if group.is_empty() {
+        return Err(GroupError::InvalidGroupId);
+    }
     context
         .groups
         .shard(group)?

@@ -13,6 +13,7 @@ use millstream_kafka::api::produce::{
     ProduceResponse, TopicProduceData, TopicProduceResponse,
 };
 use millstream_kafka::header::RequestHeader;
+use millstream_kafka::records::{Attributes, BatchHeader, Compression};
 use millstream_kafka::wire::Text;
 use millstream_kafka::{ApiKey, ErrorCode};
 use tokio::sync::oneshot;
@@ -44,9 +45,17 @@ pub async fn handle(
         -1 => Acks::All,
         _ => Acks::Invalid,
     };
+    let asked = Asked {
+        acks,
+        is_transactional: request.transactional_id.is_some(),
+        knows_zstd: header.api_version >= ZSTD_FROM_VERSION,
+    };
     let mut failed = false;
     for topic_data in request.topic_data {
-        let topic = context.topics.find(&topic_data.name, topic_data.topic_id);
+        let topic = match topic_data.topic_id.is_nil() && header.api_version >= TOPIC_IDS_FROM_VERSION {
+            true => Err(ErrorCode::UnknownTopicId),
+            false => context.topics.find(&topic_data.name, topic_data.topic_id),
+        };
         let mut answer = TopicProduceResponse {
             name: topic_data.name.clone(),
             topic_id: topic_data.topic_id,
@@ -55,10 +64,13 @@ pub async fn handle(
         };
         let TopicProduceData { partition_data, .. } = topic_data;
         for data in partition_data {
-            let outcome =
-                produce_partition(context, &topic, acks, request.transactional_id.is_some(), &data).await;
+            let outcome = produce_partition(context, &topic, asked, &data).await;
             let place = (pending.answer.responses.len(), answer.partition_responses.len());
-            let (response, waits) = answer_partition(data.index, outcome);
+            let (mut response, waits) = answer_partition(data.index, outcome);
+            if response.error_code != 0 && tells_log_start(response.error_code) && is_one_batch(&data) {
+                let partition = topic.as_ref().ok().and_then(|topic| topic.partition(data.index));
+                response.log_start_offset = partition.map_or(-1, |p| p.watermarks().log_start.0);
+            }
             failed |= response.error_code != 0;
             if acks == Acks::All {
                 pending
@@ -98,6 +110,14 @@ enum Acks {
     Invalid,
 }
 
+/// What holds for all batches of a request.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    acks: Acks,
+    is_transactional: bool,
+    knows_zstd: bool,
+}
+
 /// An answer that waits for the disk.
 struct Pending {
     answer: ProduceResponse,
@@ -129,11 +149,14 @@ impl Pending {
 async fn produce_partition(
     context: &Arc<Context>,
     topic: &TopicLookup,
-    acks: Acks,
-    transactional: bool,
+    asked: Asked,
     data: &PartitionProduceData,
 ) -> Result<ingest::Stored, Refusal> {
-    if transactional {
+    let payload = data.records.as_ref().and_then(|payload| payload.bytes());
+    let attributes = payload
+        .and_then(|records| BatchHeader::parse(records).ok())
+        .map(|header| header.attributes);
+    if asked.is_transactional || attributes.is_some_and(Attributes::is_transactional) {
         return Err(Refusal::new(
             ErrorCode::TransactionalIdAuthorizationFailed,
             "transactions are not offered",
@@ -146,17 +169,51 @@ async fn produce_partition(
         let message = "the topic has no such partition";
         return Err(Refusal::new(ErrorCode::UnknownTopicOrPartition, message));
     }
-    let records: &Bytes = match data.records.as_ref().and_then(|payload| payload.bytes()) {
+    let records: &Bytes = match payload {
         Some(records) if !records.is_empty() => records,
         _ => return Err(Refusal::new(ErrorCode::InvalidRecord, "no records")),
     };
-    if acks == Acks::Invalid {
+    if !asked.knows_zstd && attributes.is_some_and(|a| a.compression() == Ok(Compression::Zstd)) {
+        return Err(Refusal::new(
+            ErrorCode::UnsupportedCompressionType,
+            "zstd came with version 7 of the request",
+        ));
+    }
+    if asked.acks == Acks::Invalid {
         return Err(Refusal::new(
             ErrorCode::InvalidRequiredAcks,
             "acks must be 0, 1 or -1",
         ));
     }
     ingest::store(context, topic, data.index, records, LeaderEpoch(0)).await
+}
+
+/// Whether the records look like one batch: Kafka refuses all else without asking the log.
+fn is_one_batch(data: &PartitionProduceData) -> bool {
+    let records = data.records.as_ref().and_then(|payload| payload.bytes());
+    records.is_some_and(|records| match records.get(LENGTH_AT..=MAGIC_AT) {
+        Some([a, b, c, d, .., magic]) => {
+            let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+            *magic == 2 && length.saturating_add(LENGTH_AT + 4) == records.len()
+        }
+        _ => false,
+    })
+}
+
+/// Whether Kafka tells where the log begins together with an error: where the log was asked, and found no damage.
+fn tells_log_start(code: i16) -> bool {
+    [
+        ErrorCode::InvalidRecord,
+        ErrorCode::InvalidTimestamp,
+        ErrorCode::UnsupportedCompressionType,
+        ErrorCode::UnsupportedForMessageFormat,
+        ErrorCode::OutOfOrderSequenceNumber,
+        ErrorCode::InvalidProducerEpoch,
+        ErrorCode::UnknownProducerId,
+        ErrorCode::DuplicateSequenceNumber,
+    ]
+    .iter()
+    .any(|told| told.code() == code)
 }
 
 fn answer_partition(
@@ -197,3 +254,12 @@ fn answer_partition(
         ),
     }
 }
+
+/// Where a batch says how long it is after that.
+const LENGTH_AT: usize = 8;
+/// Where it says which format it has.
+const MAGIC_AT: usize = 16;
+/// Version of Produce from which on clients know zstd (KIP-110).
+const ZSTD_FROM_VERSION: i16 = 7;
+/// Version of Produce from which on topics are named by id (KIP-516).
+const TOPIC_IDS_FROM_VERSION: i16 = 13;

@@ -15,7 +15,7 @@ use crate::coordinators::group::code;
 pub async fn handle(
     context: &Arc<Context>,
     _info: &ConnectionInfo,
-    _version: i16,
+    version: i16,
     request: SyncGroupRequest,
 ) -> SyncGroupResponse {
     let assignments = request
@@ -33,7 +33,13 @@ pub async fn handle(
         protocol: request.protocol_name.as_ref().map(ToString::to_string),
         assignments: assignments.collect(),
     };
-    let synced = sync(context, &request).await;
+    let names_protocol = request.protocol_type.is_some() && request.protocol.is_some();
+    let synced = match version {
+        // Since version 5 both have to be there (KIP-559).
+        5.. if !names_protocol => Err(GroupError::InconsistentGroupProtocol),
+        _ if request.who.group.is_empty() => Err(GroupError::InvalidGroupId),
+        _ => sync(context, &request).await,
+    };
     let synced = synced.unwrap_or_else(|error| SyncResponse {
         error: Some(error),
         ..SyncResponse::default()

@@ -161,13 +161,16 @@ fn create_partitions(
 }
 
 fn alter_configs(image: &mut Image, name: &TopicName, update: &ConfigUpdate) -> Result<Outcome, Refusal> {
-    let topic = image
-        .topic(name)
-        .ok_or_else(|| Refusal::UnknownTopic(name.to_string()))?;
-    let configs = match update {
-        ConfigUpdate::Replace(configs) => configs.clone(),
-        ConfigUpdate::Change(changes) => changed(&topic.configs, changes)?,
+    let configs = |before: &BTreeMap<String, String>| match update {
+        ConfigUpdate::Replace(configs) => Ok(configs.clone()),
+        ConfigUpdate::Change(changes) => changed(before, changes),
     };
+    let Some(topic) = image.topic(name) else {
+        // As Kafka has it, what is wrong by itself is told first.
+        TopicConfig::parse(&configs(&BTreeMap::new())?, &BrokerDefaults::default())?;
+        return Err(Refusal::UnknownTopic(name.to_string()));
+    };
+    let configs = configs(&topic.configs)?;
     let config = check_configs(image, name, &configs)?;
     if config.view_source.is_some() != topic.is_view() {
         return Err(Refusal::ViewOrNot(name.clone()));
@@ -192,7 +195,6 @@ fn changed(
                 configs.insert(name.clone(), value.clone());
             }
             ConfigChange::Delete(name) => {
-                definition(name)?;
                 configs.remove(name);
             }
             ConfigChange::Append(name, value) => {

@@ -42,11 +42,7 @@ impl Group {
             } else {
                 Arc::default()
             },
-            assignment: if stable {
-                member.assignment.clone()
-            } else {
-                Arc::default()
-            },
+            assignment: member.assignment.clone(),
         };
         GroupDescription {
             state: self.state,
