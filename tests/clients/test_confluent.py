@@ -99,6 +99,40 @@ def test_an_idempotent_producer_writes_in_order(broker, admin, name):
     consumer.close()
 
 
+def test_reading_begins_in_the_middle_of_a_batch(broker, admin, name):
+    create(admin, name)
+    values = [str(i).encode() for i in range(100)]
+    produce(broker, name, values, **{"linger.ms": 200, "compression.type": "zstd"})
+    consumer = consumer_of(broker, name)
+    consumer.assign([TopicPartition(name, 0, 37)])
+    messages = read(consumer, 63)
+    assert [m.offset() for m in messages] == list(range(37, 100)) and [m.value() for m in messages] == values[37:]
+    consumer.close()
+
+
+def test_a_record_larger_than_a_fetch_is_read(broker, admin, name):
+    create(admin, name)
+    produce(broker, name, [b"x" * 900_000, b"y"])
+    small = {"fetch.message.max.bytes": 10_000, "fetch.max.bytes": 1_000_000, "message.max.bytes": 1_000_000}
+    consumer = consumer_of(broker, name, **small)
+    consumer.subscribe([name])
+    assert [len(m.value()) for m in read(consumer, 2)] == [900_000, 1]
+    consumer.close()
+
+
+def test_absent_and_empty_are_not_the_same(broker, admin, name):
+    create(admin, name)
+    sent = [(None, b"v", None), (b"", b"", None), (b"k", None, [("h", None), ("h", b""), ("h", b"1"), ("h", b"1")])]
+    producer = Producer({"bootstrap.servers": broker.bootstrap})
+    for key, value, headers in sent:
+        producer.produce(name, value, key=key, headers=headers)
+    assert producer.flush(20) == 0
+    consumer = consumer_of(broker, name)
+    consumer.subscribe([name])
+    assert [(m.key(), m.value(), m.headers()) for m in read(consumer, 3)] == sent
+    consumer.close()
+
+
 @pytest.mark.parametrize("acks", ["0", "1"])
 def test_fewer_acknowledgements(broker, admin, name, acks):
     create(admin, name)
