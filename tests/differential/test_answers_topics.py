@@ -2,6 +2,7 @@
 
 import uuid
 
+import harness
 import pytest
 
 NIL = uuid.UUID(int=0)
@@ -201,3 +202,15 @@ def test_offered_versions(story):
     for key, (lowest, highest) in ours.items():
         assert kafka[key][0] == lowest, key
         assert kafka[key][1] >= highest, key
+
+
+def test_the_documentation_tells_the_versions(story):
+    page = (harness.ROOT / "docs" / "compatibility.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[2:5]] for line in page.splitlines() if line.startswith("|")]
+    told = {int(key): (ours, kafka) for key, ours, kafka in rows if key.isdigit()}
+    kafka, ours = (
+        {api["api_key"]: f"{api['min_version']}-{api['max_version']}" for api in connection.call("ApiVersions", 2)["api_keys"]}
+        for connection in story.connections
+    )
+    if story.brokers[1].name == "millstream":
+        assert told == {key: (versions, kafka[key]) for key, versions in ours.items()}
