@@ -18,7 +18,7 @@ use crate::time::show_time;
 pub enum LogCommand {
     /// Shows and checks the batches and index entries of files, without a broker
     #[command(after_help = "Examples:\n  millstream log dump millstream-data/flights-0\n  \
-                            millstream log dump --records millstream-data/flights-0/00000000000000000000.log")]
+                            millstream log dump --records --output json data/t-0/00000000000000000000.log")]
     Dump(DumpArgs),
 }
 

@@ -5,6 +5,8 @@
 
 mod broker;
 mod consume;
+#[cfg(test)]
+mod examples;
 mod failure;
 mod group;
 mod http;
@@ -195,40 +197,3 @@ Example:
 const LOG_EXAMPLE: &str = "\
 Example:
   millstream log dump millstream-data/flights-0 --records";
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    fn all(command: &clap::Command, found: &mut Vec<clap::Command>) {
-        found.push(command.clone());
-        command
-            .get_subcommands()
-            .filter(|inner| inner.get_name() != "help")
-            .for_each(|inner| all(inner, found));
-    }
-
-    #[test]
-    fn every_command_is_sound_and_has_an_example() {
-        Cli::command().debug_assert();
-        let mut commands = Vec::new();
-        all(&Cli::command(), &mut commands);
-        assert!(commands.len() > 25);
-        for command in commands {
-            let help = command
-                .get_after_help()
-                .map(ToString::to_string)
-                .unwrap_or_default();
-            assert!(
-                help.contains("Example") && help.contains("millstream "),
-                "{} has no example",
-                command.get_name()
-            );
-            // clap breaks lines at the terminal's width, and a broken example is none.
-            let wide: Vec<&str> = help.lines().filter(|line| line.len() > 80).collect();
-            assert!(wide.is_empty(), "too wide in {}: {wide:?}", command.get_name());
-        }
-    }
-}

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod admin;
 mod broker;
 mod guests;
 mod misbehaving;
+mod newcomer;
 mod plugins_and_views;
 mod settings;
 mod support;
