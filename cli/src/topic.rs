@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use millstream_client::{
-    Admin, Client, ConfigChange, ConfigResource, NewTopic, OffsetSpec, Start, Topic, TopicPartition,
+    Admin, Client, ConfigChange, ConfigEntry, ConfigResource, NewTopic, OffsetSpec, Start, Topic,
+    TopicPartition,
 };
 use serde_json::{Value, json};
 
@@ -249,11 +250,23 @@ async fn describe(
         topic.id,
         partitions.table()
     ))?;
+    if !all {
+        // All of them are set, and nobody asked for their meaning.
+        shown = set_only(&configs);
+    }
     if shown.objects().is_empty() {
         Ok(())
     } else {
         Ok(print_text(&format!("\n{}", shown.table()))?)
     }
+}
+
+fn set_only(configs: &[ConfigEntry]) -> Rows {
+    let mut rows = Rows::new(&["config", "value"]);
+    for entry in configs.iter().filter(|entry| entry.is_set) {
+        rows.push([json!(entry.name), json!(entry.value)]);
+    }
+    rows
 }
 
 async fn alter(global: &Global, admin: &Admin, args: AlterArgs) -> anyhow::Result<()> {

@@ -35,11 +35,13 @@ pub fn run(global: &Global, args: &BuildArgs) -> anyhow::Result<()> {
     let component = componentize(&core).context("the module cannot become a component")?;
     let out = match &args.out {
         Some(out) => out.clone(),
-        None => args.project.join("target").join(
-            module
+        None => {
+            let name = module
                 .file_name()
-                .context("cargo named a module without a name")?,
-        ),
+                .context("cargo named a module without a name")?;
+            let out = args.project.join("target").join(name);
+            out.strip_prefix(".").map_or(out.clone(), Path::to_owned)
+        }
     };
     // Where cargo builds elsewhere (CARGO_TARGET_DIR) the project has no target directory yet.
     if let Some(directory) = out.parent() {

@@ -35,8 +35,8 @@ pub enum PluginCommand {
     Test(test::TestArgs),
     /// Stores a component in the broker, under a name and a version
     #[command(
-        after_help = "Example:\n  millstream plugin push target/plugins/by_field.wasm --name by-field \\\n      \
-                            --limit memory-bytes=16777216"
+        after_help = "Examples:\n  millstream plugin push target/plugins/by_field.wasm --name by-field\n  \
+                            millstream plugin push target/plugins/mask.wasm --limit memory-bytes=16777216"
     )]
     Push(PushArgs),
     /// Lists plugins and their newest versions
