@@ -26,6 +26,8 @@ pub(crate) struct Segment<D: Disk> {
     pub created_ms: i64,
     /// Present while it is written to.
     pub growing: Option<Growing>,
+    /// Held while the segment is written to or has to be synced, so that files which are only read are open as long as
+    /// somebody reads them.
     file: OnceLock<Arc<D::File>>,
 }
 
@@ -68,7 +70,15 @@ impl<D: Disk> Segment<D> {
             return Ok(file.clone());
         }
         let file = Arc::new(disk.open(&path(dir, self.base, LOG), Open::Write)?);
+        if self.growing.is_none() {
+            return Ok(file);
+        }
         Ok(self.file.get_or_init(|| file).clone())
+    }
+
+    /// Lets go of the file: all of it is durable, and nothing more is written to it.
+    pub fn release_file(&mut self) {
+        self.file = OnceLock::new();
     }
 
     /// Gives the segment its file, just made or opened.
@@ -76,7 +86,7 @@ impl<D: Disk> Segment<D> {
         self.file = OnceLock::from(file);
     }
 
-    /// The open file of the segment that is written to, without a look at the disk.
+    /// The file, if it is held open.
     pub fn opened(&self) -> Option<&Arc<D::File>> {
         self.file.get()
     }

@@ -218,8 +218,18 @@ impl<D: Disk> Log<D> {
     pub fn synced(&mut self, handle: SyncHandle<D>) {
         let in_time = handle.generation == self.generation && self.poisoned.is_none();
         if in_time && handle.target.offset > self.flushed.offset {
-            self.flushed = handle.target;
+            self.set_flushed(handle.target);
         }
+    }
+
+    /// Notes how far the log is durable. Files that lie before need not be held open any more.
+    fn set_flushed(&mut self, flushed: Mark) {
+        let before = std::mem::replace(&mut self.flushed, flushed).segment;
+        let first = self.segments.partition_point(|s| s.base < before);
+        let durable = self.segments[first..].iter_mut();
+        durable
+            .take_while(|segment| segment.base < flushed.segment)
+            .for_each(Segment::release_file);
     }
 
     /// Syncs all that is appended, here and now.

@@ -457,7 +457,7 @@ impl<D: Disk> Log<D> {
                 segment.file(&self.disk, &self.dir)?.sync()?;
             }
         }
-        self.flushed = self.end_mark();
+        self.set_flushed(self.end_mark());
         Ok(())
     }
 

@@ -31,7 +31,7 @@ impl<D: Disk> Log<D> {
             && self.poisoned.is_none()
         {
             self.roll(self.log_end, now_ms)?;
-            self.flushed = self.end_mark();
+            self.set_flushed(self.end_mark());
         }
         let mut excess = match self.config.retention_bytes {
             limit @ 0.. => self.size_bytes().saturating_sub(limit as u64),

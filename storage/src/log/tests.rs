@@ -287,6 +287,20 @@ fn spread(epoch: i16, sequence: i32, values: &[&str]) -> Bytes {
 }
 
 #[test]
+fn files_that_are_only_read_are_not_held_open() {
+    let disk = disk();
+    let mut log = open(&disk).0;
+    append(&mut log, 300);
+    let held = |log: &Log<SimDisk>| log.segments.iter().filter(|s| s.opened().is_some()).count();
+    assert!(log.segment_count() > 3 && held(&log) == log.segment_count());
+    log.sync().unwrap();
+    for offset in (0..300).map(Offset) {
+        log.read(offset, 100, Offset(300), true).unwrap().unwrap();
+    }
+    assert_eq!(held(&log), 1);
+}
+
+#[test]
 fn a_producer_of_old_records_is_remembered_as_long_as_others() {
     let disk = disk();
     let mut log = open(&disk).0;
