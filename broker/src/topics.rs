@@ -148,6 +148,11 @@ struct Next {
 }
 
 impl Plan {
+    /// The image that it is for.
+    pub fn image(&self) -> &Arc<Image> {
+        &self.image
+    }
+
     /// Attached plugins that do not run already.
     pub fn fresh(&self) -> &[Arc<Attached>] {
         &self.fresh

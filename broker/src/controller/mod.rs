@@ -7,6 +7,7 @@
 
 pub mod journal;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -22,7 +23,7 @@ use uuid::Uuid;
 use crate::handlers::admin;
 use crate::plugins::Plugins;
 use crate::settings::Settings;
-use crate::topics::{self, Topics, is_internal};
+use crate::topics::{self, Plan, Topics, is_internal};
 use journal::{Journal, JournalError};
 
 /// A handle to the thread that decides.
@@ -226,21 +227,20 @@ impl Decider {
     }
 
     fn decide(&mut self, command: &Command) -> Result<Outcome, Refused> {
-        let before = self.image.load_full();
-        let mut next = Image::clone(&before);
-        let outcome = cluster::apply(&mut next, command).map_err(Refused::from)?;
-        if next.version() == before.version() {
+        // Nothing has changed yet when this panics, so whoever can make it do so ends nothing but the command.
+        let considered = catch_unwind(AssertUnwindSafe(|| self.consider(command)));
+        let considered = considered.unwrap_or_else(|_| {
+            tracing::error!(?command, "a command is not carried out: considering it failed");
+            let message = "the command could not be considered; the broker's log says more";
+            Err(Refused::new(ErrorCode::UnknownServerError, message))
+        });
+        let (outcome, change) = considered?;
+        let Some(plan) = change else {
             return Ok(outcome);
-        }
-        let next = Arc::new(next);
-        let plan = self.topics.plan(next.clone());
-        for attached in plan.fresh() {
-            let checked = self.plugins.check(attached);
-            checked.map_err(|reason| Refused::new(ErrorCode::InvalidConfig, reason))?;
-        }
-        self.write(&next, command)?;
+        };
+        self.write(plan.image(), command)?;
         let failures = self.topics.carry_out(&plan);
-        self.image.store(next);
+        self.image.store(plan.image().clone());
         match failures.first() {
             None => Ok(outcome),
             Some(first) => Err(Refused::new(
@@ -251,6 +251,22 @@ impl Decider {
                 ),
             )),
         }
+    }
+
+    /// What a command comes to, and how the image is to change, if it is.
+    fn consider(&self, command: &Command) -> Result<(Outcome, Option<Plan>), Refused> {
+        let before = self.image.load_full();
+        let mut next = Image::clone(&before);
+        let outcome = cluster::apply(&mut next, command).map_err(Refused::from)?;
+        if next.version() == before.version() {
+            return Ok((outcome, None));
+        }
+        let plan = self.topics.plan(Arc::new(next));
+        for attached in plan.fresh() {
+            let checked = self.plugins.check(attached);
+            checked.map_err(|reason| Refused::new(ErrorCode::InvalidConfig, reason))?;
+        }
+        Ok((outcome, Some(plan)))
     }
 
     fn write(&mut self, next: &Image, command: &Command) -> Result<(), Refused> {

@@ -44,6 +44,7 @@ impl Flusher {
         let thread = std::thread::Builder::new()
             .name("flusher".to_owned())
             .spawn(move || {
+                let _vital = Vital;
                 let mut round = Vec::new();
                 while of_thread.take(&mut round) {
                     let started = Instant::now();
@@ -88,6 +89,19 @@ impl Queue {
             .expect("no panic in the queue");
         std::mem::swap(&mut state.dirty, round);
         !round.is_empty()
+    }
+}
+
+/// Ends the process with the thread: without group commit every producer would wait in vain, and nobody would know why.
+/// What was acknowledged is on the disk, and the next start goes on from there.
+struct Vital;
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("group commit is broken; the broker ends at once");
+            std::process::abort();
+        }
     }
 }
 

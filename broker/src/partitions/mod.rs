@@ -205,7 +205,8 @@ fn in_parallel<T: Sync, R: Send + Sync>(items: &[T], work: impl Fn(&T) -> R + Sy
     };
     std::thread::scope(|scope| {
         for _ in 1..items.len().min(THREADS_MAX) {
-            scope.spawn(work_through);
+            // Where the system has no more threads, there are fewer.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, work_through);
         }
         work_through();
     });
