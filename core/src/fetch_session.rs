@@ -1,7 +1,8 @@
 //! Incremental fetch sessions (KIP-227): what a client fetches is remembered, so that it says only what changed and
 //! hears only what changed.
 //!
-//! The cache is bounded. A new session takes the place of one that was not used for two minutes, or, for a
+//! The cache is bounded, by the number of sessions and by that of all their partitions; a client without a session is
+//! served nevertheless. A new session takes the place of one that was not used for two minutes, or, for a
 //! privileged client (a follower) or a larger session, of one that is smaller and older than that, as Kafka does it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -112,6 +113,7 @@ pub enum SessionError {
 #[derive(Debug, Clone, Default)]
 pub struct FetchSessions {
     slots: usize,
+    partitions_max: usize,
     sessions: BTreeMap<i32, Session>,
     /// Sessions by last use.
     by_use: BTreeSet<(i64, i32)>,
@@ -149,6 +151,7 @@ impl FetchSessions {
     pub fn new(slots: usize) -> Self {
         Self {
             slots,
+            partitions_max: PARTITIONS_MAX,
             ..Self::default()
         }
     }
@@ -253,6 +256,10 @@ impl FetchSessions {
                 wanted: Vec::new(),
             });
         }
+        if self.partitions + session.partitions.len() > self.partitions_max {
+            // The client goes on without it.
+            return Err(SessionError::NotFound);
+        }
         session.epoch = session.epoch.checked_add(1).unwrap_or(1);
         session.used_ms = now_ms;
         session.size = session.partitions.len();
@@ -301,7 +308,7 @@ impl FetchSessions {
 
     /// Makes room for a session, if it is worth more than another.
     fn make_room(&mut self, now_ms: i64, privileged: bool, size: usize) -> bool {
-        if self.slots == 0 {
+        if self.slots == 0 || self.partitions + size > self.partitions_max {
             return false;
         }
         if self.sessions.len() < self.slots {
@@ -386,6 +393,8 @@ impl Session {
 
 /// A session that was used within this time is evicted only for a better one, in milliseconds.
 const MIN_EVICTION_MS: i64 = 120_000;
+/// Partitions of all sessions together: what they take in memory is up to about 150 MB then.
+const PARTITIONS_MAX: usize = 500_000;
 const INITIAL_EPOCH: i32 = 0;
 const FINAL_EPOCH: i32 = -1;
 
@@ -440,6 +449,26 @@ mod tests {
             .iter()
             .map(|(key, wanted)| (key.partition, wanted.fetch_offset))
             .collect()
+    }
+
+    #[test]
+    fn partitions_beyond_the_bound_are_served_without_a_session() {
+        let mut sessions = FetchSessions {
+            partitions_max: 3,
+            ..FetchSessions::new(10)
+        };
+        let first = sessions.begin(0, 42, ask(0, 0, &[(0, 5), (1, 6)])).unwrap();
+        assert_eq!(first.session_id(), 42);
+        let other = sessions.begin(0, 43, ask(0, 0, &[(2, 0), (3, 0)])).unwrap();
+        assert_eq!(
+            (other.session_id(), partitions(&other)),
+            (0, vec![(2, 0), (3, 0)])
+        );
+        let more = sessions.begin(0, 44, ask(42, 1, &[(2, 0), (3, 0)]));
+        assert_eq!(more, Err(SessionError::NotFound));
+        assert_eq!((sessions.len(), sessions.partitions()), (0, 0));
+        let again = sessions.begin(0, 45, ask(0, 0, &[(2, 0), (3, 0)])).unwrap();
+        assert_eq!(again.session_id(), 45);
     }
 
     #[test]
