@@ -125,6 +125,9 @@ impl Producers {
         if !batch.has_producer_id() {
             return;
         }
+        if self.by_id.len() >= PRODUCERS_MAX && !self.by_id.contains_key(&batch.producer_id) {
+            self.forget_the_older_half();
+        }
         let producer = self.by_id.entry(batch.producer_id).or_insert_with(|| Producer {
             epoch: batch.producer_epoch,
             heard_ms: now_ms,
@@ -149,6 +152,16 @@ impl Producers {
             // The checksum of a batch that got its time from the broker is another one each time.
             crc: (batch.attributes.timestamp_type() == TimestampType::CreateTime).then_some(batch.crc),
         });
+    }
+
+    /// Makes room where ids are made up: what was heard of lately stays.
+    fn forget_the_older_half(&mut self) {
+        let mut heard: Vec<(i64, i64)> = self.by_id.iter().map(|(id, p)| (p.heard_ms, *id)).collect();
+        let middle = heard.len() / 2;
+        heard.select_nth_unstable(middle);
+        for (_, id) in &heard[..middle] {
+            self.by_id.remove(id);
+        }
     }
 
     /// Forgets producers that were last heard of before `oldest_ms`.
@@ -276,9 +289,36 @@ impl Fields<'_> {
     }
 }
 
+/// Producers of one partition that are remembered.
+const PRODUCERS_MAX: usize = 100_000;
 /// Batches of each producer that are recognised when they come again: as many as a producer may have under way.
 const REMEMBERED_BATCHES: usize = 5;
 /// Sequence numbers count to 2^31 - 1 and then from 0: what lies less than half of that ahead is higher.
 const SEQUENCE_HALF: i32 = 1 << 30;
 /// Begins what we add to Kafka's snapshot.
 const OLDER: &[u8] = b"millstream-2";
+
+#[cfg(test)]
+mod tests {
+    use millstream_kafka::records::BatchBuilder;
+
+    use super::*;
+
+    #[test]
+    fn ids_that_are_made_up_do_not_pile_up() {
+        let mut builder = BatchBuilder::new().producer(0, 0, 0);
+        builder.append(0, None, None, &[]).unwrap();
+        let mut header = BatchHeader::parse(&builder.finish().unwrap()).unwrap();
+        let mut producers = Producers::default();
+        for id in 0..=PRODUCERS_MAX as i64 {
+            header.producer_id = id;
+            producers.note(&header, id, id);
+        }
+        assert_eq!(producers.len(), PRODUCERS_MAX / 2 + 1);
+        assert!(producers.check(&header).unwrap().is_some());
+        header.producer_id = 0;
+        assert!(producers.check(&header).unwrap().is_none());
+        let again = Producers::from_snapshot(&producers.to_snapshot()).unwrap();
+        assert_eq!(again, producers);
+    }
+}
