@@ -133,15 +133,32 @@ async fn describe(global: &Global, admin: &Admin, name: &str) -> anyhow::Result<
             "members": members.collect::<Vec<_>>(), "partitions": rows.objects(),
         }))?);
     }
-    let members = group.members.len();
     Ok(print_text(&format!(
-        "group {name}: {}, {members} members\n\n{}",
+        "group {name}: {}, {}\n\n{}",
         group.state,
+        members(&group),
         rows.table()
     ))?)
 }
 
+fn members(group: &GroupDescription) -> String {
+    match group.members.len() {
+        1 => "1 member".to_owned(),
+        count => format!("{count} members"),
+    }
+}
+
 async fn reset(global: &Global, client: &Client, admin: &Admin, args: ResetArgs) -> anyhow::Result<()> {
+    // A member would go on from where it is, and commit that.
+    if let Some(group) = admin.describe_group(&args.group).await?
+        && !group.members.is_empty()
+    {
+        bail!(
+            "group '{}' still has members ({}); stop them first: 'millstream group describe' shows them",
+            args.group,
+            members(&group)
+        );
+    }
     let committed = admin.committed_offsets(&args.group).await?;
     let topics: BTreeSet<String> = if args.topics.is_empty() {
         committed.keys().map(|at| at.topic.clone()).collect()

@@ -101,6 +101,8 @@ pub async fn run(global: &Global, args: ProduceArgs) -> anyhow::Result<()> {
         linger: Duration::from_millis(args.linger),
         batch_bytes: args.batch_size.max(1),
         create_topics: !args.no_create,
+        // How large a record may be is for its topic to say.
+        record_bytes_max: LINE_BYTES_MAX as usize,
         ..ProducerConfig::default()
     };
     if args.files.is_empty() && io::stdin().is_terminal() {

@@ -106,6 +106,9 @@ fn read_records(path: &Path, format: LineFormat) -> anyhow::Result<Vec<Input>> {
 
 fn read_json(line: &[u8]) -> anyhow::Result<Input> {
     let record: Value = serde_json::from_slice(line)?;
+    if record.get("value").or(record.get("value_hex")).is_none() {
+        bail!("it has no value; a record is what 'millstream consume --format json' prints");
+    }
     let text = |value: &Value| match value {
         Value::Null => None,
         Value::String(text) => Some(text.clone().into_bytes()),

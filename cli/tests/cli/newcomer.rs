@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -169,6 +170,45 @@ fn every_template_builds_passes_its_test_and_runs() {
 }
 
 #[test]
+fn a_plugin_is_tried_on_records_as_they_were_consumed() {
+    let broker = Broker::start();
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    // Bytes that are no text go by another name, in hexadecimal.
+    broker.run_with(&["produce", "t", "-k", ":"], "k:yes\nk:no\n");
+    let consumed = broker.run(&["consume", "t", "-e", "--format", "json"]);
+    let odd = r#"{"key":null,"value_hex":"ff7965"}"#;
+    std::fs::write(here.join("records.jsonl"), format!("{consumed}{odd}\n")).unwrap();
+    std::fs::write(here.join("values.jsonl"), "{\"carrier\":\"UA\"}\n").unwrap();
+    succeed(millstream(here).args(["plugin", "new", "texts"]));
+    succeed(millstream(here).args(["plugin", "build", "texts", "--out", "texts.wasm"]));
+    let test = |input: &str| {
+        let mut command = millstream(here);
+        command.args(["plugin", "test", "texts.wasm", "--config", "ye", "--input", input]);
+        command.args(["--input-format", "json", "--out", "kept"]);
+        command.output().unwrap()
+    };
+    let output = test("records.jsonl");
+    let table = String::from_utf8(output.stdout).unwrap();
+    for told in [
+        "records in       3",
+        "records out      2",
+        "dropped          1",
+        "errors           0",
+        "ns per record",
+        "fuel per record",
+        "peak memory",
+    ] {
+        assert!(table.contains(told), "{told} is not in {table}");
+    }
+    assert_eq!(std::fs::read(here.join("kept")).unwrap(), b"yes\n\xffye\n");
+    let output = test("values.jsonl");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("line 1 of values.jsonl is no record"), "{said}");
+}
+
+#[test]
 fn mistakes_in_the_arguments_take_one_line() {
     for (arguments, told) in [
         (&["topc"][..], "a similar subcommand exists: 'topic'"),
@@ -285,6 +325,46 @@ fn what_cannot_be_deleted_whole_stays_whole() {
         "1",
     ]);
     assert!(said.contains("'a' has no partition 7"), "{said}");
+}
+
+#[test]
+fn how_large_a_record_may_be_is_for_its_topic_to_say() {
+    let broker = Broker::start();
+    broker.run(&["topic", "create", "small"]);
+    broker.run(&["topic", "create", "large", "-c", "max.message.bytes=4000000"]);
+    let line = "x".repeat(3_000_000);
+    broker.run_with(&["produce", "large"], &line);
+    assert_eq!(broker.run(&["consume", "large", "-e"]).len(), line.len() + 1);
+    let said = broker.fail_with(&["produce", "small"], &line);
+    assert!(said.contains("max.message.bytes"), "{said}");
+}
+
+#[test]
+fn a_group_with_members_is_not_moved() {
+    let broker = Broker::start();
+    broker.run(&["topic", "create", "t"]);
+    let mut command = millstream(broker.directory.path());
+    command.args(["consume", "t", "--group", "g", "--bootstrap", &broker.kafka]);
+    let mut member = command.spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while broker.json(&["group", "list"])[0]["state"] != "Stable" {
+        assert!(Instant::now() < deadline, "the member does not join");
+    }
+    let told = broker.run(&["group", "describe", "g"]);
+    assert!(told.starts_with("group g: Stable, 1 member\n"), "{told}");
+    for refused in [
+        &["group", "reset-offsets", "g", "--topic", "t", "--to", "0"][..],
+        &["group", "delete", "g"],
+    ] {
+        let said = broker.fail(refused);
+        assert!(said.contains("members"), "{said}");
+    }
+    let interrupted = Command::new("kill")
+        .args(["-INT", &member.id().to_string()])
+        .status();
+    assert!(interrupted.unwrap().success());
+    assert!(member.wait().unwrap().success());
+    broker.run(&["group", "reset-offsets", "g", "--topic", "t", "--to", "0"]);
 }
 
 #[test]
