@@ -157,13 +157,15 @@ impl Work {
         };
         chain::run(seats, batch, data, how, &mut seen, watch)?;
         let is_same = !seen.has_changed && seen.batch.len() == batch.header().records_count as usize;
+        // Its own memory, of just its size, since the cache counts that: a slice would keep all that was read with it,
+        // and an encoder reserves for the worst.
         let computed = match is_same {
-            // Its own memory: a slice would keep all that was read with it.
             true => Bytes::copy_from_slice(batch.bytes()),
-            false => seen.batch.finish()?,
+            false => Bytes::copy_from_slice(&seen.batch.finish()?),
         };
         let held = cache.keep(key, &computed);
         self.context.metrics.view_cache_bytes.set(held as u64);
+        watch.lap(Stage::Encode);
         Ok(computed)
     }
 
