@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -159,6 +160,23 @@ impl Server {
             .find_map(|line| line.strip_prefix(name))
             .context("the kernel tells it")?;
         Ok(line.split_whitespace().next().context("with a number")?.parse()?)
+    }
+
+    /// One number of our `/metrics`, by its name and labels; 0 while nothing was counted.
+    pub fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let mut stream = super::wire::connect(&self.http_address)?;
+        let host = &self.http_address;
+        write!(
+            stream,
+            "GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        ensure!(text.starts_with("HTTP/1.1 200"), "no metrics: {text:.80}");
+        let found = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        found.map_or(Ok(0.0), |value| Ok(value.parse()?))
     }
 
     /// Stops it in good order and starts it again on the same data.
