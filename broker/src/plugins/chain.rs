@@ -152,15 +152,23 @@ pub fn run(
     sink: &mut impl Sink,
     watch: &mut Stopwatch,
 ) -> Result<(), Failure> {
-    let mut rows = RowsBuilder::new();
-    let mut spans: Vec<RecordSpan> = Vec::new();
-    let mut all = batch.spans(data).peekable();
-    while let Some(span) = all.next() {
-        spans.push(span?);
-        let start = spans.first().map_or(0, |first| first.record.start);
-        let filled = spans.last().map_or(0, |last| last.record.end - start);
-        if (filled as usize) < SLICE_BYTES && all.peek().is_some() {
-            continue;
+    // What the header says is the client's word: it reserves only so much.
+    let expected = (batch.header().records_count.max(0) as usize).min(RESERVED_RECORDS_MAX);
+    let mut rows = RowsBuilder::with_capacity(expected);
+    let mut spans: Vec<RecordSpan> = Vec::with_capacity(expected);
+    let mut all = batch.spans(data);
+    loop {
+        let mut bytes = 0;
+        for span in all.by_ref() {
+            let span = span?;
+            bytes += span.record.len();
+            spans.push(span);
+            if bytes >= SLICE_BYTES {
+                break;
+            }
+        }
+        if spans.is_empty() {
+            return Ok(());
         }
         let mut slice = Slice::new(batch.header(), data, &spans);
         for seat in seats.iter_mut() {
@@ -183,7 +191,6 @@ pub fn run(
         drop(slice);
         spans.clear();
     }
-    Ok(())
 }
 
 /// Has one plugin see a slice.
@@ -337,6 +344,8 @@ fn complain(seat: &Seat, count: usize, reason: &str) {
 
 /// Bytes of records that one call gets, about: more would not stay in the processor's cache beside what the plugin needs.
 const SLICE_BYTES: usize = 96 * 1024;
+/// Records of a slice that memory is reserved for because a header counts so many.
+const RESERVED_RECORDS_MAX: usize = 1024;
 /// Records that a failure names.
 const ERRORS_SHOWN_MAX: usize = 100;
 /// Longest reason in the broker's log.
