@@ -259,9 +259,7 @@ impl Settings {
         for (variable, value) in vars {
             if let Some(name) = by_variable.get(&variable) {
                 self.set(name, &value)?;
-            } else if variable.starts_with(VARIABLE_PREFIX)
-                && let Some(near) = nearest(&variable, by_variable.keys().map(String::as_str))
-            {
+            } else if let Some(near) = nearly(&variable, by_variable.keys()) {
                 tracing::warn!(
                     variable,
                     near,
@@ -301,6 +299,13 @@ fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a s
         .min()
         .filter(|(distance, known)| *distance <= known.len() / 3 + 1)
         .map(|(_, known)| known)
+}
+
+/// The variable of a setting that another one was surely meant for. Those of other programs begin as ours do.
+fn nearly<'a>(variable: &str, mut known: impl Iterator<Item = &'a String>) -> Option<&'a String> {
+    known.find(|known| {
+        variable.starts_with(VARIABLE_PREFIX) && strsim::damerau_levenshtein(variable, known) <= 2
+    })
 }
 
 /// The environment variable of a setting.

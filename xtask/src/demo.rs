@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{plugins, shell};
 
@@ -55,8 +56,7 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     println!("  kcat -b {} -C -t flights.delayed -e -q | head", broker.kafka);
     if args.stay {
         println!("\nThe broker stays up; Ctrl-C ends it.");
-        // Ctrl-C reaches the whole foreground group: the broker shuts down cleanly, and its end is ours.
-        broker.child.wait()?;
+        broker.stay()?;
     }
     broker.stop()
 }
@@ -344,6 +344,26 @@ impl Broker {
         Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
     }
 
+    /// Waits until someone asks for the end. From a terminal the broker is asked as well; we outlive it, to remove its
+    /// data.
+    fn stay(&mut self) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            let mut terminate = signal(SignalKind::terminate())?;
+            while self.child.try_wait()?.is_none() {
+                tokio::select! {
+                    _ = interrupt.recv() => break,
+                    _ = terminate.recv() => break,
+                    () = tokio::time::sleep(STAY_POLL) => {}
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// Asks the broker to end, as an init system would, and removes its data.
     fn stop(mut self) -> anyhow::Result<()> {
         if self.child.try_wait()?.is_none() {
@@ -382,6 +402,8 @@ impl Table {
     }
 }
 
+/// Pause between two looks at whether the broker still runs.
+const STAY_POLL: Duration = Duration::from_millis(200);
 const TOPIC: &str = "flights";
 const VIEW: &str = "flights.delayed";
 const GROUP: &str = "demo";
