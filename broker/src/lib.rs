@@ -23,6 +23,7 @@ pub mod housekeeping;
 pub mod http;
 pub mod identity;
 pub mod ingest;
+pub mod lanes;
 pub mod listener;
 pub mod metrics;
 pub mod partitions;

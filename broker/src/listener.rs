@@ -12,9 +12,10 @@ use tokio::task::JoinSet;
 
 use crate::connection::{self, ConnectionInfo};
 use crate::context::Context;
+use crate::lanes::Lanes;
 
 /// Accepts connections until the broker shuts down, then waits for them to end.
-pub async fn serve(context: Arc<Context>, listener: TcpListener) {
+pub async fn serve(context: Arc<Context>, listener: TcpListener, lanes: Arc<Lanes>) {
     let counts = Arc::new(Mutex::new(Counts::default()));
     let mut connections = JoinSet::new();
     let mut shutdown = context.shutdown.subscribe();
@@ -41,6 +42,13 @@ pub async fn serve(context: Arc<Context>, listener: TcpListener) {
         if let Err(error) = tune(&stream) {
             tracing::debug!(%peer, %error, "cannot set socket options");
         }
+        let stream = match stream.into_std() {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(%peer, %error, "connection lost at once");
+                continue;
+            }
+        };
         next_id += 1;
         let info = ConnectionInfo {
             id: next_id,
@@ -48,12 +56,19 @@ pub async fn serve(context: Arc<Context>, listener: TcpListener) {
             client_id: Text::default(),
         };
         let context = context.clone();
-        connections.spawn(async move {
+        let berth = lanes.berth();
+        let lane = berth.handle().clone();
+        let serving = async move {
             context.metrics.connections.inc();
-            connection::serve(context.clone(), stream, info).await;
+            // From here on the poller of its lane watches the socket.
+            match TcpStream::from_std(stream) {
+                Ok(stream) => connection::serve(context.clone(), stream, info).await,
+                Err(error) => tracing::warn!(%peer, %error, "connection refused"),
+            }
             context.metrics.connections.dec();
-            drop(place);
-        });
+            drop((place, berth));
+        };
+        connections.spawn_on(serving, &lane);
     }
     while connections.join_next().await.is_some() {}
 }

@@ -138,6 +138,8 @@ settings! {
     socket_request_max_bytes: i32 = 104_857_600, "socket.request.max.bytes", 1..=i32::MAX;
     /// Most connections at a time; more are closed at once.
     max_connections: i32 = i32::MAX, "max.connections", 0..=i32::MAX;
+    /// Threads that serve Kafka's connections; 0 is one for each processor. Kafka has 3.
+    num_network_threads: i32 = 0, "num.network.threads", 0..=1024;
     /// Most connections of one address at a time.
     max_connections_per_ip: i32 = i32::MAX, "max.connections.per.ip", 0..=i32::MAX;
     /// A connection without traffic is closed after so many milliseconds.

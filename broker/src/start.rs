@@ -21,6 +21,7 @@ use crate::controller::{self, Controller, LoadError};
 use crate::coordinators::{GroupCoordinator, ProducerIds};
 use crate::fetch_sessions::FetchSessions;
 use crate::identity::{self, IdentityError};
+use crate::lanes::Lanes;
 use crate::metrics::Metrics;
 use crate::partitions::Store;
 use crate::plugins::Plugins;
@@ -95,6 +96,7 @@ impl Broker {
             .await
             .map_err(StartError::Listen)?;
         let advertised = advertised(&settings, kafka)?;
+        let lanes = Lanes::start(settings.num_network_threads as usize).map_err(StartError::Thread)?;
         raise_open_files_limit();
         let opening = {
             let settings = settings.clone();
@@ -140,7 +142,7 @@ impl Broker {
             return Err(error);
         }
         broker.context.groups.start_if_present(&broker.context).await;
-        broker.serve(kafka_listener, http_listener);
+        broker.serve(kafka_listener, http_listener, lanes);
         let took_ms = started.elapsed().as_millis() as u64;
         tracing::info!(%kafka, %http, partitions = broker.context.topics.partitions().len(), took_ms, "ready");
         Ok(broker)
@@ -216,7 +218,7 @@ impl Broker {
             .map_err(|refused| StartError::Register(refused.message))
     }
 
-    fn serve(&mut self, kafka: TcpListener, http: TcpListener) {
+    fn serve(&mut self, kafka: TcpListener, http: TcpListener, lanes: Lanes) {
         let context = &self.context;
         let admin = {
             let context = context.clone();
@@ -226,8 +228,8 @@ impl Broker {
                 }
             }
         };
-        self.tasks
-            .push(tokio::spawn(listener::serve(context.clone(), kafka)));
+        let clients = listener::serve(context.clone(), kafka, Arc::new(lanes));
+        self.tasks.push(tokio::spawn(clients));
         self.tasks.push(tokio::spawn(admin));
         self.tasks.push(tokio::spawn(housekeeping::run(context.clone())));
     }
