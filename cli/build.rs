@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
-    let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins-sdk");
+    // Asked for now, not when this was compiled: a target folder may be shared by two checkouts.
+    let here = env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
+    let sdk = Path::new(&here).join("../plugins-sdk");
     println!("cargo::rerun-if-changed={}", sdk.display());
     let mut files = Vec::new();
     collect(&sdk, &sdk, &mut files)?;
