@@ -76,7 +76,6 @@ impl Fetches {
                 partition,
                 offset,
                 self.partition_bytes_max,
-                WAIT,
             ))?;
             wire::read_frame(&mut stream, &mut answer)?;
             let records = wire::fetched(&answer)?;
@@ -109,6 +108,3 @@ fn walk(records: &[u8]) -> anyhow::Result<(i64, u64)> {
         count,
     ))
 }
-
-/// How long the server may wait for more before it answers with nothing.
-pub const WAIT: Duration = Duration::from_millis(500);

@@ -109,13 +109,11 @@ fn measure(
     ensure!(outcome.records > 0, "{topic} gave no record");
     let records = SOURCE_RECORDS / setup::FETCH_PARTITIONS * partitions;
     let each = |milliseconds: f64| milliseconds * 1e6 / records as f64;
-    // A read ends with a fetch that waits in vain for more.
-    let seconds = (outcome.seconds - super::fetch::WAIT.as_secs_f64()).max(0.0);
     report.add(
         &format!("{name}, time"),
         server.kind,
         "ns/record",
-        each(seconds * 1e3),
+        each(outcome.seconds * 1e3),
     );
     report.add(
         &format!("{name}, server CPU"),
