@@ -33,6 +33,8 @@ pub struct Partition {
 #[derive(Debug)]
 struct State {
     log: Log<RealDisk>,
+    /// Bytes appended since a checkpoint was last written because of their number.
+    bytes_since_checkpoint: usize,
     /// Those who wait for an offset to be durable, in order of offset.
     durable: VecDeque<(Offset, oneshot::Sender<()>)>,
     /// Fetches that wait for more to read.
@@ -86,6 +88,7 @@ impl Partition {
         let state = State {
             log,
             durable: VecDeque::new(),
+            bytes_since_checkpoint: 0,
             readers: Vec::new(),
             queued: false,
             waits_for_disk,
@@ -112,6 +115,7 @@ impl Partition {
     ) -> Result<Receipt, AppendError> {
         let mut state = self.lock();
         let appended = state.log.append_as_leader(batch, epoch, now_ms)?;
+        state.bytes_since_checkpoint += batch.len();
         let last = appended.last_offset;
         let log_start_offset = state.log.log_start_offset();
         let durable = if state.is_durable(last) {
@@ -279,6 +283,12 @@ impl Partition {
             }
         }
         state.wake_readers();
+        if state.bytes_since_checkpoint >= CHECKPOINT_BYTES {
+            state.bytes_since_checkpoint = 0;
+            if let Err(error) = state.log.write_checkpoint() {
+                tracing::warn!(topic = %self.topic, partition = self.index.0, %error, "no checkpoint: the next start may take longer");
+            }
+        }
     }
 
     /// A sync failed: nothing is acknowledged any more.
@@ -341,3 +351,5 @@ impl State {
 const LEADER_EPOCH: LeaderEpoch = LeaderEpoch(0);
 /// Number of waiting readers from which on those that have gone are looked for.
 const READERS_PRUNED_AFTER: usize = 64;
+/// Bytes from which on a checkpoint is due before its time: they bound what a start after a crash has to read.
+const CHECKPOINT_BYTES: usize = 128 << 20;
