@@ -70,5 +70,5 @@ fn write_checkpoint(partition: &Arc<Partition>) {
     }
 }
 
-/// Time between two checkpoints, as Kafka's `log.flush.offset.checkpoint.interval.ms`.
+/// Time between two checkpoints at most, as Kafka's `log.flush.offset.checkpoint.interval.ms`.
 const CHECKPOINT_INTERVAL_S: u64 = 60;
