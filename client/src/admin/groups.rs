@@ -66,6 +66,10 @@ impl Admin {
     /// # Errors
     /// A broker cannot be reached.
     pub async fn list_groups(&self) -> Result<Vec<GroupListing>> {
+        self.client.retry(|| self.try_list_groups()).await
+    }
+
+    async fn try_list_groups(&self) -> Result<Vec<GroupListing>> {
         let mut groups = Vec::new();
         for broker in self.client.metadata().brokers.values().map(Broker::address) {
             let connection = self.client.connection(&broker, Purpose::Requests).await?;
@@ -87,6 +91,10 @@ impl Admin {
     /// # Errors
     /// The coordinator refuses or cannot be reached.
     pub async fn describe_group(&self, group: &str) -> Result<Option<GroupDescription>> {
+        self.client.retry(|| self.try_describe_group(group)).await
+    }
+
+    async fn try_describe_group(&self, group: &str) -> Result<Option<GroupDescription>> {
         let request = DescribeGroupsRequest {
             groups: vec![Text::from(group)],
             ..Default::default()
@@ -120,6 +128,10 @@ impl Admin {
     /// # Errors
     /// The group does not exist or has members.
     pub async fn delete_group(&self, group: &str) -> Result<()> {
+        self.client.retry(|| self.try_delete_group(group)).await
+    }
+
+    async fn try_delete_group(&self, group: &str) -> Result<()> {
         let request = DeleteGroupsRequest {
             groups_names: vec![Text::from(group)],
             ..Default::default()
