@@ -58,16 +58,7 @@ fn apply_retention(partition: &Arc<Partition>) {
 
 fn write_checkpoint(partition: &Arc<Partition>) {
     partition.request_sync();
-    let written = partition.with_log(|log| {
-        if log.is_poisoned() {
-            Ok(())
-        } else {
-            log.write_checkpoint()
-        }
-    });
-    if let Err(error) = written {
-        tracing::warn!(topic = %partition.topic, partition = partition.index.0, %error, "no checkpoint: the next start may take longer");
-    }
+    partition.write_checkpoint();
 }
 
 /// Time between two checkpoints at most, as Kafka's `log.flush.offset.checkpoint.interval.ms`.

@@ -33,7 +33,7 @@ pub struct Partition {
 #[derive(Debug)]
 struct State {
     log: Log<RealDisk>,
-    /// Bytes appended since a checkpoint was last written because of their number.
+    /// Bytes appended since a checkpoint was last written.
     bytes_since_checkpoint: usize,
     /// Those who wait for an offset to be durable, in order of offset.
     durable: VecDeque<(Offset, oneshot::Sender<()>)>,
@@ -284,10 +284,22 @@ impl Partition {
         }
         state.wake_readers();
         if state.bytes_since_checkpoint >= CHECKPOINT_BYTES {
-            state.bytes_since_checkpoint = 0;
-            if let Err(error) = state.log.write_checkpoint() {
-                tracing::warn!(topic = %self.topic, partition = self.index.0, %error, "no checkpoint: the next start may take longer");
-            }
+            self.checkpoint(&mut state);
+        }
+    }
+
+    /// Notes how far the log is on the disk, so that the next start has less to check.
+    pub fn write_checkpoint(&self) {
+        self.checkpoint(&mut self.lock());
+    }
+
+    fn checkpoint(&self, state: &mut State) {
+        state.bytes_since_checkpoint = 0;
+        if state.log.is_poisoned() {
+            return;
+        }
+        if let Err(error) = state.log.write_checkpoint() {
+            tracing::warn!(topic = %self.topic, partition = self.index.0, %error, "no checkpoint: the next start may take longer");
         }
     }
 
