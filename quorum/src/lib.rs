@@ -1,0 +1,1 @@
+//! The metadata quorum of Millstream: openraft with a log store over the same disk as the log.
