@@ -1,0 +1,10 @@
+"""Everything in this folder runs in a network and mounts of its own, where that is allowed."""
+
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+import cluster  # noqa: E402
+
+OWN_NETWORK = cluster.own_network()
