@@ -208,9 +208,18 @@ impl Broker {
             host,
             port,
             rack: settings.broker_rack.clone(),
+            ..cluster::Broker::default()
         };
-        if controller.image().brokers().get(&broker.id) == Some(&broker) {
-            return Ok(());
+        if let Some(known) = controller.image().brokers().get(&broker.id) {
+            let epoch = known.epoch;
+            if *known
+                == (cluster::Broker {
+                    epoch,
+                    ..broker.clone()
+                })
+            {
+                return Ok(());
+            }
         }
         let registered = controller.apply(Command::RegisterBroker { broker }).await;
         registered

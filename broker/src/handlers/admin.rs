@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use millstream_core::cluster::{self, Command, Outcome, Refusal};
+use millstream_core::cluster::{self, Command, Outcome, PartitionRefusal, Refusal};
 use millstream_core::config::BrokerDefaults;
 use millstream_core::ids::BrokerId;
 use millstream_kafka::ErrorCode;
@@ -103,6 +103,41 @@ pub fn denied(refusal: &Refusal) -> Denied {
         Refusal::ReadByViews { .. } | Refusal::DeadLetterOf { .. } => ErrorCode::PolicyViolation,
         Refusal::PluginVersionExists { .. } | Refusal::PluginInUse { .. } => ErrorCode::PolicyViolation,
         Refusal::Exhausted(_) => ErrorCode::UnknownServerError,
+        Refusal::Bootstrapped(_) | Refusal::NotFirst(_) => ErrorCode::InconsistentClusterId,
+        Refusal::UnknownBroker(_) => ErrorCode::BrokerIdNotRegistered,
+        Refusal::Alone(_) | Refusal::Features { .. } => ErrorCode::InvalidRegistration,
+        Refusal::BrokerIdInUse { .. } => ErrorCode::DuplicateBrokerRegistration,
+        Refusal::StaleBrokerEpoch { .. } => ErrorCode::StaleBrokerEpoch,
+        Refusal::FeatureLevel { .. } | Refusal::FeatureLevelDown { .. } => ErrorCode::FeatureUpdateFailed,
+        Refusal::BrokerLives(_) | Refusal::BrokerHoldsReplicas { .. } => ErrorCode::PolicyViolation,
+        Refusal::ReplicationFactor { .. } => ErrorCode::InvalidReplicationFactor,
+        Refusal::UnknownReplica { .. } | Refusal::NoLiveReplica { .. } => ErrorCode::InvalidReplicaAssignment,
+    };
+    Denied::new(code, refusal.to_string())
+}
+
+/// Kafka's error code for a partition that a command left as it was, with the reason.
+pub fn partition_denied(refusal: &PartitionRefusal) -> Denied {
+    let code = match refusal {
+        PartitionRefusal::UnknownTopic(_) => ErrorCode::UnknownTopicId,
+        PartitionRefusal::UnknownPartition { .. } => ErrorCode::UnknownTopicOrPartition,
+        PartitionRefusal::View { .. } => ErrorCode::InvalidTopicException,
+        PartitionRefusal::NotLeader { .. } => ErrorCode::NotLeaderOrFollower,
+        PartitionRefusal::FencedLeaderEpoch { .. } => ErrorCode::FencedLeaderEpoch,
+        PartitionRefusal::UnknownLeaderEpoch { .. } => ErrorCode::UnknownLeaderEpoch,
+        PartitionRefusal::StalePartitionEpoch { .. } => ErrorCode::InvalidUpdateVersion,
+        PartitionRefusal::InSync { .. } => ErrorCode::InvalidRequest,
+        PartitionRefusal::Ineligible(_) => ErrorCode::IneligibleReplica,
+        PartitionRefusal::ElectionNotNeeded { .. } => ErrorCode::ElectionNotNeeded,
+        PartitionRefusal::PreferredNotAvailable(_) => ErrorCode::PreferredLeaderNotAvailable,
+        PartitionRefusal::NobodyLives { .. } | PartitionRefusal::NobodyInSync { .. } => {
+            ErrorCode::EligibleLeadersNotAvailable
+        }
+        PartitionRefusal::Replicas { .. }
+        | PartitionRefusal::UnknownBroker(_)
+        | PartitionRefusal::BrokerFenced(_)
+        | PartitionRefusal::BrokerDraining(_) => ErrorCode::InvalidReplicaAssignment,
+        PartitionRefusal::NoReassignment => ErrorCode::NoReassignmentInProgress,
     };
     Denied::new(code, refusal.to_string())
 }

@@ -1,15 +1,11 @@
 //! What each command does to the image, and when it is refused.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::plugins::check_plugin_name;
-use super::{
-    Command, ConfigChange, ConfigUpdate, Image, Outcome, Partition, Plugin, PluginRef, PluginVersion,
-    Refusal, Topic, VIEW_DEPTH_MAX, is_internal,
-};
-use crate::config::{BrokerDefaults, ConfigError, Kind, OnError, Role, TopicConfig, definition};
-use crate::ids::{BrokerId, LeaderEpoch, ProducerId, TopicId, TopicName};
+use super::topics::{alter_configs, create_partitions, create_topic, delete_topic, wrong_world};
+use super::{Command, Image, Outcome, Plugin, PluginRef, PluginVersion, Refusal};
+use crate::ids::ProducerId;
 
 /// Applies a command to the image.
 ///
@@ -50,326 +46,16 @@ pub fn apply(image: &mut Image, command: &Command) -> Result<Outcome, Refusal> {
         Command::AllocateProducerIds { broker: _, count } => allocate_producer_ids(image, *count),
         Command::RegisterBroker { broker } => {
             image.brokers.insert(broker.id, broker.clone());
-            Ok(Outcome::Broker)
+            Ok(Outcome::Broker {
+                epoch: image.version + 1,
+            })
         }
+        _ => Ok(Outcome::Unchanged),
     }?;
-    if !matches!(outcome, Outcome::Plugin { created: false, .. }) {
+    if outcome.is_change() {
         image.version += 1;
     }
     Ok(outcome)
-}
-
-fn create_topic(
-    image: &mut Image,
-    name: &TopicName,
-    id: TopicId,
-    partitions: &[Vec<BrokerId>],
-    configs: &BTreeMap<String, String>,
-) -> Result<Outcome, Refusal> {
-    if image.topics.contains_key(name) {
-        return Err(Refusal::TopicExists(name.clone()));
-    }
-    if image.names.contains_key(&id) {
-        return Err(Refusal::TopicIdExists(name.clone()));
-    }
-    let collides = |existing: &&TopicName| existing.collides_with(name);
-    if name.has_collision_characters()
-        && let Some(existing) = image.topics.keys().find(collides)
-    {
-        return Err(Refusal::TopicCollides {
-            name: name.clone(),
-            existing: existing.clone(),
-        });
-    }
-    let config = check_configs(image, name, configs)?;
-    let stored = match &config.view_source {
-        Some(source) => {
-            check_view(image, name, source, partitions.len())?;
-            Vec::new()
-        }
-        None => {
-            check_partition_count(partitions.len())?;
-            new_partitions(0, partitions)?
-        }
-    };
-    let topic = Arc::new(Topic {
-        name: name.clone(),
-        id,
-        partitions: stored,
-        configs: configs.clone(),
-    });
-    image.topics.insert(name.clone(), topic.clone());
-    image.names.insert(id, name.clone());
-    Ok(Outcome::Topic(topic))
-}
-
-fn delete_topic(image: &mut Image, id: TopicId) -> Result<Outcome, Refusal> {
-    let topic = image
-        .topic_by_id(id)
-        .ok_or_else(|| Refusal::UnknownTopic(id.to_string()))?
-        .clone();
-    let views: Vec<TopicName> = image
-        .views_of(&topic.name)
-        .map(|view| view.name.clone())
-        .collect();
-    if !views.is_empty() {
-        return Err(Refusal::ReadByViews {
-            topic: topic.name.clone(),
-            views,
-        });
-    }
-    let users = image.dead_letter_users(&topic.name);
-    if !users.is_empty() {
-        return Err(Refusal::DeadLetterOf {
-            topic: topic.name.clone(),
-            users,
-        });
-    }
-    image.topics.remove(&topic.name);
-    image.names.remove(&id);
-    Ok(Outcome::TopicDeleted(topic))
-}
-
-fn create_partitions(
-    image: &mut Image,
-    name: &TopicName,
-    added: &[Vec<BrokerId>],
-) -> Result<Outcome, Refusal> {
-    let topic = image
-        .topic(name)
-        .ok_or_else(|| Refusal::UnknownTopic(name.to_string()))?;
-    let count = image.partitions(topic).len();
-    if topic.is_view() {
-        let asked = count + added.len();
-        return Err(Refusal::ViewPartitions {
-            view: name.clone(),
-            asked,
-            source_count: count,
-        });
-    }
-    if added.is_empty() {
-        return Err(Refusal::PartitionCount {
-            asked: 0,
-            max: PARTITIONS_PER_TOPIC_MAX,
-        });
-    }
-    check_partition_count(count + added.len())?;
-    let added = new_partitions(count, added)?;
-    let mut topic = Topic::clone(topic);
-    topic.partitions.extend(added);
-    Ok(replace_topic(image, topic))
-}
-
-fn alter_configs(image: &mut Image, name: &TopicName, update: &ConfigUpdate) -> Result<Outcome, Refusal> {
-    let configs = |before: &BTreeMap<String, String>| match update {
-        ConfigUpdate::Replace(configs) => Ok(configs.clone()),
-        ConfigUpdate::Change(changes) => changed(before, changes),
-    };
-    let Some(topic) = image.topic(name) else {
-        // As Kafka has it, what is wrong by itself is told first.
-        TopicConfig::parse(&configs(&BTreeMap::new())?, &BrokerDefaults::default())?;
-        return Err(Refusal::UnknownTopic(name.to_string()));
-    };
-    let configs = configs(&topic.configs)?;
-    let config = check_configs(image, name, &configs)?;
-    if config.view_source.is_some() != topic.is_view() {
-        return Err(Refusal::ViewOrNot(name.clone()));
-    }
-    if let Some(source) = &config.view_source {
-        check_view(image, name, source, image.partitions(topic).len())?;
-    }
-    let mut topic = Topic::clone(topic);
-    topic.configs = configs;
-    Ok(replace_topic(image, topic))
-}
-
-/// The configuration after some steps.
-fn changed(
-    configs: &BTreeMap<String, String>,
-    changes: &[ConfigChange],
-) -> Result<BTreeMap<String, String>, ConfigError> {
-    let mut configs = configs.clone();
-    for change in changes {
-        match change {
-            ConfigChange::Set(name, value) => {
-                configs.insert(name.clone(), value.clone());
-            }
-            ConfigChange::Delete(name) => {
-                configs.remove(name);
-            }
-            ConfigChange::Append(name, value) => {
-                let mut entries = entries(&configs, name)?;
-                let more = value
-                    .split(',')
-                    .filter(|e| !entries.iter().any(|known| known == e));
-                let more: Vec<String> = more.map(str::to_owned).collect();
-                entries.extend(more);
-                configs.insert(name.clone(), entries.join(","));
-            }
-            ConfigChange::Subtract(name, value) => {
-                let mut entries = entries(&configs, name)?;
-                entries.retain(|entry| !value.split(',').any(|gone| gone == entry));
-                configs.insert(name.clone(), entries.join(","));
-            }
-        }
-    }
-    Ok(configs)
-}
-
-/// The entries of a list, as the topic or Kafka's default has them.
-fn entries(configs: &BTreeMap<String, String>, name: &str) -> Result<Vec<String>, ConfigError> {
-    let definition = definition(name)?;
-    if definition.kind != Kind::List {
-        return Err(ConfigError::Conflict {
-            name: definition.name,
-            reason: "is not a list".to_owned(),
-        });
-    }
-    let value = configs
-        .get(name)
-        .map(String::as_str)
-        .or(definition.default)
-        .unwrap_or_default();
-    Ok(value
-        .split(',')
-        .filter(|entry| !entry.is_empty())
-        .map(str::to_owned)
-        .collect())
-}
-
-/// Checks a configuration by itself and against the plugins that there are.
-fn check_configs(
-    image: &Image,
-    name: &TopicName,
-    configs: &BTreeMap<String, String>,
-) -> Result<TopicConfig, Refusal> {
-    let config = TopicConfig::parse(configs, &BrokerDefaults::default())?;
-    if config.compact && !is_internal(name) {
-        let value = configs.get("cleanup.policy").cloned().unwrap_or_default();
-        let reason = "logs are not compacted yet; use 'delete'";
-        return Err(ConfigError::NotBuilt {
-            name: "cleanup.policy",
-            value,
-            reason,
-        }
-        .into());
-    }
-    for (role, attachment) in config.attachments() {
-        let reference = &attachment.plugin;
-        let plugin = image
-            .plugin(reference)
-            .ok_or_else(|| Refusal::UnknownPlugin(reference.to_string()))?;
-        if !plugin.world.serves(role) {
-            return Err(wrong_world(plugin, role));
-        }
-        if let OnError::DeadLetter(topic) = &attachment.on_error {
-            let reason = match image.topic(topic) {
-                _ if topic == name => "the dead-letter topic is the topic itself",
-                None => "there is no such dead-letter topic",
-                Some(found) if found.is_view() => "the dead-letter topic is a view",
-                Some(_) => continue,
-            };
-            return Err(ConfigError::invalid("millstream.ingest", topic, reason).into());
-        }
-    }
-    Ok(config)
-}
-
-fn wrong_world(plugin: &Plugin, role: Role) -> Refusal {
-    let role = match role {
-        Role::Partitioner => "partitioner",
-        Role::Ingest => "ingest plugin",
-        Role::View => "view plugin",
-    };
-    Refusal::WrongWorld {
-        plugin: format!("{}@{}", plugin.name, plugin.version),
-        world: plugin.world,
-        role,
-    }
-}
-
-/// Checks a view's source: it exists, has the right number of partitions, and does not lead back to the view.
-fn check_view(image: &Image, view: &TopicName, source: &TopicName, partitions: usize) -> Result<(), Refusal> {
-    let mut path = vec![view.clone(), source.clone()];
-    let mut at = source.clone();
-    while at != *view {
-        let Some(topic) = image.topic(&at) else {
-            return Err(Refusal::UnknownSource {
-                view: view.clone(),
-                source_topic: source.clone(),
-            });
-        };
-        let Some(next) = topic.view_source() else { break };
-        at = TopicName::new(next).expect("configurations are checked before they are in the image");
-        path.push(at.clone());
-    }
-    if at == *view {
-        return Err(Refusal::ViewCycle(path));
-    }
-    if path.len() + depth_above(image, view) > VIEW_DEPTH_MAX {
-        return Err(Refusal::ViewTooDeep(view.clone()));
-    }
-    let source = image
-        .topic(source)
-        .expect("the path from the view begins with it");
-    let source_count = image.partitions(source).len();
-    if source.is_internal() {
-        let reason = "internal topics cannot be read through a view";
-        return Err(ConfigError::invalid("millstream.view.source", &source.name, reason).into());
-    }
-    if partitions != 0 && partitions != source_count {
-        return Err(Refusal::ViewPartitions {
-            view: view.clone(),
-            asked: partitions,
-            source_count,
-        });
-    }
-    Ok(())
-}
-
-/// How many views stand on top of each other above `view`.
-fn depth_above(image: &Image, view: &TopicName) -> usize {
-    image
-        .views_of(view)
-        .map(|above| 1 + depth_above(image, &above.name))
-        .max()
-        .unwrap_or(0)
-}
-
-fn check_partition_count(asked: usize) -> Result<(), Refusal> {
-    match asked {
-        1..=PARTITIONS_PER_TOPIC_MAX => Ok(()),
-        _ => Err(Refusal::PartitionCount {
-            asked,
-            max: PARTITIONS_PER_TOPIC_MAX,
-        }),
-    }
-}
-
-fn new_partitions(first: usize, replicas: &[Vec<BrokerId>]) -> Result<Vec<Partition>, Refusal> {
-    let make = |(n, replicas): (usize, &Vec<BrokerId>)| {
-        let distinct: BTreeSet<_> = replicas.iter().collect();
-        if replicas.is_empty() || distinct.len() != replicas.len() {
-            return Err(Refusal::Replicas {
-                partition: first + n,
-                replicas: replicas.clone(),
-            });
-        }
-        Ok(Partition {
-            replicas: replicas.clone(),
-            isr: replicas.clone(),
-            leader: replicas.first().copied(),
-            leader_epoch: LeaderEpoch(0),
-            partition_epoch: 0,
-        })
-    };
-    replicas.iter().enumerate().map(make).collect()
-}
-
-fn replace_topic(image: &mut Image, topic: Topic) -> Outcome {
-    let topic = Arc::new(topic);
-    image.topics.insert(topic.name.clone(), topic.clone());
-    Outcome::Topic(topic)
 }
 
 fn register_plugin(
@@ -390,7 +76,7 @@ fn register_plugin(
         (None, Some(latest)) => latest
             .version
             .next()
-            .ok_or(Refusal::Exhausted("plugin versions"))?,
+            .ok_or_else(|| Refusal::Exhausted("plugin versions".into()))?,
     };
     let plugin = Arc::new(plugin(version));
     if let Some(existing) = known.and_then(|versions| versions.get(&version)) {
@@ -464,14 +150,12 @@ fn allocate_producer_ids(image: &mut Image, count: u32) -> Result<Outcome, Refus
     let next = first
         .checked_add(i64::from(count))
         .filter(|next| *next < PRODUCER_ID_END);
-    image.next_producer_id = next.ok_or(Refusal::Exhausted("producer ids"))?;
+    image.next_producer_id = next.ok_or_else(|| Refusal::Exhausted("producer ids".into()))?;
     Ok(Outcome::ProducerIds {
         first: ProducerId(first),
         count,
     })
 }
 
-/// Most partitions of one topic.
-const PARTITIONS_PER_TOPIC_MAX: usize = 100_000;
 /// Producer ids end here: above are those that partitioners derive, with the entrance partition in their upper bits.
 const PRODUCER_ID_END: i64 = ProducerId::DERIVED_FROM;

@@ -6,43 +6,53 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::{Attachment, BrokerDefaults, ConfigError, OnError, Role, TopicConfig};
-use crate::ids::{BrokerId, LeaderEpoch, PartitionIndex, ProducerId, TopicId, TopicName};
+use crate::ids::{BrokerId, PartitionIndex, TopicId, TopicName};
 
 mod apply;
+mod brokers;
+mod command;
+mod elections;
+mod features;
+mod outcome;
+mod partitions;
+pub mod placement;
 mod plugins;
+mod reassign;
+pub mod rebalance;
 mod refusal;
+mod topics;
 
 pub use apply::apply;
+pub use brokers::Broker;
+pub use command::{Command, ConfigChange, ConfigUpdate, Election, PartitionChange, Reassignment};
+pub use features::FEATURE_LEVELS;
+pub use outcome::{Elected, Outcome};
+pub use partitions::Partition;
 pub use plugins::{Plugin, PluginLimits, PluginRef, PluginRefError, PluginUser, PluginVersion, World};
-pub use refusal::Refusal;
+pub use refusal::{PartitionRefusal, Refusal};
 
 /// Everything that all brokers agree on. Cheap to clone: topics and plugins are shared.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct Image {
     version: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cluster_id: Option<String>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    feature_level: u16,
     brokers: BTreeMap<BrokerId, Broker>,
     topics: BTreeMap<TopicName, Arc<Topic>>,
     plugins: BTreeMap<String, BTreeMap<PluginVersion, Arc<Plugin>>>,
     next_producer_id: i64,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    default_broker_config: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    broker_configs: BTreeMap<BrokerId, BTreeMap<String, String>>,
     #[serde(skip)]
     names: BTreeMap<TopicId, TopicName>,
-}
-
-/// A broker of the cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Broker {
-    /// Its id.
-    pub id: BrokerId,
-    /// Host that clients are told.
-    pub host: String,
-    /// Port that clients are told.
-    pub port: u16,
-    /// Its rack, where it has one.
-    pub rack: Option<String>,
 }
 
 /// A topic or a view.
@@ -56,21 +66,6 @@ pub struct Topic {
     pub partitions: Vec<Partition>,
     /// What it sets.
     pub configs: BTreeMap<String, String>,
-}
-
-/// A partition of a topic.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Partition {
-    /// Brokers that hold it, the preferred leader first.
-    pub replicas: Vec<BrokerId>,
-    /// Those that hold everything that was acknowledged.
-    pub isr: Vec<BrokerId>,
-    /// The broker that serves it.
-    pub leader: Option<BrokerId>,
-    /// Counts its leaders.
-    pub leader_epoch: LeaderEpoch,
-    /// Counts the changes of this entry.
-    pub partition_epoch: i32,
 }
 
 impl Topic {
@@ -103,133 +98,29 @@ pub fn is_internal(name: &str) -> bool {
     INTERNAL_TOPICS.contains(&name)
 }
 
-/// A change of the image. Everything that is random or a time of day is in it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "command", rename_all = "kebab-case")]
-pub enum Command {
-    /// Makes a topic or a view.
-    CreateTopic {
-        /// Its name.
-        name: TopicName,
-        /// Its id, never used before.
-        id: TopicId,
-        /// The replicas of each partition, the preferred leader first. For a view as many as its source has, or none.
-        partitions: Vec<Vec<BrokerId>>,
-        /// What it sets.
-        configs: BTreeMap<String, String>,
-    },
-    /// Removes a topic or a view.
-    DeleteTopic {
-        /// Its id.
-        id: TopicId,
-    },
-    /// Adds partitions to a topic.
-    CreatePartitions {
-        /// The topic.
-        topic: TopicName,
-        /// The replicas of each new partition.
-        added: Vec<Vec<BrokerId>>,
-    },
-    /// Changes what a topic sets.
-    AlterConfigs {
-        /// The topic.
-        topic: TopicName,
-        /// How.
-        update: ConfigUpdate,
-    },
-    /// Makes a plugin known. Pushing the latest version's bytes again changes nothing.
-    RegisterPlugin {
-        /// Its name.
-        name: String,
-        /// Its version; none for the next one.
-        version: Option<PluginVersion>,
-        /// SHA-256 of its bytes, in hexadecimal.
-        sha256: String,
-        /// What it can be attached as.
-        world: World,
-        /// Size in bytes.
-        size: u64,
-        /// Its limits, unless set where it is attached.
-        limits: PluginLimits,
-        /// When it was pushed, in milliseconds since 1970.
-        pushed_at_ms: i64,
-    },
-    /// Removes one version of a plugin.
-    DeletePlugin {
-        /// Its name.
-        name: String,
-        /// Its version.
-        version: PluginVersion,
-    },
-    /// Gives a broker producer ids that nobody else gives out.
-    AllocateProducerIds {
-        /// The broker.
-        broker: BrokerId,
-        /// How many.
-        count: u32,
-    },
-    /// Makes a broker known, or its new address.
-    RegisterBroker {
-        /// The broker.
-        broker: Broker,
-    },
-}
-
-/// How a topic's configuration changes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ConfigUpdate {
-    /// To exactly this.
-    Replace(BTreeMap<String, String>),
-    /// By these steps, in order (KIP-339).
-    Change(Vec<ConfigChange>),
-}
-
-/// One step of a change of configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ConfigChange {
-    /// Sets a value.
-    Set(String, String),
-    /// Goes back to the default.
-    Delete(String),
-    /// Adds entries to a list, unless they are in it.
-    Append(String, String),
-    /// Takes entries out of a list.
-    Subtract(String, String),
-}
-
-/// What a command did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// A topic or a view was made or changed.
-    Topic(Arc<Topic>),
-    /// A topic or a view is gone.
-    TopicDeleted(Arc<Topic>),
-    /// A plugin is known.
-    Plugin {
-        /// The plugin.
-        plugin: Arc<Plugin>,
-        /// False if it was known before, with the same bytes.
-        created: bool,
-    },
-    /// A version of a plugin is gone.
-    PluginDeleted(Arc<Plugin>),
-    /// Producer ids from `first` on belong to the broker that asked.
-    ProducerIds {
-        /// The first of them.
-        first: ProducerId,
-        /// How many.
-        count: u32,
-    },
-    /// A broker is known.
-    Broker,
-}
-
 impl Image {
     /// Counts the commands that changed the image.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// The name of the cluster; none before [`Command::Bootstrap`], and for ever on a lone broker.
+    pub fn cluster_id(&self) -> Option<&str> {
+        self.cluster_id.as_deref()
+    }
+
+    /// What the cluster's brokers may do: no higher than all of them can.
+    pub fn feature_level(&self) -> u16 {
+        self.feature_level
+    }
+
+    /// What is set for one broker, or, for none, for all brokers that do not set it themselves (KIP-226).
+    pub fn broker_config(&self, broker: Option<BrokerId>) -> &BTreeMap<String, String> {
+        static NOTHING: BTreeMap<String, String> = BTreeMap::new();
+        match broker {
+            Some(id) => self.broker_configs.get(&id).unwrap_or(&NOTHING),
+            None => &self.default_broker_config,
+        }
     }
 
     /// The brokers, by id.
@@ -356,7 +247,19 @@ impl Image {
     /// # Errors
     /// Bytes that are no image.
     pub fn decode(bytes: &[u8]) -> Result<Self, serde_json::Error> {
-        let mut image: Self = serde_json::from_slice(bytes)?;
+        serde_json::from_slice(bytes)
+    }
+}
+
+impl Serialize for Image {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Image {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut image = Self::deserialize(deserializer)?;
         image.names = image
             .topics
             .values()
@@ -364,6 +267,10 @@ impl Image {
             .collect();
         Ok(image)
     }
+}
+
+fn is_zero(level: &u16) -> bool {
+    *level == 0
 }
 
 /// Topics that brokers keep for themselves.

@@ -152,7 +152,8 @@ impl From<PluginVersion> for String {
 }
 
 /// `NAME`, `NAME@latest` or `NAME@1.2.3`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct PluginRef {
     /// The plugin's name.
     pub name: String,
@@ -161,7 +162,7 @@ pub struct PluginRef {
 }
 
 /// Why a text is no reference to a plugin.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum PluginRefError {
     /// The name has characters that are not allowed, is empty or too long.
     #[error("plugin name '{0}' is not 1 to {PLUGIN_NAME_CHARACTERS_MAX} of a-z, A-Z, 0-9, '.', '_', '-'")]
@@ -199,6 +200,20 @@ impl FromStr for PluginRef {
     }
 }
 
+impl TryFrom<String> for PluginRef {
+    type Error = PluginRefError;
+
+    fn try_from(text: String) -> Result<Self, PluginRefError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<PluginRef> for String {
+    fn from(reference: PluginRef) -> Self {
+        reference.to_string()
+    }
+}
+
 impl fmt::Display for PluginRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.version {
@@ -209,7 +224,7 @@ impl fmt::Display for PluginRef {
 }
 
 /// A topic that has a plugin attached.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PluginUser {
     /// The topic.
     pub topic: TopicName,

@@ -63,7 +63,7 @@ pub(super) fn parse_partitioner(values: &Values<'_>) -> Result<Option<Attachment
     let Some(reference) = values.optional("millstream.partitioner") else {
         return match values.optional("millstream.partitioner.config") {
             Some(_) => Err(ConfigError::Conflict {
-                name: "millstream.partitioner.config",
+                name: "millstream.partitioner.config".into(),
                 reason: "needs 'millstream.partitioner'".to_owned(),
             }),
             None => Ok(None),

@@ -3,7 +3,10 @@
 //! What a topic does not set comes from the broker's settings with Kafka's `log.*` names, then from Kafka's default.
 //! Plugins are attached by configuration too (see [`Attachment`]), so every Kafka admin tool can make a view.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 
 use crate::ids::TopicName;
 
@@ -68,15 +71,16 @@ pub struct TopicConfig {
 pub struct BrokerDefaults(BTreeMap<String, String>);
 
 /// A configuration that cannot be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case")]
 pub enum ConfigError {
     /// No configuration has this name.
-    #[error("unknown topic config '{name}'{}", nearest.map(|n| format!("; did you mean '{n}'?")).unwrap_or_default())]
+    #[error("unknown topic config '{name}'{}", nearest.as_ref().map(|n| format!("; did you mean '{n}'?")).unwrap_or_default())]
     Unknown {
         /// The name that was given.
         name: String,
         /// The known name that is nearest, where one is near.
-        nearest: Option<&'static str>,
+        nearest: Option<Cow<'static, str>>,
     },
     /// The value has the wrong type or lies out of range.
     #[error("invalid value '{value}' for topic config '{name}': {reason}")]
@@ -92,17 +96,17 @@ pub enum ConfigError {
     #[error("topic config '{name}={value}' is not built: {reason}")]
     NotBuilt {
         /// The configuration.
-        name: &'static str,
+        name: Cow<'static, str>,
         /// The value that was given.
         value: String,
         /// What to do instead.
-        reason: &'static str,
+        reason: Cow<'static, str>,
     },
     /// Two configurations exclude each other.
     #[error("topic config '{name}' {reason}")]
     Conflict {
         /// The configuration.
-        name: &'static str,
+        name: Cow<'static, str>,
         /// What it clashes with.
         reason: String,
     },
@@ -125,7 +129,7 @@ impl ConfigError {
             .map(|d| (strsim::damerau_levenshtein(&shown, d.name), d.name))
             .min()
             .filter(|(distance, known)| *distance <= known.len() / 3 + 1)
-            .map(|(_, known)| known);
+            .map(|(_, known)| Cow::Borrowed(known));
         Self::Unknown { name: shown, nearest }
     }
 }
@@ -193,7 +197,7 @@ impl TopicConfig {
             if !self.view_plugins.is_empty() {
                 let reason = "needs 'millstream.view.source': only views run it".to_owned();
                 return Err(ConfigError::Conflict {
-                    name: "millstream.view.plugins",
+                    name: "millstream.view.plugins".into(),
                     reason,
                 });
             }
@@ -205,7 +209,7 @@ impl TopicConfig {
         if let Some(definition) = stored {
             let reason = "cannot be set on a view: a view stores nothing and takes no records".to_owned();
             return Err(ConfigError::Conflict {
-                name: definition.name,
+                name: definition.name.into(),
                 reason,
             });
         }
@@ -216,7 +220,7 @@ impl TopicConfig {
         {
             let reason = "cannot be 'dead-letter' in a view: reading must not write".to_owned();
             return Err(ConfigError::Conflict {
-                name: "millstream.view.on-error",
+                name: "millstream.view.on-error".into(),
                 reason,
             });
         }
@@ -225,7 +229,8 @@ impl TopicConfig {
 }
 
 /// What a plugin is attached as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// It chooses partitions.
     Partitioner,
@@ -273,16 +278,16 @@ fn refuse_what_is_not_built(values: &Values<'_>) -> Result<(), ConfigError> {
         .eq_ignore_ascii_case("true")
     {
         return Err(ConfigError::NotBuilt {
-            name: "unclean.leader.election.enable",
+            name: "unclean.leader.election.enable".into(),
             value: "true".to_owned(),
-            reason: "a leader that may have lost records is elected by hand only",
+            reason: "a leader that may have lost records is elected by hand only".into(),
         });
     }
     if values.text("remote.storage.enable").eq_ignore_ascii_case("true") {
         return Err(ConfigError::NotBuilt {
-            name: "remote.storage.enable",
+            name: "remote.storage.enable".into(),
             value: "true".to_owned(),
-            reason: "records are kept on the brokers' own disks",
+            reason: "records are kept on the brokers' own disks".into(),
         });
     }
     Ok(())
