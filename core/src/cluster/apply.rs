@@ -2,7 +2,14 @@
 
 use std::sync::Arc;
 
+use super::bootstrap::bootstrap;
+use super::brokers;
+use super::configs::alter_broker_configs;
+use super::elections::elect_leaders;
+use super::features::set_level;
+use super::partitions::alter_partitions;
 use super::plugins::check_plugin_name;
+use super::reassign::reassign;
 use super::topics::{alter_configs, create_partitions, create_topic, delete_topic, wrong_world};
 use super::{Command, Image, Outcome, Plugin, PluginRef, PluginVersion, Refusal};
 use crate::ids::ProducerId;
@@ -44,13 +51,24 @@ pub fn apply(image: &mut Image, command: &Command) -> Result<Outcome, Refusal> {
         }
         Command::DeletePlugin { name, version } => delete_plugin(image, name, *version),
         Command::AllocateProducerIds { broker: _, count } => allocate_producer_ids(image, *count),
-        Command::RegisterBroker { broker } => {
-            image.brokers.insert(broker.id, broker.clone());
-            Ok(Outcome::Broker {
-                epoch: image.version + 1,
-            })
-        }
-        _ => Ok(Outcome::Unchanged),
+        Command::Bootstrap {
+            cluster_id,
+            image: begin_with,
+        } => bootstrap(image, cluster_id, begin_with.as_deref()),
+        Command::RegisterBroker { broker } => brokers::register(image, broker),
+        Command::UnfenceBroker { id, epoch } => brokers::unfence(image, *id, *epoch),
+        Command::FenceBroker { id, epoch } => brokers::fence(image, *id, *epoch),
+        Command::DrainBroker { id, draining } => brokers::drain(image, *id, *draining),
+        Command::RemoveBroker { id } => brokers::remove(image, *id),
+        Command::AlterPartition {
+            broker,
+            broker_epoch,
+            changes,
+        } => alter_partitions(image, *broker, *broker_epoch, changes),
+        Command::ElectLeaders { kind, partitions } => Ok(elect_leaders(image, *kind, partitions.as_deref())),
+        Command::Reassign { changes } => Ok(reassign(image, changes)),
+        Command::AlterBrokerConfigs { broker, update } => alter_broker_configs(image, *broker, update),
+        Command::SetFeatureLevel { level } => set_level(image, *level),
     }?;
     if outcome.is_change() {
         image.version += 1;

@@ -12,8 +12,10 @@ use crate::config::{Attachment, BrokerDefaults, ConfigError, OnError, Role, Topi
 use crate::ids::{BrokerId, PartitionIndex, TopicId, TopicName};
 
 mod apply;
+mod bootstrap;
 mod brokers;
 mod command;
+mod configs;
 mod elections;
 mod features;
 mod outcome;

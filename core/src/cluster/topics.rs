@@ -3,11 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{
-    ConfigChange, ConfigUpdate, Image, Outcome, Partition, Plugin, Refusal, Topic, VIEW_DEPTH_MAX,
-    is_internal,
-};
-use crate::config::{BrokerDefaults, ConfigError, Kind, OnError, Role, TopicConfig, definition};
+use super::configs::updated_topic;
+use super::{ConfigUpdate, Image, Outcome, Partition, Plugin, Refusal, Topic, VIEW_DEPTH_MAX, is_internal};
+use crate::config::{BrokerDefaults, ConfigError, OnError, Role, TopicConfig};
 use crate::ids::{BrokerId, TopicId, TopicName};
 
 pub(super) fn create_topic(
@@ -40,7 +38,7 @@ pub(super) fn create_topic(
         }
         None => {
             check_partition_count(partitions.len())?;
-            new_partitions(0, partitions)?
+            new_partitions(image, 0, partitions)?
         }
     };
     let topic = Arc::new(Topic {
@@ -105,7 +103,7 @@ pub(super) fn create_partitions(
         });
     }
     check_partition_count(count + added.len())?;
-    let added = new_partitions(count, added)?;
+    let added = new_partitions(image, count, added)?;
     let mut topic = Topic::clone(topic);
     topic.partitions.extend(added);
     Ok(replace_topic(image, topic))
@@ -116,16 +114,15 @@ pub(super) fn alter_configs(
     name: &TopicName,
     update: &ConfigUpdate,
 ) -> Result<Outcome, Refusal> {
-    let configs = |before: &BTreeMap<String, String>| match update {
-        ConfigUpdate::Replace(configs) => Ok(configs.clone()),
-        ConfigUpdate::Change(changes) => changed(before, changes),
-    };
     let Some(topic) = image.topic(name) else {
         // As Kafka has it, what is wrong by itself is told first.
-        TopicConfig::parse(&configs(&BTreeMap::new())?, &BrokerDefaults::default())?;
+        TopicConfig::parse(
+            &updated_topic(&BTreeMap::new(), update)?,
+            &BrokerDefaults::default(),
+        )?;
         return Err(Refusal::UnknownTopic(name.to_string()));
     };
-    let configs = configs(&topic.configs)?;
+    let configs = updated_topic(&topic.configs, update)?;
     let config = check_configs(image, name, &configs)?;
     if config.view_source.is_some() != topic.is_view() {
         return Err(Refusal::ViewOrNot(name.clone()));
@@ -135,61 +132,10 @@ pub(super) fn alter_configs(
     }
     let mut topic = Topic::clone(topic);
     topic.configs = configs;
-    Ok(replace_topic(image, topic))
-}
-
-/// The configuration after some steps.
-pub(super) fn changed(
-    configs: &BTreeMap<String, String>,
-    changes: &[ConfigChange],
-) -> Result<BTreeMap<String, String>, ConfigError> {
-    let mut configs = configs.clone();
-    for change in changes {
-        match change {
-            ConfigChange::Set(name, value) => {
-                configs.insert(name.clone(), value.clone());
-            }
-            ConfigChange::Delete(name) => {
-                configs.remove(name);
-            }
-            ConfigChange::Append(name, value) => {
-                let mut entries = entries(&configs, name)?;
-                let more = value
-                    .split(',')
-                    .filter(|e| !entries.iter().any(|known| known == e));
-                let more: Vec<String> = more.map(str::to_owned).collect();
-                entries.extend(more);
-                configs.insert(name.clone(), entries.join(","));
-            }
-            ConfigChange::Subtract(name, value) => {
-                let mut entries = entries(&configs, name)?;
-                entries.retain(|entry| !value.split(',').any(|gone| gone == entry));
-                configs.insert(name.clone(), entries.join(","));
-            }
-        }
-    }
-    Ok(configs)
-}
-
-/// The entries of a list, as the topic or Kafka's default has them.
-fn entries(configs: &BTreeMap<String, String>, name: &str) -> Result<Vec<String>, ConfigError> {
-    let definition = definition(name)?;
-    if definition.kind != Kind::List {
-        return Err(ConfigError::Conflict {
-            name: definition.name.into(),
-            reason: "is not a list".to_owned(),
-        });
-    }
-    let value = configs
-        .get(name)
-        .map(String::as_str)
-        .or(definition.default)
-        .unwrap_or_default();
-    Ok(value
-        .split(',')
-        .filter(|entry| !entry.is_empty())
-        .map(str::to_owned)
-        .collect())
+    replace_topic(image, topic);
+    image.settle_eligible();
+    let altered = image.topic(name).expect("the topic was put there just now");
+    Ok(Outcome::Topic(altered.clone()))
 }
 
 /// Checks a configuration by itself and against the plugins that there are.
@@ -301,23 +247,46 @@ fn check_partition_count(asked: usize) -> Result<(), Refusal> {
     }
 }
 
-fn new_partitions(first: usize, replicas: &[Vec<BrokerId>]) -> Result<Vec<Partition>, Refusal> {
-    let make = |(n, replicas): (usize, &Vec<BrokerId>)| {
-        let distinct: BTreeSet<_> = replicas.iter().collect();
-        if replicas.is_empty() || distinct.len() != replicas.len() {
-            return Err(Refusal::Replicas {
-                partition: first + n,
-                replicas: replicas.clone(),
-            });
+fn new_partitions(
+    image: &Image,
+    first: usize,
+    replicas: &[Vec<BrokerId>],
+) -> Result<Vec<Partition>, Refusal> {
+    let numbered = replicas.iter().enumerate();
+    numbered
+        .map(|(n, replicas)| new_partition(image, first + n, replicas))
+        .collect()
+}
+
+/// A partition that has no records: all of its brokers are in sync that are in service. A lone broker has no others.
+fn new_partition(image: &Image, partition: usize, replicas: &[BrokerId]) -> Result<Partition, Refusal> {
+    let distinct: BTreeSet<_> = replicas.iter().collect();
+    if replicas.is_empty() || distinct.len() != replicas.len() {
+        return Err(Refusal::Replicas {
+            partition,
+            replicas: replicas.to_vec(),
+        });
+    }
+    let mut isr = replicas.to_vec();
+    if image.cluster_id.is_some() {
+        if let Some(broker) = replicas.iter().find(|id| !image.brokers.contains_key(id)) {
+            let broker = *broker;
+            return Err(Refusal::UnknownReplica { partition, broker });
         }
-        Ok(Partition {
-            replicas: replicas.clone(),
-            isr: replicas.clone(),
-            leader: replicas.first().copied(),
-            ..Partition::default()
-        })
+        isr.retain(|id| !image.brokers[id].fenced);
+    }
+    let Some(leader) = isr.first().copied() else {
+        return Err(Refusal::NoLiveReplica {
+            partition,
+            replicas: replicas.to_vec(),
+        });
     };
-    replicas.iter().enumerate().map(make).collect()
+    Ok(Partition {
+        replicas: replicas.to_vec(),
+        isr,
+        leader: Some(leader),
+        ..Partition::default()
+    })
 }
 
 fn replace_topic(image: &mut Image, topic: Topic) -> Outcome {
