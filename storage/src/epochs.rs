@@ -39,6 +39,12 @@ impl LeaderEpochs {
         }
     }
 
+    /// The epoch that `offset` was or would be written in: the last that begins no later.
+    pub fn at(&self, offset: i64) -> Option<i32> {
+        let after = self.entries.partition_point(|(_, start)| *start <= offset);
+        after.checked_sub(1).map(|at| self.entries[at].0)
+    }
+
     /// Largest epoch with a record.
     pub fn latest(&self) -> Option<i32> {
         self.entries.last().map(|(epoch, _)| *epoch)

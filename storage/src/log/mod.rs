@@ -265,6 +265,11 @@ impl<D: Disk> Log<D> {
         self.epochs.end_of(epoch, self.log_end)
     }
 
+    /// The leader epoch of the record at `offset`. None if the log knows no epoch that begins no later.
+    pub fn leader_epoch_at(&self, offset: Offset) -> Option<LeaderEpoch> {
+        self.epochs.at(offset.0).map(LeaderEpoch)
+    }
+
     /// Largest leader epoch with a record.
     pub fn latest_leader_epoch(&self) -> Option<LeaderEpoch> {
         self.epochs.latest().map(LeaderEpoch)

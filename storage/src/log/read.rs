@@ -66,6 +66,30 @@ impl<D: Disk> Log<D> {
         }))
     }
 
+    /// How many bytes lie from `offset` on, whole batches counted: what somebody lacks who has all before it.
+    ///
+    /// # Errors
+    /// Its place cannot be found in the file.
+    pub fn bytes_from(&self, offset: Offset) -> Result<u64, ReadError> {
+        if offset.0 <= self.log_start {
+            return Ok(self.size_bytes());
+        }
+        let located = match offset.0 < self.log_end {
+            true => self.locate(offset.0)?,
+            false => None,
+        };
+        let Some((number, position)) = located else {
+            return Ok(0);
+        };
+        let bytes: u64 = self
+            .segments
+            .iter()
+            .skip(number)
+            .map(|segment| segment.size)
+            .sum();
+        Ok(bytes.saturating_sub(position))
+    }
+
     /// Compares the checksums of all batches, and their order. Reads the whole log; returns the bytes read.
     ///
     /// # Errors

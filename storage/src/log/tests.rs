@@ -225,6 +225,29 @@ fn leader_epochs_say_where_they_ended() {
 }
 
 #[test]
+fn a_log_says_how_much_somebody_lacks_and_under_which_leader_it_was_written() {
+    let disk = disk();
+    let mut log = open(&disk).0;
+    for epoch in [2, 2, 5] {
+        for _ in 0..100 {
+            log.append_as_leader(&batch(NOW, "v"), LeaderEpoch(epoch), NOW)
+                .unwrap();
+        }
+    }
+    let each = batch(NOW, "v").len() as u64;
+    for (offset, batches) in [(0, 300), (1, 299), (150, 150), (299, 1), (300, 0), (400, 0)] {
+        assert_eq!(
+            log.bytes_from(Offset(offset)).unwrap(),
+            batches * each,
+            "{offset}"
+        );
+    }
+    for (offset, epoch) in [(0, 2), (199, 2), (200, 5), (300, 5)] {
+        assert_eq!(log.leader_epoch_at(Offset(offset)), Some(LeaderEpoch(epoch)));
+    }
+}
+
+#[test]
 fn spread_producers_may_skip_numbers_but_not_come_twice() {
     let disk = disk();
     let mut log = open(&disk).0;
