@@ -219,7 +219,7 @@ fn told(fetched: &Fetched) -> (Key, Told) {
         high_watermark: data.high_watermark,
         log_start_offset: data.log_start_offset,
         failed: data.error_code != 0,
-        must_tell: has_records || data.diverging_epoch.epoch >= 0,
+        must_tell: has_records || data.diverging_epoch.epoch >= 0 || data.preferred_read_replica >= 0,
     };
     (key, told)
 }

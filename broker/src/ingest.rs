@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_core::config::CompressionType;
-use millstream_core::ids::{LeaderEpoch, Offset, ProducerId};
+use millstream_core::ids::{Offset, ProducerId};
 use millstream_kafka::ErrorCode;
 use millstream_kafka::records::{
     self, BatchError, BatchErrorKind, BatchView, Limits, Scratch, TimestampType, Validated,
 };
-use millstream_storage::AppendError;
+use millstream_storage::AppendError as LogError;
 use tokio::sync::oneshot;
 
 use crate::context::{Context, now_ms};
-use crate::partitions::{Partition, Receipt};
+use crate::handlers::leaders;
+use crate::partitions::{AppendError, NotDurable, Partition, Receipt};
 use crate::topics::Topic;
 
 /// What became of a batch.
@@ -26,7 +27,19 @@ pub struct Stored {
     /// First offset of the partition's log.
     pub log_start_offset: Offset,
     /// Each resolves when a part of the batch is durable.
-    pub durable: Vec<oneshot::Receiver<()>>,
+    pub durable: Vec<Durable>,
+}
+
+/// Resolves when what was appended is as safe as the topic asks, or will not become so here.
+pub type Durable = oneshot::Receiver<Result<(), NotDurable>>;
+
+/// Whose word a producer takes for its records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Safety {
+    /// All replicas that are in sync: the leader refuses what too few of them could keep.
+    InSync,
+    /// The leader's.
+    Leader,
 }
 
 /// Why a batch was not stored, in Kafka's terms.
@@ -62,7 +75,7 @@ pub async fn store(
     topic: &Arc<Topic>,
     partition: i32,
     batch: &Bytes,
-    epoch: LeaderEpoch,
+    safety: Safety,
 ) -> Result<Stored, Refusal> {
     if topic.view().is_some() {
         return Err(Refusal::new(
@@ -70,24 +83,48 @@ pub async fn store(
             format!("'{}' is a view: produce to its source", topic.name.as_str()),
         ));
     }
-    let entrance = topic.partition(partition).ok_or_else(|| {
-        Refusal::new(
-            ErrorCode::UnknownTopicOrPartition,
-            "the topic has no such partition",
-        )
-    })?;
+    let entrance = entrance(context, topic, partition)?;
+    check_safety(&entrance, safety)?;
     let validated = check(context, topic, batch)?;
     let corrected = correct(topic, batch, &validated);
     let batch = corrected.as_ref().unwrap_or(batch);
     if topic.has_ingest_plugins() {
-        return crate::plugins::ingest::store(context, topic, entrance, batch, &validated, epoch).await;
+        return crate::plugins::ingest::store(context, topic, &entrance, batch, &validated, safety).await;
     }
-    let stored = append(context, topic, entrance, batch, epoch)?;
+    let stored = append(context, topic, &entrance, batch)?;
     context
         .metrics
         .records_in
         .inc_by(u64::from(validated.record_count));
     Ok(stored)
+}
+
+/// The partition that a batch comes in by, which this broker has to lead.
+///
+/// # Errors
+/// It does not exist, or another broker leads it.
+pub fn entrance(context: &Context, topic: &Topic, index: i32) -> Result<Arc<Partition>, Refusal> {
+    leaders::led(context, topic, index).map_err(|code| {
+        let message = match code {
+            ErrorCode::NotLeaderOrFollower => "another broker leads the partition",
+            _ => "the topic has no such partition",
+        };
+        Refusal::new(code, message)
+    })
+}
+
+/// Whether enough replicas are in sync for what a producer asks.
+///
+/// # Errors
+/// They are fewer than `min.insync.replicas`.
+pub fn check_safety(partition: &Partition, safety: Safety) -> Result<(), Refusal> {
+    match safety {
+        Safety::InSync if !partition.has_enough_in_sync() => Err(Refusal::new(
+            ErrorCode::NotEnoughReplicas,
+            "fewer replicas than min.insync.replicas are in sync",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Checks a client's batch against Kafka's rules and the topic's configuration.
@@ -199,7 +236,6 @@ pub fn append(
     topic: &Topic,
     partition: &Arc<Partition>,
     batch: &Bytes,
-    epoch: LeaderEpoch,
 ) -> Result<Stored, Refusal> {
     let recompressed = recompress(context, topic, batch)?;
     let batch = recompressed.as_ref().unwrap_or(batch);
@@ -208,7 +244,7 @@ pub fn append(
         log_start_offset,
         durable,
     } = partition
-        .append(batch, epoch, now_ms())
+        .append(batch, now_ms())
         .map_err(|error| refuse_append(partition, error))?;
     Ok(Stored {
         base_offset: Some(appended.base_offset),
@@ -260,14 +296,20 @@ pub fn refuse_batch(error: BatchError) -> Refusal {
     Refusal::new(code, error.to_string())
 }
 
-/// Kafka's error for a batch that the log does not take.
+/// Kafka's error for a batch that the partition does not take.
 pub fn refuse_append(partition: &Partition, error: AppendError) -> Refusal {
+    let error = match error {
+        AppendError::NotLeader => {
+            return Refusal::new(ErrorCode::NotLeaderOrFollower, error.to_string());
+        }
+        AppendError::Log(error) => error,
+    };
     let code = match &error {
-        AppendError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
-        AppendError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
-        AppendError::UnknownProducer { .. } => ErrorCode::UnknownProducerId,
-        AppendError::DuplicateSequence { .. } => ErrorCode::DuplicateSequenceNumber,
-        AppendError::TooLarge { .. } => ErrorCode::RecordListTooLarge,
+        LogError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
+        LogError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+        LogError::UnknownProducer { .. } => ErrorCode::UnknownProducerId,
+        LogError::DuplicateSequence { .. } => ErrorCode::DuplicateSequenceNumber,
+        LogError::TooLarge { .. } => ErrorCode::RecordListTooLarge,
         _ => ErrorCode::KafkaStorageError,
     };
     if code == ErrorCode::KafkaStorageError {

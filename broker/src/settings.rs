@@ -123,6 +123,8 @@ settings! {
     offsets_retention_check_interval_ms: i64 = 600_000, "offsets.retention.check.interval.ms", 1..=i64::MAX;
     /// Partitions of the internal topic `__consumer_offsets`. Kafka has 50; a lone broker starts faster with fewer.
     offsets_topic_num_partitions: i32 = 4, "offsets.topic.num.partitions", 1..=10_000;
+    /// Copies of every partition of `__consumer_offsets`, as far as there are brokers when it is made.
+    offsets_topic_replication_factor: i32 = 3, "offsets.topic.replication.factor", 1..=i16::MAX as i32;
     /// Largest metadata text beside a committed offset, in bytes.
     offset_metadata_max_bytes: i32 = 4096, "offset.metadata.max.bytes", 0..=i32::MAX;
     /// Shortest session timeout that a group member may ask for, in milliseconds.

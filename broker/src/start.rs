@@ -141,7 +141,7 @@ impl Broker {
             broker.shutdown().await;
             return Err(error);
         }
-        broker.context.groups.start_if_present(&broker.context).await;
+        broker.context.groups.image_changed(&broker.context);
         broker.serve(kafka_listener, http_listener, lanes);
         let took_ms = started.elapsed().as_millis() as u64;
         tracing::info!(%kafka, %http, partitions = broker.context.topics.partitions().len(), took_ms, "ready");

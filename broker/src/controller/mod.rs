@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
-use millstream_core::cluster::{self, Command, Image, Outcome, Refusal};
-use millstream_core::ids::{BrokerId, TopicId, TopicName};
+use millstream_core::cluster::{self, Command, Image, Outcome, Refusal, placement};
+use millstream_core::ids::{TopicId, TopicName};
 use millstream_kafka::ErrorCode;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
@@ -38,8 +38,8 @@ pub struct Controller {
 /// What a topic gets that is made without saying more than its name.
 #[derive(Debug, Clone, Copy)]
 struct NewTopics {
-    node: BrokerId,
     partitions: usize,
+    replication_factor: usize,
     partitions_max: usize,
 }
 
@@ -135,8 +135,8 @@ impl Controller {
             .name("controller".to_owned())
             .spawn(move || decider.run(queue))?;
         let new_topics = NewTopics {
-            node: BrokerId(settings.node_id),
             partitions: settings.num_partitions as usize,
+            replication_factor: settings.default_replication_factor as usize,
             partitions_max: settings.partitions_max as usize,
         };
         Ok(Self {
@@ -170,24 +170,32 @@ impl Controller {
     /// As [`Controller::apply`]. It is no error if somebody else has made it meanwhile.
     pub async fn create_topic_with_defaults(&self, name: TopicName) -> Result<Arc<topics::Topic>, Refused> {
         let NewTopics {
-            node,
             partitions,
+            replication_factor,
             partitions_max,
         } = self.new_topics;
         if is_internal(&name) {
             let message = format!("'{name}' is an internal topic: brokers make it when they need it");
             return Err(Refused::new(ErrorCode::UnknownTopicOrPartition, message));
         }
-        let there: usize = self.image().topics().map(|topic| topic.partitions.len()).sum();
+        let image = self.image();
+        let there: usize = image.topics().map(|topic| topic.partitions.len()).sum();
         if there.saturating_add(partitions) > partitions_max {
             let message =
                 format!("one more topic would be beyond millstream.partitions.max={partitions_max}");
             return Err(Refused::new(ErrorCode::PolicyViolation, message));
         }
+        let id = Uuid::new_v4();
+        // A lone broker keeps the one copy that it can.
+        let factor = match image.cluster_id() {
+            Some(_) => replication_factor,
+            None => 1,
+        };
+        let placed = placement::place(&image, partitions, factor, id.as_u64_pair().1);
         let command = Command::CreateTopic {
             name: name.clone(),
-            id: TopicId(Uuid::new_v4()),
-            partitions: vec![vec![node]; partitions],
+            id: TopicId(id),
+            partitions: placed.map_err(Refused::from)?,
             configs: Default::default(),
         };
         let refused = self.apply(command).await.err();
@@ -318,6 +326,8 @@ const SUBMISSIONS_MAX: usize = 1024;
 
 #[cfg(test)]
 mod tests {
+    use millstream_core::ids::BrokerId;
+
     use super::*;
 
     fn create(name: &str, id: u128) -> Command {

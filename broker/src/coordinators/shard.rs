@@ -4,6 +4,9 @@
 //! is awaited meanwhile. Answers then leave in order, each when all records before it are on the disk. The log is
 //! compacted by load: when it holds many times what the groups need, the live records are written again at its end
 //! and what was before them is deleted.
+//!
+//! A shard lives for one term of its partition's leader: it reads when the high watermark has reached what the log held
+//! as the term began, since before that it would not see all that was acknowledged, and ends with the term.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,11 +22,12 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::replay;
 use crate::context::now_ms;
-use crate::partitions::{Partition, Receipt};
+use crate::partitions::{AppendError, NotDurable, Partition, Receipt};
 
 /// Owner of the groups of one partition.
 pub struct Shard {
     partition: Arc<Partition>,
+    epoch: LeaderEpoch,
     clock: Clock,
     state: Mutex<State>,
     wake: Notify,
@@ -49,18 +53,23 @@ enum Status {
     Loading,
     Ready,
     Failed,
+    /// The partition is led by another broker, or by this one in another term.
+    Stopped,
 }
+
+/// Resolves when what was appended is as safe as the topic asks.
+type Durable = oneshot::Receiver<Result<(), NotDurable>>;
 
 /// Answers that wait for the disk.
 struct Release {
-    durable: Option<oneshot::Receiver<()>>,
+    durable: Option<Durable>,
     answers: Vec<(oneshot::Sender<Response>, Response)>,
     done: Option<oneshot::Sender<()>>,
 }
 
 impl Shard {
-    /// An owner that reads its partition as soon as it runs.
-    pub(super) fn new(partition: Arc<Partition>, config: GroupConfig) -> Arc<Self> {
+    /// An owner that reads its partition as soon as it runs and may. It serves while this broker leads in `epoch`.
+    pub(super) fn new(partition: Arc<Partition>, epoch: LeaderEpoch, config: GroupConfig) -> Arc<Self> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let state = State {
             groups: Groups::new(config),
@@ -73,12 +82,39 @@ impl Shard {
         };
         Arc::new(Self {
             partition,
+            epoch,
             clock: Clock::start(),
             state: Mutex::new(state),
             wake: Notify::new(),
             releases: sender,
             unsettled: Arc::default(),
         })
+    }
+
+    /// Whether it owns the groups of this partition in this term.
+    pub(super) fn is_of(&self, partition: &Arc<Partition>, epoch: LeaderEpoch) -> bool {
+        self.epoch == epoch && Arc::ptr_eq(&self.partition, partition)
+    }
+
+    /// Ends with the term: whoever waits for an answer hears to look for the coordinator again.
+    pub(super) fn stop(&self) {
+        let answers: Vec<_> = {
+            let mut state = self.lock();
+            let step = match std::mem::replace(&mut state.status, Status::Stopped) {
+                Status::Ready => state.groups.close(GroupError::NotCoordinator),
+                _ => Step::default(),
+            };
+            let mut waiting = std::mem::take(&mut state.waiting);
+            let responses = step.responses.into_iter();
+            responses
+                .filter_map(|(token, response)| waiting.remove(&token).map(|sender| (sender, response)))
+                .collect()
+        };
+        for (sender, response) in answers {
+            // Whoever asked may have gone.
+            let _ = sender.send(response);
+        }
+        self.wake.notify_one();
     }
 
     /// JoinGroup; the answer comes when the rebalance is done.
@@ -111,8 +147,11 @@ impl Shard {
             self.take(&mut state, step, Some(sender))?;
             answer
         };
-        receiver.await.map_err(|_| GroupError::CoordinatorNotAvailable)?;
-        Ok(answer)
+        match tokio::time::timeout(WRITE_WAIT_MAX, receiver).await {
+            Ok(Ok(())) => Ok(answer),
+            Ok(Err(_)) => Err(self.gone()),
+            Err(_) => Err(GroupError::CoordinatorNotAvailable),
+        }
     }
 
     /// Looks at the groups as they are, written or not.
@@ -136,7 +175,15 @@ impl Shard {
             let step = work(&mut state.groups, self.clock.now_ms(), token);
             self.take(&mut state, step, None)?;
         }
-        receiver.await.map_err(|_| GroupError::CoordinatorNotAvailable)
+        receiver.await.map_err(|_| self.gone())
+    }
+
+    /// Why an answer does not come any more.
+    fn gone(&self) -> GroupError {
+        match self.lock().status {
+            Status::Stopped => GroupError::NotCoordinator,
+            _ => GroupError::CoordinatorNotAvailable,
+        }
     }
 
     /// Writes and replays a step's records, and queues its answers behind them.
@@ -158,7 +205,12 @@ impl Shard {
                 (durable, step, done)
             }
             Err(error) => {
-                tracing::error!(partition = self.partition.index.0, %error, "groups cannot be written");
+                match error.is_led_elsewhere {
+                    true => tracing::debug!(partition = self.partition.index.0, %error, "groups move"),
+                    false => {
+                        tracing::error!(partition = self.partition.index.0, %error, "groups cannot be written");
+                    }
+                }
                 (None, step.failed(GroupError::CoordinatorNotAvailable), None)
             }
         };
@@ -193,11 +245,7 @@ impl Shard {
     }
 
     /// Appends records. What is returned resolves when they are durable.
-    fn write(
-        &self,
-        state: &mut State,
-        records: &[Record],
-    ) -> Result<Option<oneshot::Receiver<()>>, WriteError> {
+    fn write(&self, state: &mut State, records: &[Record]) -> Result<Option<Durable>, WriteError> {
         let mut durable = None;
         for (n, chunk) in records.chunks(BATCH_RECORDS_MAX).enumerate() {
             match self.append(chunk) {
@@ -223,13 +271,21 @@ impl Shard {
             appended.map_err(WriteError::new)?;
         }
         let batch = batch.finish().map_err(WriteError::new)?;
+        // What is kept here is of this term: another one knows more.
+        if self.partition.leader_epoch() != self.epoch || !self.partition.is_leader() {
+            return Err(WriteError::led_elsewhere());
+        }
         self.partition
-            .append(&batch, LeaderEpoch(0), now_ms)
-            .map_err(WriteError::new)
+            .append(&batch, now_ms)
+            .map_err(|error| match error {
+                AppendError::NotLeader => WriteError::led_elsewhere(),
+                error => WriteError::new(error),
+            })
     }
 
-    /// Reads the log, then does what is due until the broker shuts down.
+    /// Reads the log, then does what is due until the term ends or the broker shuts down.
     pub(super) async fn run(self: Arc<Self>, expiry_interval_ms: i64, mut shutdown: watch::Receiver<bool>) {
+        self.wait_until_established(&shutdown).await;
         self.load().await;
         let releases = self.lock().releases.take().expect("a shard runs once");
         tokio::spawn(release_in_order(releases, self.unsettled.clone()));
@@ -237,7 +293,7 @@ impl Shard {
         while !*shutdown.borrow() {
             let wake_ms = {
                 let mut state = self.lock();
-                if state.status == Status::Failed {
+                if matches!(state.status, Status::Failed | Status::Stopped) {
                     // Nothing can be written, so nothing can be decided.
                     return;
                 }
@@ -273,12 +329,28 @@ impl Shard {
         }
     }
 
+    /// Waits until all that was acknowledged in terms before is below the high watermark, if it is not.
+    async fn wait_until_established(&self, shutdown: &watch::Receiver<bool>) {
+        let more = Arc::new(Notify::new());
+        while !self.partition.is_established() && !*shutdown.borrow() {
+            if self.lock().status == Status::Stopped {
+                return;
+            }
+            self.partition.notify_when_readable(&more);
+            // It may have become so meanwhile, or the term be over.
+            let _ = tokio::time::timeout(ESTABLISHED_LOOK, more.notified()).await;
+        }
+    }
+
     async fn load(self: &Arc<Self>) {
         let started = Instant::now();
         let partition = self.partition.clone();
         let config = self.lock().groups.config().clone();
         let read = tokio::task::spawn_blocking(move || replay::read(&partition, config)).await;
         let mut state = self.lock();
+        if state.status == Status::Stopped {
+            return;
+        }
         match read {
             Ok(Ok((groups, records))) => {
                 state.groups = groups;
@@ -332,7 +404,7 @@ impl Shard {
             (first, durable)
         };
         if let Some(durable) = durable
-            && durable.await.is_err()
+            && !matches!(durable.await, Ok(Ok(())))
         {
             return;
         }
@@ -349,6 +421,7 @@ impl Shard {
             Status::Ready => Ok(state),
             Status::Loading => Err(GroupError::CoordinatorLoadInProgress),
             Status::Failed => Err(GroupError::CoordinatorNotAvailable),
+            Status::Stopped => Err(GroupError::NotCoordinator),
         }
     }
 
@@ -375,7 +448,7 @@ async fn release_in_order(mut releases: mpsc::UnboundedReceiver<Release>, unsett
     let mut failed = false;
     while let Some(mut release) = releases.recv().await {
         if let Some(durable) = release.durable.take() {
-            failed |= durable.await.is_err();
+            failed |= !matches!(durable.await, Ok(Ok(())));
         }
         if !failed {
             release.send();
@@ -417,6 +490,8 @@ struct WriteError {
     reason: String,
     /// Whether some of the records are in the log.
     is_partial: bool,
+    /// Whether the term is over.
+    is_led_elsewhere: bool,
 }
 
 impl WriteError {
@@ -424,10 +499,22 @@ impl WriteError {
         Self {
             reason: error.to_string(),
             is_partial: false,
+            is_led_elsewhere: false,
+        }
+    }
+
+    fn led_elsewhere() -> Self {
+        Self {
+            is_led_elsewhere: true,
+            ..Self::new("another broker leads, or this one in another term")
         }
     }
 }
 
+/// Longest time that a request waits until what it wrote is safe: Kafka's `offsets.commit.timeout.ms`.
+const WRITE_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Longest time between looks whether the high watermark is where the term began.
+const ESTABLISHED_LOOK: Duration = Duration::from_millis(50);
 /// Most records of one batch.
 const BATCH_RECORDS_MAX: usize = 1000;
 /// A log of fewer records is never compacted.

@@ -9,9 +9,9 @@ use millstream_kafka::api::delete_records::{
 };
 use uuid::Uuid;
 
+use super::leaders;
 use crate::connection::ConnectionInfo;
 use crate::context::Context;
-use crate::partitions::Partition;
 use crate::topics::TopicLookup;
 
 /// Answers for every partition with its first offset.
@@ -26,7 +26,7 @@ pub async fn handle(
         let found = context.topics.find(&topic.name, Uuid::nil());
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in topic.partitions {
-            let deleted = delete(&found, asked.partition_index, asked.offset).await;
+            let deleted = delete(context, &found, asked.partition_index, asked.offset).await;
             partitions.push(DeleteRecordsPartitionResult {
                 partition_index: asked.partition_index,
                 low_watermark: deleted.map_or(-1, |Offset(offset)| offset),
@@ -46,7 +46,12 @@ pub async fn handle(
     }
 }
 
-async fn delete(topic: &TopicLookup, index: i32, before: i64) -> Result<Offset, ErrorCode> {
+async fn delete(
+    context: &Context,
+    topic: &TopicLookup,
+    index: i32,
+    before: i64,
+) -> Result<Offset, ErrorCode> {
     let topic = topic.as_ref().map_err(|code| *code)?;
     if topic.view().is_some() {
         return Err(ErrorCode::PolicyViolation);
@@ -54,10 +59,7 @@ async fn delete(topic: &TopicLookup, index: i32, before: i64) -> Result<Offset, 
     if crate::topics::is_internal(&topic.name) {
         return Err(ErrorCode::InvalidTopicException);
     }
-    let partition: Arc<Partition> = topic
-        .partition(index)
-        .ok_or(ErrorCode::UnknownTopicOrPartition)?
-        .clone();
+    let partition = leaders::led(context, topic, index)?;
     let watermarks = partition.watermarks();
     let before = match before {
         HIGH_WATERMARK => watermarks.high,

@@ -8,10 +8,11 @@ use millstream_kafka::api::describe_cluster::{
 };
 use millstream_kafka::wire::Text;
 
+use super::leaders;
 use crate::connection::ConnectionInfo;
 use crate::context::Context;
 
-/// Answers with the one broker that there is.
+/// Answers with the brokers that serve, and those that are fenced where they are asked for.
 pub async fn handle(
     context: &Arc<Context>,
     _info: &ConnectionInfo,
@@ -36,20 +37,23 @@ pub async fn handle(
             ..Default::default()
         };
     }
-    let node = context.settings.node_id;
-    let (host, port) = context.advertised();
-    let broker = DescribeClusterBroker {
-        broker_id: node,
-        host: Text::from(host.as_str()),
-        port: i32::from(port),
-        rack: context.settings.broker_rack.as_deref().map(Text::from),
-        ..Default::default()
-    };
+    let image = context.controller.image();
+    let brokers = image.brokers().values();
+    let brokers = brokers.filter(|broker| !broker.fenced || request.include_fenced_brokers);
     DescribeClusterResponse {
         endpoint_type: BROKERS,
         cluster_id: Text::from(context.cluster_id.as_str()),
-        controller_id: node,
-        brokers: vec![broker],
+        controller_id: leaders::controller_id(context),
+        brokers: brokers
+            .map(|broker| DescribeClusterBroker {
+                broker_id: broker.id.0,
+                host: Text::from(broker.host.as_str()),
+                port: i32::from(broker.port),
+                rack: broker.rack.as_deref().map(Text::from),
+                is_fenced: broker.fenced,
+                ..Default::default()
+            })
+            .collect(),
         ..Default::default()
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use millstream_core::cluster::{self, Image};
 use millstream_core::ids::TopicName;
 use millstream_kafka::ErrorCode;
 use millstream_kafka::api::describe_topic_partitions::{
@@ -10,11 +11,10 @@ use millstream_kafka::api::describe_topic_partitions::{
     DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
 use millstream_kafka::wire::Text;
-use uuid::Uuid;
 
+use super::leaders::{self, NOBODY};
 use crate::connection::ConnectionInfo;
 use crate::context::Context;
-use crate::topics::{Topic, is_internal};
 
 /// Answers in the order of names, from the cursor on, and says where the next page begins.
 pub async fn handle(
@@ -30,11 +30,10 @@ pub async fn handle(
             return refused(request);
         }
     }
+    let image = context.controller.image();
     let names: BTreeSet<Text> = match all {
-        true => context
-            .topics
-            .all()
-            .iter()
+        true => image
+            .topics()
             .map(|topic| Text::from(topic.name.as_str()))
             .collect(),
         false => request.topics.into_iter().map(|topic| topic.name).collect(),
@@ -56,12 +55,13 @@ pub async fn handle(
             });
             break;
         }
-        match context.topics.find(name, Uuid::nil()) {
-            Ok(topic) => {
-                let end = topic.partition_count().min(first.saturating_add(room));
-                answer.topics.push(describe(context, &topic, first..end));
+        match image.topic(name) {
+            Some(topic) => {
+                let count = i32::try_from(image.partitions(topic).len()).unwrap_or(i32::MAX);
+                let end = count.min(first.saturating_add(room));
+                answer.topics.push(describe(&image, topic, first..end));
                 room -= (end - first).max(0);
-                if end < topic.partition_count() {
+                if end < count {
                     let topic_name = name.clone();
                     answer.next_cursor = Some(Cursor {
                         topic_name,
@@ -71,8 +71,8 @@ pub async fn handle(
                     break;
                 }
             }
-            Err(_) if all => {}
-            Err(_) => {
+            None if all => {}
+            None => {
                 let code = match TopicName::new(name) {
                     Ok(_) => ErrorCode::UnknownTopicOrPartition,
                     Err(_) => ErrorCode::InvalidTopicException,
@@ -104,26 +104,42 @@ fn failed(name: Text, code: ErrorCode) -> DescribeTopicPartitionsResponseTopic {
 }
 
 fn describe(
-    context: &Context,
-    topic: &Topic,
+    image: &Image,
+    topic: &Arc<cluster::Topic>,
     indexes: std::ops::Range<i32>,
 ) -> DescribeTopicPartitionsResponseTopic {
-    let node = context.settings.node_id;
-    let partition = |partition_index| DescribeTopicPartitionsResponsePartition {
-        partition_index,
-        leader_id: node,
-        leader_epoch: 0,
-        replica_nodes: vec![node],
-        isr_nodes: vec![node],
-        eligible_leader_replicas: Some(Vec::new()),
-        last_known_elr: Some(Vec::new()),
-        ..Default::default()
-    };
+    let partitions = image.partitions(topic).iter().zip(0..);
+    let wanted = partitions.filter(|(_, index)| indexes.contains(index));
     DescribeTopicPartitionsResponseTopic {
         name: Some(Text::from(topic.name.as_str())),
-        topic_id: topic.id,
-        is_internal: is_internal(&topic.name),
-        partitions: indexes.map(partition).collect(),
+        topic_id: topic.id.0,
+        is_internal: topic.is_internal(),
+        partitions: wanted
+            .map(|(partition, index)| describe_partition(image, partition, index))
+            .collect(),
+        ..Default::default()
+    }
+}
+
+fn describe_partition(
+    image: &Image,
+    partition: &cluster::Partition,
+    partition_index: i32,
+) -> DescribeTopicPartitionsResponsePartition {
+    let leader = leaders::leader_of(image, partition);
+    DescribeTopicPartitionsResponsePartition {
+        error_code: match leader.id {
+            NOBODY => ErrorCode::LeaderNotAvailable.code(),
+            _ => 0,
+        },
+        partition_index,
+        leader_id: leader.id,
+        leader_epoch: leader.epoch.0,
+        replica_nodes: leaders::ids(&partition.replicas),
+        isr_nodes: leaders::ids(&partition.isr),
+        eligible_leader_replicas: Some(leaders::ids(&partition.elr)),
+        last_known_elr: Some(leaders::ids(&partition.lost)),
+        offline_replicas: leaders::offline(image, partition),
         ..Default::default()
     }
 }

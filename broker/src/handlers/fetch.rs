@@ -1,20 +1,24 @@
 //! Fetch: records out.
 //!
 //! Reads what is there; where that is less than `min_bytes`, waits until partitions have more or `max_wait_ms` is
-//! over. Plain topics answer with slices of their segment files, views with batches that were computed.
+//! over. Plain topics answer with slices of their segment files, views with batches that were computed. Followers serve
+//! consumers too, up to the high watermark that they know, and the leader sends consumers to one that is near (KIP-392).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::ids::{LeaderEpoch, Offset};
+use millstream_core::cluster::Image;
+use millstream_core::ids::{BrokerId, LeaderEpoch, Offset, PartitionIndex, TopicId};
 use millstream_kafka::ErrorCode;
 use millstream_kafka::api::fetch::{
-    EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
+    EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
+    PartitionData,
 };
-use millstream_kafka::wire::Payload;
+use millstream_kafka::wire::{Payload, Text};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::leaders::{self, Named};
 use crate::connection::ConnectionInfo;
 use crate::context::Context;
 use crate::fetch_sessions::{Fetched, TOPIC_IDS_FROM_VERSION, Wanted};
@@ -36,6 +40,8 @@ pub async fn handle(
         bytes_max,
         read_committed: request.isolation_level == 1,
         by_id: version >= TOPIC_IDS_FROM_VERSION,
+        may_follow: version >= FOLLOWERS_FROM_VERSION,
+        rack: request.rack_id.clone(),
     };
     let session = match context.fetch_sessions.begin(context, info, version, request) {
         Ok(session) => session,
@@ -49,19 +55,20 @@ pub async fn handle(
             );
         }
     };
-    let mut round = Round::read(context, session.wanted(), asked).await;
+    let mut round = Round::read(context, session.wanted(), &asked).await;
     while !round.is_enough(min_bytes) && Instant::now() < deadline {
         let more = Arc::new(Notify::new());
         for partition in &round.waiting {
             partition.notify_when_readable(&more);
         }
         // Whatever came between the read and the registration is found now.
-        round = Round::read(context, session.wanted(), asked).await;
+        round = Round::read(context, session.wanted(), &asked).await;
         if round.is_enough(min_bytes) || tokio::time::timeout_at(deadline, more.notified()).await.is_err() {
             break;
         }
-        round = Round::read(context, session.wanted(), asked).await;
+        round = Round::read(context, session.wanted(), &asked).await;
     }
+    let node_endpoints = name_leaders(context, version, &mut round.answers);
     let (session_id, answers) = context.fetch_sessions.finish(session, round.answers);
     let mut responses: Vec<FetchableTopicResponse> = Vec::new();
     for Fetched {
@@ -84,6 +91,7 @@ pub async fn handle(
         FetchResponse {
             session_id,
             responses,
+            node_endpoints,
             ..Default::default()
         },
         round.files,
@@ -91,11 +99,15 @@ pub async fn handle(
 }
 
 /// What holds for all partitions of a request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Asked {
     bytes_max: usize,
     read_committed: bool,
     by_id: bool,
+    /// Whether the client knows that followers may answer.
+    may_follow: bool,
+    /// The client's rack; empty for none.
+    rack: Text,
 }
 
 /// One look at all the partitions that were asked for.
@@ -106,12 +118,14 @@ struct Round {
     bytes: usize,
     failed: bool,
     diverged: bool,
+    /// Whether the client is to ask another replica.
+    sent_away: bool,
     /// Partitions that had nothing to read.
     waiting: Vec<Arc<Partition>>,
 }
 
 impl Round {
-    async fn read(context: &Arc<Context>, wanted: &[Wanted], asked: Asked) -> Self {
+    async fn read(context: &Arc<Context>, wanted: &[Wanted], asked: &Asked) -> Self {
         let mut round = Self {
             answers: Vec::with_capacity(wanted.len()),
             ..Self::default()
@@ -131,7 +145,7 @@ impl Round {
             let read = match find(context, want, asked.by_id) {
                 Ok(found) => {
                     round
-                        .read_one(context, found, want, limit, at_least_one, &mut data)
+                        .read_one(context, asked, found, want, (limit, at_least_one), &mut data)
                         .await
                 }
                 Err(code) => {
@@ -174,16 +188,21 @@ impl Round {
     async fn read_one(
         &mut self,
         context: &Arc<Context>,
-        (topic, partition): (Arc<Topic>, Arc<Partition>),
+        asked: &Asked,
+        (topic, partition): Found,
         want: &Wanted,
-        limit: usize,
-        at_least_one: bool,
+        (limit, at_least_one): (usize, bool),
         data: &mut PartitionData,
     ) -> Result<(), ErrorCode> {
         data.high_watermark = -1;
         data.last_stable_offset = -1;
         data.log_start_offset = -1;
         data.aborted_transactions = None;
+        let partition = partition?;
+        let leads = partition.is_leader();
+        if !leads && !asked.may_follow {
+            return Err(ErrorCode::NotLeaderOrFollower);
+        }
         partition.check_leader_epoch(want.current_leader_epoch)?;
         if let Some(diverging) = diverging(&partition, want)? {
             let watermarks = partition.watermarks();
@@ -199,7 +218,12 @@ impl Round {
             Ok(outcome) => outcome,
             Err(error) => {
                 if error.is_out_of_range() {
-                    return Err(ErrorCode::OffsetOutOfRange);
+                    // A follower may be behind what the client has seen elsewhere.
+                    let is_ahead = want.offset > partition.watermarks().high.0;
+                    return Err(match leads || !is_ahead {
+                        true => ErrorCode::OffsetOutOfRange,
+                        false => ErrorCode::OffsetNotAvailable,
+                    });
                 }
                 tracing::error!(topic = %partition.topic, partition = partition.index.0, %error, "cannot read the log");
                 return Err(ErrorCode::KafkaStorageError);
@@ -208,6 +232,11 @@ impl Round {
         data.high_watermark = watermarks.high.0;
         data.last_stable_offset = watermarks.high.0;
         data.log_start_offset = watermarks.log_start.0;
+        if leads && let Some(near) = preferred(context, asked, &topic, want.partition) {
+            data.preferred_read_replica = near.0;
+            self.sent_away = true;
+            return Ok(());
+        }
         let Some(slice) = slice else {
             self.waiting.push(partition.clone());
             return Ok(());
@@ -228,19 +257,85 @@ impl Round {
     }
 
     fn is_enough(&self, min_bytes: usize) -> bool {
-        self.failed || self.diverged || self.bytes >= min_bytes || self.waiting.is_empty()
+        self.failed || self.diverged || self.sent_away || self.bytes >= min_bytes || self.waiting.is_empty()
     }
 }
 
-/// The partition that is wanted.
-fn find(context: &Context, want: &Wanted, by_id: bool) -> Result<(Arc<Topic>, Arc<Partition>), ErrorCode> {
+/// A topic, and a partition of it; an error in its place where that is on other brokers.
+type Found = (Arc<Topic>, Result<Arc<Partition>, ErrorCode>);
+
+/// The partition that is wanted; none of this broker's own where it is on others.
+fn find(context: &Context, want: &Wanted, by_id: bool) -> Result<Found, ErrorCode> {
     if by_id && want.topic_id.is_nil() {
         return Err(ErrorCode::UnknownTopicId);
     }
     let topic: Arc<Topic> = context.topics.find(&want.topic, want.topic_id)?;
-    let partition = topic.partition(want.partition).cloned();
-    let partition = partition.ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    Ok((topic, partition))
+    match leaders::local(context, &topic, want.partition) {
+        Err(ErrorCode::UnknownTopicOrPartition) => Err(ErrorCode::UnknownTopicOrPartition),
+        partition => Ok((topic, partition)),
+    }
+}
+
+/// The replica that a consumer should read from instead of this one, which leads: one that is in its rack and in sync.
+fn preferred(context: &Context, asked: &Asked, topic: &Topic, index: i32) -> Option<BrokerId> {
+    if !asked.may_follow || asked.rack.is_empty() {
+        return None;
+    }
+    let me = BrokerId(context.settings.node_id);
+    near(
+        &context.controller.image(),
+        me,
+        &asked.rack,
+        TopicId(topic.id),
+        index,
+    )
+}
+
+/// The in-sync replica of a partition in `rack`; none if `leader` is in it, or nobody.
+fn near(image: &Image, leader: BrokerId, rack: &str, topic: TopicId, index: i32) -> Option<BrokerId> {
+    let topic = image.topic_by_id(topic)?;
+    let partition = image.partition(topic, PartitionIndex(index))?;
+    let is_near = |id: BrokerId| leaders::serving(image, id).is_some_and(|b| b.rack.as_deref() == Some(rack));
+    if is_near(leader) {
+        return None;
+    }
+    let near: Vec<BrokerId> = partition.isr.iter().copied().filter(|id| is_near(*id)).collect();
+    // Partitions spread over the replicas of a rack that has several.
+    let turn = usize::try_from(index).unwrap_or(0).checked_rem(near.len())?;
+    Some(near[turn])
+}
+
+/// Tells a client that asked the wrong broker who leads; gives where those brokers are (KIP-951).
+fn name_leaders(context: &Context, version: i16, answers: &mut [Fetched]) -> Vec<NodeEndpoint> {
+    let is_wrong = |fetched: &Fetched| {
+        let code = fetched.data.error_code;
+        code == ErrorCode::NotLeaderOrFollower.code() || code == ErrorCode::FencedLeaderEpoch.code()
+    };
+    if version < LEADERS_FROM_VERSION || !answers.iter().any(is_wrong) {
+        return Vec::new();
+    }
+    let image = context.controller.image();
+    let mut named = Named::default();
+    for fetched in answers.iter_mut().filter(|fetched| is_wrong(fetched)) {
+        let index = fetched.data.partition_index;
+        let Some(leader) = leaders::leader(&image, fetched.topic_id, index) else {
+            continue;
+        };
+        named.add(leader);
+        fetched.data.current_leader = LeaderIdAndEpoch {
+            leader_id: leader.id,
+            leader_epoch: leader.epoch.0,
+            ..Default::default()
+        };
+    }
+    let endpoints = named.endpoints(&image).into_iter().map(|broker| NodeEndpoint {
+        node_id: broker.id.0,
+        host: Text::from(broker.host.as_str()),
+        port: i32::from(broker.port),
+        rack: broker.rack.as_deref().map(Text::from),
+        ..Default::default()
+    });
+    endpoints.collect()
 }
 
 /// Where the client's log parts from this one, if it says what it has last (KIP-595).
@@ -260,3 +355,36 @@ fn diverging(partition: &Partition, want: &Wanted) -> Result<Option<EpochEndOffs
 
 /// Longest time that a fetch waits, whatever it asks for.
 const WAIT_MS_MAX: i32 = 300_000;
+/// Version of Fetch from which on followers answer consumers (KIP-392).
+const FOLLOWERS_FROM_VERSION: i16 = 11;
+/// Version of Fetch from which on answers name leaders (KIP-951). Topics have ids by then.
+const LEADERS_FROM_VERSION: i16 = 16;
+
+#[cfg(test)]
+mod tests {
+    use millstream_core::cluster::{self, Command};
+
+    use super::super::leaders::tests::{cluster_of, create};
+    use super::*;
+
+    #[test]
+    fn a_consumer_is_sent_to_the_in_sync_replica_in_its_rack() {
+        let mut image = cluster_of(4);
+        let topic = TopicId(create(&mut image, "a", &[1, 2, 3], None));
+        let view = TopicId(create(&mut image, "v", &[], Some("a")));
+        let leader = BrokerId(1);
+        let near = |image: &Image, rack, topic| near(image, leader, rack, topic, 0).map(|id| id.0);
+        assert_eq!(near(&image, "rack2", topic), Some(2));
+        assert_eq!(
+            near(&image, "rack3", view),
+            Some(3),
+            "a view is read where its source is"
+        );
+        assert_eq!(near(&image, "rack1", topic), None, "the leader is there");
+        assert_eq!(near(&image, "rack4", topic), None, "no replica is there");
+        let id = BrokerId(2);
+        let epoch = image.brokers()[&id].epoch;
+        cluster::apply(&mut image, &Command::FenceBroker { id, epoch }).unwrap();
+        assert_eq!(near(&image, "rack2", topic), None, "it does not serve");
+    }
+}

@@ -1,13 +1,16 @@
-//! FindCoordinator: which broker keeps a group. A lone broker keeps them all.
+//! FindCoordinator: which broker keeps a group: the one that leads its partition of `__consumer_offsets`.
 
 use std::sync::Arc;
 
+use millstream_core::cluster::{Broker, Image};
 use millstream_kafka::ErrorCode;
 use millstream_kafka::api::find_coordinator::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
 use millstream_kafka::wire::Text;
 
+use super::leaders;
 use crate::connection::ConnectionInfo;
 use crate::context::Context;
+use crate::coordinators::group::coordinator_of;
 
 /// Answers for one key, or for several from version 4 on.
 pub async fn handle(
@@ -22,16 +25,24 @@ pub async fn handle(
         vec![request.key]
     };
     let mut coordinators = Vec::with_capacity(keys.len());
-    let refused = check(context, request.key_type).await.err();
+    let checked = check(context, request.key_type).await;
+    let image = context.controller.image();
     for key in keys {
-        coordinators.push(match &refused {
-            None => this_broker(context, key),
-            Some((code, message)) => Coordinator {
+        let found = checked.and_then(|()| find(&image, &key));
+        coordinators.push(match found {
+            Ok(broker) => Coordinator {
+                key,
+                node_id: broker.id.0,
+                host: Text::from(broker.host.as_str()),
+                port: i32::from(broker.port),
+                ..Default::default()
+            },
+            Err((code, message)) => Coordinator {
                 key,
                 node_id: -1,
                 port: -1,
                 error_code: code.code(),
-                error_message: Some(Text::from(*message)),
+                error_message: Some(Text::from(message)),
                 ..Default::default()
             },
         });
@@ -72,15 +83,13 @@ async fn check(context: &Arc<Context>, key_type: i8) -> Result<(), (ErrorCode, &
     }
 }
 
-fn this_broker(context: &Context, key: Text) -> Coordinator {
-    let (host, port) = context.advertised();
-    Coordinator {
-        key,
-        node_id: context.settings.node_id,
-        host: Text::from(host.as_str()),
-        port: i32::from(port),
-        ..Default::default()
-    }
+fn find<'a>(image: &'a Image, group: &str) -> Result<&'a Broker, (ErrorCode, &'static str)> {
+    coordinator_of(image, group)
+        .and_then(|id| leaders::serving(image, id))
+        .ok_or((
+            ErrorCode::CoordinatorNotAvailable,
+            "nobody leads the partition of __consumer_offsets that keeps the group",
+        ))
 }
 
 const GROUP: i8 = 0;

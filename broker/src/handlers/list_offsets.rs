@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millstream_core::ids::Offset;
+use millstream_core::ids::{LeaderEpoch, Offset};
 use millstream_kafka::ErrorCode;
 use millstream_kafka::api::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
@@ -12,6 +12,7 @@ use millstream_kafka::api::list_offsets::{
 use millstream_kafka::wire::Text;
 use uuid::Uuid;
 
+use super::leaders;
 use crate::connection::ConnectionInfo;
 use crate::context::Context;
 use crate::partitions::Partition;
@@ -39,7 +40,7 @@ pub async fn handle(
         for asked in topic.partitions {
             // What is asked for twice is refused, once.
             match counts.remove(&(topic.name.clone(), asked.partition_index)) {
-                Some(1) => partitions.push(answer(&found, &asked, version).await),
+                Some(1) => partitions.push(answer(context, &found, &asked, version).await),
                 Some(_) => partitions.push(ListOffsetsPartitionResponse {
                     error_code: ErrorCode::InvalidRequest.code(),
                     ..nothing(asked.partition_index)
@@ -60,6 +61,7 @@ pub async fn handle(
 }
 
 async fn answer(
+    context: &Context,
     topic: &TopicLookup,
     asked: &ListOffsetsPartition,
     version: i16,
@@ -70,22 +72,25 @@ async fn answer(
         return answer;
     }
     let found = match topic {
-        Ok(topic) => match topic.partition(asked.partition_index) {
-            Some(partition) => match partition.check_leader_epoch(asked.current_leader_epoch) {
-                Ok(()) => look_up(partition.clone(), asked.timestamp).await,
+        Ok(topic) => match leaders::led(context, topic, asked.partition_index) {
+            Ok(partition) => match partition.check_leader_epoch(asked.current_leader_epoch) {
+                Ok(()) => look_up(partition, asked.timestamp).await,
                 Err(code) => Err(code),
             },
-            None => Err(ErrorCode::UnknownTopicOrPartition),
+            Err(code) => Err(code),
         },
         Err(code) => Err(*code),
     };
     match found {
-        Ok(Some((timestamp, offset))) => {
+        Ok(Some((timestamp, offset, epoch))) => {
             answer.timestamp = timestamp;
             answer.offset = offset.0;
-            answer.leader_epoch = 0;
+            answer.leader_epoch = epoch.0;
         }
         Ok(None) => {}
+        Err(ErrorCode::OffsetNotAvailable) if version < OFFSET_NOT_AVAILABLE_FROM_VERSION => {
+            answer.error_code = ErrorCode::LeaderNotAvailable.code();
+        }
         Err(code) => answer.error_code = code.code(),
     }
     answer
@@ -112,16 +117,45 @@ fn is_known(timestamp: i64, version: i16) -> bool {
     }
 }
 
-async fn look_up(partition: Arc<Partition>, timestamp: i64) -> Result<Option<(i64, Offset)>, ErrorCode> {
+/// What was found: its timestamp, or -1, its offset, and the epoch of the leader that wrote there.
+type Found = (i64, Offset, LeaderEpoch);
+
+async fn look_up(partition: Arc<Partition>, timestamp: i64) -> Result<Option<Found>, ErrorCode> {
+    let epoch = partition.leader_epoch();
     let watermarks = partition.watermarks();
+    // A new leader may not know yet up to where records were acknowledged by the one before it (KIP-207): what it would
+    // answer could lie before what it answered then.
+    let is_known = partition.is_established();
     match timestamp {
-        LATEST => Ok(Some((-1, watermarks.high))),
-        EARLIEST | EARLIEST_LOCAL => Ok(Some((-1, watermarks.log_start))),
+        LATEST if !is_known => Err(ErrorCode::OffsetNotAvailable),
+        LATEST => Ok(Some((-1, watermarks.high, epoch))),
+        EARLIEST | EARLIEST_LOCAL => {
+            let start = watermarks.log_start;
+            Ok(Some((-1, start, epoch_at(&partition, start, epoch))))
+        }
         LATEST_TIERED => Ok(None),
-        MAX_TIMESTAMP => search(partition, None, watermarks.high).await,
-        time if time >= 0 => search(partition, Some(time), watermarks.high).await,
-        _ => Err(ErrorCode::UnsupportedVersion),
+        _ => {
+            let time = match timestamp {
+                MAX_TIMESTAMP => None,
+                time if time >= 0 => Some(time),
+                _ => return Err(ErrorCode::UnsupportedVersion),
+            };
+            match search(partition.clone(), time, watermarks.high).await? {
+                Some((timestamp, offset)) => {
+                    Ok(Some((timestamp, offset, epoch_at(&partition, offset, epoch))))
+                }
+                None if is_known => Ok(None),
+                None => Err(ErrorCode::OffsetNotAvailable),
+            }
+        }
     }
+}
+
+/// The epoch of the leader that wrote at `offset`: the last one that had begun by then. `current` where none had.
+fn epoch_at(partition: &Partition, offset: Offset, current: LeaderEpoch) -> LeaderEpoch {
+    partition
+        .with_log(|log| log.leader_epoch_at(offset))
+        .unwrap_or(current)
 }
 
 /// Looks into segment files, which may have to come from the disk.
@@ -148,6 +182,8 @@ async fn search(
     }
 }
 
+/// Version of ListOffsets that brought the error for an offset that is not known yet.
+const OFFSET_NOT_AVAILABLE_FROM_VERSION: i16 = 5;
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;

@@ -10,6 +10,7 @@ use millstream_kafka::api::offset_for_leader_epoch::{
 };
 use uuid::Uuid;
 
+use super::leaders;
 use crate::connection::ConnectionInfo;
 use crate::context::Context;
 use crate::topics::TopicLookup;
@@ -27,7 +28,7 @@ pub async fn handle(
         let partitions = topic
             .partitions
             .iter()
-            .map(|asked| answer(&found, asked))
+            .map(|asked| answer(context, &found, asked))
             .collect();
         topics.push(OffsetForLeaderTopicResult {
             topic: topic.topic,
@@ -41,14 +42,14 @@ pub async fn handle(
     }
 }
 
-fn answer(topic: &TopicLookup, asked: &OffsetForLeaderPartition) -> EpochEndOffset {
+fn answer(context: &Context, topic: &TopicLookup, asked: &OffsetForLeaderPartition) -> EpochEndOffset {
     let answer = EpochEndOffset {
         partition: asked.partition,
         leader_epoch: -1,
         end_offset: -1,
         ..Default::default()
     };
-    match look_up(topic, asked) {
+    match look_up(context, topic, asked) {
         Ok(Some((epoch, end))) => EpochEndOffset {
             leader_epoch: epoch.0,
             end_offset: end.0,
@@ -63,13 +64,12 @@ fn answer(topic: &TopicLookup, asked: &OffsetForLeaderPartition) -> EpochEndOffs
 }
 
 fn look_up(
+    context: &Context,
     topic: &TopicLookup,
     asked: &OffsetForLeaderPartition,
 ) -> Result<Option<(LeaderEpoch, Offset)>, ErrorCode> {
     let topic = topic.as_ref().map_err(|code| *code)?;
-    let partition = topic
-        .partition(asked.partition)
-        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let partition = leaders::led(context, topic, asked.partition)?;
     partition.check_leader_epoch(asked.current_leader_epoch)?;
     Ok(partition.end_of_leader_epoch(LeaderEpoch(asked.leader_epoch)))
 }

@@ -7,21 +7,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use millstream_core::ids::{LeaderEpoch, Offset};
+use millstream_core::cluster::Broker;
+use millstream_core::ids::Offset;
 use millstream_kafka::api::produce::{
-    BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, ProduceRequest,
-    ProduceResponse, TopicProduceData, TopicProduceResponse,
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData,
+    PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData, TopicProduceResponse,
 };
 use millstream_kafka::header::RequestHeader;
 use millstream_kafka::records::{Attributes, BatchHeader, Compression};
 use millstream_kafka::wire::Text;
 use millstream_kafka::{ApiKey, ErrorCode};
-use tokio::sync::oneshot;
 
+use super::leaders::{self, Named};
 use super::respond;
 use crate::connection::{ConnectionInfo, Disconnect, Reply};
 use crate::context::Context;
-use crate::ingest::{self, Refusal};
+use crate::ingest::{self, Durable, Refusal, Safety};
+use crate::partitions::{NotDurable, Partition};
 use crate::topics::{Topic, TopicLookup};
 
 /// Appends the batches and answers when they are as safe as `acks` asks.
@@ -72,10 +74,13 @@ pub async fn handle(
                 response.log_start_offset = partition.map_or(-1, |p| p.watermarks().log_start.0);
             }
             failed |= response.error_code != 0;
-            if acks == Acks::All {
-                pending
-                    .waits
-                    .extend(waits.into_iter().map(|durable| Wait { place, durable }));
+            if acks == Acks::All && !waits.is_empty() {
+                let partition = topic.as_ref().ok().and_then(|topic| topic.partition(data.index));
+                pending.waits.extend(waits.into_iter().map(|durable| Wait {
+                    place,
+                    durable,
+                    partition: partition.cloned(),
+                }));
             }
             answer.partition_responses.push(response);
         }
@@ -91,12 +96,14 @@ pub async fn handle(
         };
     }
     if pending.waits.is_empty() {
+        name_leaders(context, header.api_version, &mut pending.answer);
         return respond::<ProduceRequest>(&header, &pending.answer, Vec::new()).map(Reply::Now);
     }
     let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
     let context = context.clone();
     Ok(Reply::Later(Box::pin(async move {
-        let answer = pending.finish(timeout).await;
+        let mut answer = pending.finish(timeout).await;
+        name_leaders(&context, header.api_version, &mut answer);
         context.metrics.request(ApiKey::Produce, started.elapsed());
         respond::<ProduceRequest>(&header, &answer, Vec::new()).unwrap_or_default()
     })))
@@ -126,7 +133,9 @@ struct Pending {
 
 struct Wait {
     place: (usize, usize),
-    durable: oneshot::Receiver<()>,
+    durable: Durable,
+    /// The partition that the batch came in by.
+    partition: Option<Arc<Partition>>,
 }
 
 impl Pending {
@@ -134,8 +143,16 @@ impl Pending {
         let deadline = tokio::time::Instant::now() + timeout;
         for wait in self.waits {
             let error = match tokio::time::timeout_at(deadline, wait.durable).await {
-                Ok(Ok(())) => continue,
-                Ok(Err(_)) => ErrorCode::KafkaStorageError,
+                Ok(Ok(Ok(()))) => continue,
+                Ok(Ok(Err(NotDurable::NotLeader))) => ErrorCode::NotLeaderOrFollower,
+                Ok(Ok(Err(NotDurable::Storage)) | Err(_)) => ErrorCode::KafkaStorageError,
+                Err(_)
+                    if wait
+                        .partition
+                        .is_some_and(|p| p.is_leader() && !p.has_enough_in_sync()) =>
+                {
+                    ErrorCode::NotEnoughReplicasAfterAppend
+                }
                 Err(_) => ErrorCode::RequestTimedOut,
             };
             let response = &mut self.answer.responses[wait.place.0].partition_responses[wait.place.1];
@@ -165,10 +182,7 @@ async fn produce_partition(
     let topic: &Arc<Topic> = topic
         .as_ref()
         .map_err(|code| Refusal::new(*code, "unknown topic"))?;
-    if topic.partition(data.index).is_none() {
-        let message = "the topic has no such partition";
-        return Err(Refusal::new(ErrorCode::UnknownTopicOrPartition, message));
-    }
+    ingest::entrance(context, topic, data.index)?;
     let records: &Bytes = match payload {
         Some(records) if !records.is_empty() => records,
         _ => return Err(Refusal::new(ErrorCode::InvalidRecord, "no records")),
@@ -185,7 +199,53 @@ async fn produce_partition(
             "acks must be 0, 1 or -1",
         ));
     }
-    ingest::store(context, topic, data.index, records, LeaderEpoch(0)).await
+    let safety = match asked.acks {
+        Acks::All => Safety::InSync,
+        _ => Safety::Leader,
+    };
+    ingest::store(context, topic, data.index, records, safety).await
+}
+
+/// Tells a client that asked the wrong broker who leads, and where that is (KIP-951).
+fn name_leaders(context: &Context, version: i16, answer: &mut ProduceResponse) {
+    let not_leader = ErrorCode::NotLeaderOrFollower.code();
+    let topics = answer.responses.iter();
+    let mut partitions = topics.flat_map(|topic| &topic.partition_responses);
+    if version < LEADERS_FROM_VERSION || partitions.all(|partition| partition.error_code != not_leader) {
+        return;
+    }
+    let image = context.controller.image();
+    let mut named = Named::default();
+    for topic in &mut answer.responses {
+        let id = match topic.topic_id.is_nil() {
+            true => image.topic(&topic.name).map(|topic| topic.id.0),
+            false => Some(topic.topic_id),
+        };
+        let partitions = topic.partition_responses.iter_mut();
+        for partition in partitions.filter(|partition| partition.error_code == not_leader) {
+            let Some(leader) = id.and_then(|id| leaders::leader(&image, id, partition.index)) else {
+                continue;
+            };
+            named.add(leader);
+            partition.current_leader = LeaderIdAndEpoch {
+                leader_id: leader.id,
+                leader_epoch: leader.epoch.0,
+                ..Default::default()
+            };
+        }
+    }
+    let endpoints = named.endpoints(&image).into_iter();
+    answer.node_endpoints = endpoints.map(endpoint).collect();
+}
+
+fn endpoint(broker: Broker) -> NodeEndpoint {
+    NodeEndpoint {
+        node_id: broker.id.0,
+        host: Text::from(broker.host.as_str()),
+        port: i32::from(broker.port),
+        rack: broker.rack.as_deref().map(Text::from),
+        ..Default::default()
+    }
 }
 
 /// Whether the records look like one batch: Kafka refuses all else without asking the log.
@@ -219,7 +279,7 @@ fn tells_log_start(code: i16) -> bool {
 fn answer_partition(
     index: i32,
     outcome: Result<ingest::Stored, Refusal>,
-) -> (PartitionProduceResponse, Vec<oneshot::Receiver<()>>) {
+) -> (PartitionProduceResponse, Vec<Durable>) {
     match outcome {
         Ok(stored) => (
             PartitionProduceResponse {
@@ -261,5 +321,7 @@ const LENGTH_AT: usize = 8;
 const MAGIC_AT: usize = 16;
 /// Version of Produce from which on clients know zstd (KIP-110).
 const ZSTD_FROM_VERSION: i16 = 7;
+/// Version of Produce from which on answers name leaders.
+const LEADERS_FROM_VERSION: i16 = 10;
 /// Version of Produce from which on topics are named by id (KIP-516).
 const TOPIC_IDS_FROM_VERSION: i16 = 13;

@@ -1,5 +1,7 @@
 //! `/metrics`: what is counted, and what can be read off the state.
 
+mod cluster;
+
 use std::fmt::{self, Write};
 use std::sync::Arc;
 
@@ -22,6 +24,7 @@ pub async fn metrics(State(context): State<Arc<Context>>) -> Result<impl IntoRes
         .and_then(|()| write_partitions(&context, &mut text))
         .and_then(|()| write_lag(&context, &mut text))
         .and_then(|()| write_plugins(&context, &mut text))
+        .and_then(|()| cluster::write(&context, &mut text))
         .and_then(|()| encode_eof(&mut text));
     written.map_err(|fmt::Error| {
         ApiError::new(
@@ -128,3 +131,63 @@ fn escape(text: &str) -> String {
 }
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use axum::body::to_bytes;
+    use millstream_kafka::ApiKey;
+
+    use super::*;
+    use crate::{Broker, Settings};
+
+    /// Every word that begins as our metrics do.
+    fn metrics_in(text: &str) -> BTreeSet<&str> {
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        words.filter(|word| word.starts_with("millstream_")).collect()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_dashboard_shows_only_what_there_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            data_dir: dir.path().join("data").display().to_string(),
+            kafka_listen: "127.0.0.1:0".to_owned(),
+            http_listen: "127.0.0.1:0".to_owned(),
+            ..Settings::default()
+        };
+        let broker = Broker::start(settings).await.unwrap();
+        let context = broker.context().clone();
+        context.metrics.request(ApiKey::Produce, Duration::from_millis(1));
+        let answer = metrics(State(context)).await.unwrap().into_response();
+        let body = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let mut names = BTreeSet::new();
+        for family in families {
+            let (name, kind) = family.split_once(' ').unwrap();
+            let suffixes: &[&str] = match kind {
+                "counter" => &["_total"],
+                "histogram" => &["_bucket", "_count", "_sum"],
+                _ => &[""],
+            };
+            names.extend(suffixes.iter().map(|suffix| format!("{name}{suffix}")));
+        }
+        let dashboard: serde_json::Value = serde_json::from_str(DASHBOARD).unwrap();
+        let mut shown = 0;
+        for panel in dashboard["panels"].as_array().unwrap() {
+            for target in panel["targets"].as_array().into_iter().flatten() {
+                for name in metrics_in(target["expr"].as_str().unwrap()) {
+                    assert!(names.contains(name), "/metrics has no {name}");
+                    shown += 1;
+                }
+            }
+        }
+        assert!(shown > 20, "{shown} metrics are no dashboard");
+        broker.shutdown().await;
+    }
+
+    const DASHBOARD: &str = include_str!("../../../docs/grafana-dashboard.json");
+}

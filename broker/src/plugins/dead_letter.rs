@@ -8,16 +8,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millstream_core::ids::{LeaderEpoch, Offset, TopicName};
+use millstream_core::ids::{Offset, TopicName};
 use millstream_kafka::records::{BatchBuilder, BuildError, Header};
-use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::ledger::cut;
+use super::remote::Outbox;
 use super::seat::Running;
 use super::slice::Outgoing;
 use crate::context::{Context, now_ms};
-use crate::ingest::Refusal;
+use crate::handlers::leaders;
+use crate::ingest::{Durable, Refusal};
 use crate::partitions::Partition;
 use crate::topics::Topic;
 use millstream_kafka::ErrorCode;
@@ -76,8 +77,8 @@ impl DeadLetters {
         self.letters.is_empty()
     }
 
-    /// Appends them to their topics. `base_offset` is where their batch was stored; none where a partitioner spread it.
-    /// What is given resolves when they are durable.
+    /// Appends them to their topics, or puts them into `outbox` where another broker leads. `base_offset` is where their
+    /// batch was stored; none where a partitioner spread it. What is given resolves when they are durable.
     ///
     /// # Errors
     /// A topic is gone, or its log takes nothing. Some may have been appended.
@@ -86,7 +87,8 @@ impl DeadLetters {
         context: &Context,
         from: &Partition,
         base_offset: Option<Offset>,
-    ) -> Result<Vec<oneshot::Receiver<()>>, Refusal> {
+        outbox: &mut Outbox,
+    ) -> Result<Vec<Durable>, Refusal> {
         let mut durable = Vec::new();
         for (name, letters) in self.letters {
             let failed = |code: ErrorCode, reason: String| {
@@ -98,12 +100,6 @@ impl DeadLetters {
             let topic = context.topics.find(&name, Uuid::nil());
             let topic = topic.map_err(|code| failed(code, "it is not there".to_owned()))?;
             let index = partition(&topic, from);
-            let to = topic.partition(index).ok_or_else(|| {
-                failed(
-                    ErrorCode::KafkaStorageError,
-                    format!("partition {index} is not served"),
-                )
-            })?;
             let batch = letters
                 .iter()
                 .try_fold(BatchBuilder::new(), |batch, letter| {
@@ -111,10 +107,21 @@ impl DeadLetters {
                 })
                 .and_then(BatchBuilder::finish)
                 .map_err(|error| failed(ErrorCode::MessageTooLarge, error.to_string()))?;
-            let receipt = to
-                .append(&batch, LeaderEpoch(0), now_ms())
-                .map_err(|error| failed(ErrorCode::KafkaStorageError, error.to_string()))?;
-            durable.extend(receipt.durable);
+            match leaders::led(context, &topic, index) {
+                Ok(to) => {
+                    let receipt = to
+                        .append(&batch, now_ms())
+                        .map_err(|error| failed(ErrorCode::KafkaStorageError, error.to_string()))?;
+                    durable.extend(receipt.durable);
+                }
+                Err(ErrorCode::NotLeaderOrFollower) => outbox
+                    .add(context, topic.id, index, &batch)
+                    .map_err(|refusal| failed(refusal.code, refusal.message))?,
+                Err(_) => {
+                    let reason = format!("partition {index} is not served");
+                    return Err(failed(ErrorCode::KafkaStorageError, reason));
+                }
+            }
         }
         Ok(durable)
     }

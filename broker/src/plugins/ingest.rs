@@ -9,18 +9,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_core::config::{CompressionType, OnError};
-use millstream_core::ids::{LeaderEpoch, ProducerId};
+use millstream_core::ids::ProducerId;
 use millstream_kafka::ErrorCode;
 use millstream_kafka::records::{BatchView, Compression, Scratch, Validated};
 use uuid::Uuid;
 
 use super::chain::{self, Failure, Run};
 use super::dead_letter::{self, DeadLetters};
+use super::remote::Outbox;
 use super::route::{Built, ToStore};
 use super::seat::Seat;
 use super::stages::{Stage, Stopwatch};
 use crate::context::{Context, now_ms};
-use crate::ingest::{Refusal, Stored, append, refuse_append, refuse_batch};
+use crate::handlers::leaders;
+use crate::ingest::{Refusal, Safety, Stored, append, check_safety, refuse_append, refuse_batch};
 use crate::metrics::Way;
 use crate::partitions::Partition;
 use crate::topics::{Attached, Topic};
@@ -36,7 +38,7 @@ pub async fn store(
     entrance: &Arc<Partition>,
     batch: &Bytes,
     validated: &Validated,
-    epoch: LeaderEpoch,
+    safety: Safety,
 ) -> Result<Stored, Refusal> {
     let header = &validated.header;
     let (entrances, index) = (&context.plugins.entrances, entrance.index.0);
@@ -53,7 +55,7 @@ pub async fn store(
             return Ok(repeated(context, topic, entrance));
         }
     }
-    let stored = run(context, topic, entrance, batch, epoch).await;
+    let stored = run(context, topic, entrance, batch, safety).await;
     match &stored {
         Ok(_) if is_watched => entrances.note(topic.id, index, header, now_ms()),
         Err(refusal) if is_watched && is_sent_again(refusal) => {
@@ -74,7 +76,7 @@ async fn run(
     topic: &Arc<Topic>,
     entrance: &Arc<Partition>,
     batch: &Bytes,
-    epoch: LeaderEpoch,
+    safety: Safety,
 ) -> Result<Stored, Refusal> {
     let chain: Vec<Arc<Attached>> = topic.ingest().chain(topic.partitioner()).cloned().collect();
     let running = context.plugins.running(&chain).await.map_err(cannot_run)?;
@@ -82,15 +84,15 @@ async fn run(
     let (to_store, letters) = compute(context, topic, entrance, batch.clone(), seats).await?;
     match to_store {
         ToStore::Same => {
-            let stored = append(context, topic, entrance, batch, epoch)?;
-            with_letters(context, entrance, stored, letters)
+            let stored = append(context, topic, entrance, batch)?;
+            with_letters(context, entrance, stored, letters, safety).await
         }
         ToStore::Changed(changed) => {
             check_size(topic, changed.len())?;
-            let stored = append(context, topic, entrance, &changed, epoch)?;
-            with_letters(context, entrance, stored, letters)
+            let stored = append(context, topic, entrance, &changed)?;
+            with_letters(context, entrance, stored, letters, safety).await
         }
-        ToStore::Spread(batches) => spread(context, topic, entrance, &batches, letters, epoch),
+        ToStore::Spread(batches) => spread(context, topic, entrance, &batches, letters, safety).await,
     }
 }
 
@@ -106,7 +108,9 @@ fn repeated(context: &Context, topic: &Topic, entrance: &Partition) -> Stored {
             .partition(dead_letter::partition(&letters, entrance))
             .cloned()
     });
+    // What other brokers lead was safe there before the batch was noted.
     let all = topic.stored_partitions().cloned().chain(letters);
+    let all = all.filter(|partition| partition.is_leader());
     Stored {
         base_offset: None,
         log_append_time_ms: topic.config.log_append_time.then(now_ms),
@@ -124,6 +128,9 @@ fn is_sent_again(refusal: &Refusal) -> bool {
             | ErrorCode::UnknownServerError
             | ErrorCode::UnknownTopicOrPartition
             | ErrorCode::OutOfOrderSequenceNumber
+            | ErrorCode::NotLeaderOrFollower
+            | ErrorCode::NotEnoughReplicas
+            | ErrorCode::NotEnoughReplicasAfterAppend
     )
 }
 
@@ -170,39 +177,51 @@ async fn compute(
 }
 
 /// Sends the dead letters of a batch that was stored in one piece.
-fn with_letters(
-    context: &Context,
+async fn with_letters(
+    context: &Arc<Context>,
     entrance: &Partition,
     mut stored: Stored,
     letters: DeadLetters,
+    safety: Safety,
 ) -> Result<Stored, Refusal> {
     if !letters.is_empty() {
-        let sent = letters.send(context, entrance, stored.base_offset)?;
+        let mut outbox = Outbox::default();
+        let sent = letters.send(context, entrance, stored.base_offset, &mut outbox)?;
         stored.durable.extend(sent);
+        outbox.send(context, safety).await?;
     }
     Ok(stored)
 }
 
-/// Appends to each partition what a partitioner chose for it.
-fn spread(
-    context: &Context,
+/// Appends to each partition what a partitioner chose for it, here or through the broker that leads it.
+async fn spread(
+    context: &Arc<Context>,
     topic: &Topic,
     entrance: &Partition,
     batches: &[(u32, Bytes)],
     letters: DeadLetters,
-    epoch: LeaderEpoch,
+    safety: Safety,
 ) -> Result<Stored, Refusal> {
-    // Whether all can be stored is looked at before any is.
+    // Whether all can be stored is looked at before any is, as far as this broker knows.
     let mut targets = Vec::with_capacity(batches.len());
+    let mut outbox = Outbox::default();
     for (target, batch) in batches {
         check_size(topic, batch.len())?;
-        let partition = topic.partition(*target as i32).ok_or_else(|| {
-            let message = format!("partition {target}, which the partitioner chose, is not served");
-            Refusal::new(ErrorCode::KafkaStorageError, message)
-        })?;
-        let may_follow = partition.with_log(|log| log.check_sequence(batch));
-        may_follow.map_err(|error| refuse_append(partition, error))?;
-        targets.push((partition, batch));
+        match leaders::led(context, topic, *target as i32) {
+            Ok(partition) => {
+                let may_follow = partition.with_log(|log| log.check_sequence(batch));
+                may_follow.map_err(|error| refuse_append(&partition, error.into()))?;
+                check_safety(&partition, safety)?;
+                targets.push((partition, batch));
+            }
+            Err(ErrorCode::NotLeaderOrFollower) => {
+                outbox.add(context, topic.id, *target as i32, batch)?;
+            }
+            Err(_) => {
+                let message = format!("partition {target}, which the partitioner chose, is not served");
+                return Err(Refusal::new(ErrorCode::KafkaStorageError, message));
+            }
+        }
     }
     let mut stored = Stored {
         base_offset: None,
@@ -211,10 +230,16 @@ fn spread(
         durable: Vec::new(),
     };
     for (partition, batch) in targets {
-        let part = append(context, topic, partition, batch, epoch)?;
+        let part = append(context, topic, &partition, batch)?;
         stored.durable.extend(part.durable);
     }
-    with_letters(context, entrance, stored, letters)
+    if !letters.is_empty() {
+        let sent = letters.send(context, entrance, None, &mut outbox)?;
+        stored.durable.extend(sent);
+    }
+    // The disks of all brokers work at the same time.
+    outbox.send(context, safety).await?;
+    Ok(stored)
 }
 
 fn check_size(topic: &Topic, bytes: usize) -> Result<(), Refusal> {

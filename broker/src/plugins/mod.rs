@@ -11,8 +11,10 @@ mod entrance;
 pub mod ingest;
 mod ledger;
 mod push;
+pub mod remote;
 mod route;
 mod seat;
+pub mod share;
 mod slice;
 mod stages;
 mod store;
@@ -22,7 +24,7 @@ pub mod view;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::available_parallelism;
 
 use millstream_core::cluster::{Image, Plugin, World as CoreWorld};
@@ -47,6 +49,8 @@ use store::Store;
 pub struct Plugins {
     engine: Engine,
     store: Arc<Store>,
+    /// Where bytes come from that the store lacks.
+    elsewhere: OnceLock<share::Elsewhere>,
     settings: Settings,
     compiled: Mutex<HashMap<String, Arc<Compiled>>>,
     pools: Arc<Pools>,
@@ -80,6 +84,7 @@ impl Plugins {
         Ok(Self {
             engine,
             store: Arc::new(store),
+            elsewhere: OnceLock::new(),
             compiled: Mutex::default(),
             pools: Arc::default(),
             ledger: Arc::default(),
@@ -186,10 +191,7 @@ impl Plugins {
         if let Some(compiled) = &*place {
             return Ok(compiled.clone());
         }
-        let bytes = self
-            .store
-            .read(&plugin.sha256)
-            .map_err(|error| error.to_string())?;
+        let bytes = self.bytes(&plugin.sha256)?;
         let compiled = self.engine.compile(&bytes).map_err(|error| error.to_string())?;
         *place = Some(compiled.clone());
         Ok(compiled)

@@ -63,8 +63,13 @@ impl Plugins {
             .map_err(|error| PluginError::Invalid(error.to_string()))?;
         let _storing = self.storing.lock().await;
         let (plugins, size) = (self.clone(), component.len() as u64);
-        let kept = tokio::task::spawn_blocking(move || plugins.keep(&component)).await;
+        let bytes = component.clone();
+        let kept = tokio::task::spawn_blocking(move || plugins.keep(&bytes)).await;
         let (sha256, world) = kept.map_err(|error| PluginError::Storage(error.to_string()))??;
+        if let Err(error) = self.give(context, &sha256, &component).await {
+            self.drop_unless_wanted(context, &sha256).await;
+            return Err(error);
+        }
         let command = Command::RegisterPlugin {
             name,
             version,
@@ -109,7 +114,7 @@ impl Plugins {
     }
 
     /// Compiles a component and makes it durable.
-    fn keep(&self, component: &[u8]) -> Result<(String, World), PluginError> {
+    pub(super) fn keep(&self, component: &[u8]) -> Result<(String, World), PluginError> {
         let compiled = self
             .engine
             .compile(component)

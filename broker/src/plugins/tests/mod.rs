@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_core::cluster::{Command, ConfigUpdate, Plugin, PluginLimits};
-use millstream_core::ids::{BrokerId, LeaderEpoch, Offset, TopicId, TopicName};
+use millstream_core::ids::{BrokerId, Offset, TopicId, TopicName};
 use millstream_kafka::ErrorCode;
 use millstream_kafka::records::{self, BatchBuilder, Compression, Scratch};
 use uuid::Uuid;
@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::PluginError;
 use crate::context::{Context, now_ms};
 use crate::controller::Refused;
-use crate::ingest::{Refusal, Stored};
+use crate::ingest::{Refusal, Safety, Stored};
 use crate::settings::Settings;
 use crate::{Broker, plugins};
 
@@ -86,9 +86,9 @@ impl World {
     async fn produce(&self, topic: &str, partition: i32, batch: &Bytes) -> Result<Stored, Refusal> {
         let context = self.context();
         let topic = context.topics.find(topic, Uuid::nil()).unwrap();
-        let mut stored = crate::ingest::store(context, &topic, partition, batch, LeaderEpoch(0)).await?;
+        let mut stored = crate::ingest::store(context, &topic, partition, batch, Safety::InSync).await?;
         for durable in std::mem::take(&mut stored.durable) {
-            durable.await.unwrap();
+            durable.await.unwrap().unwrap();
         }
         Ok(stored)
     }

@@ -88,7 +88,7 @@ async fn a_partitioner_that_changes_between_a_batch_and_its_repetition_loses_not
         .unwrap();
     let topic = world.context().topics.find("u", Uuid::nil()).unwrap();
     let first = topic.partition(0).unwrap().clone();
-    first.append(&part, LeaderEpoch(0), now_ms()).unwrap();
+    first.append(&part, now_ms()).unwrap();
     world.configure("u", &gather).await.unwrap();
     for _ in 0..2 {
         let refused = world.produce("u", 2, &batch).await.unwrap_err();
