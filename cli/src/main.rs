@@ -4,6 +4,7 @@
 //! and warnings to standard error, and one line to standard error if it fails.
 
 mod broker;
+mod cluster;
 mod consume;
 #[cfg(test)]
 mod examples;
@@ -91,6 +92,9 @@ enum Command {
     /// Lists, describes, resets and deletes consumer groups
     #[command(subcommand, after_help = GROUP_EXAMPLE)]
     Group(group::GroupCommand),
+    /// Describes the cluster and changes what it is made of: brokers, quorum, where partitions lie
+    #[command(subcommand, after_help = CLUSTER_EXAMPLE)]
+    Cluster(cluster::ClusterCommand),
     /// Looks into log files
     #[command(subcommand, after_help = LOG_EXAMPLE)]
     Log(log::LogCommand),
@@ -147,6 +151,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Plugin(command) => plugin::run(global, command),
             Command::View(command) => view::run(global, command).await,
             Command::Group(command) => group::run(global, command).await,
+            Command::Cluster(command) => cluster::run(global, command).await,
             Command::Log(command) => log::run(global, command),
         }
     })
@@ -193,6 +198,10 @@ Example:
   millstream group list
   millstream group describe g1
   millstream group reset-offsets g1 --topic flights --to earliest";
+
+const CLUSTER_EXAMPLE: &str = "\
+Example:
+  millstream cluster describe";
 
 const LOG_EXAMPLE: &str = "\
 Example:
