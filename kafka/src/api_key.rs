@@ -114,12 +114,24 @@ api_keys! {
     CreatePartitions = 37, create_partitions::CreatePartitionsRequest;
     /// Groups go.
     DeleteGroups = 42, delete_groups::DeleteGroupsRequest;
+    /// Other replicas become leaders.
+    ElectLeaders = 43, elect_leaders::ElectLeadersRequest;
     /// Settings in, one by one.
     IncrementalAlterConfigs = 44, incremental_alter_configs::IncrementalAlterConfigsRequest;
+    /// Partitions move to other brokers.
+    AlterPartitionReassignments = 45, alter_partition_reassignments::AlterPartitionReassignmentsRequest;
+    /// Partitions that are moving.
+    ListPartitionReassignments = 46, list_partition_reassignments::ListPartitionReassignmentsRequest;
     /// A group's offsets go.
     OffsetDelete = 47, offset_delete::OffsetDeleteRequest;
+    /// Who decides on the cluster's metadata.
+    DescribeQuorum = 55, describe_quorum::DescribeQuorumRequest;
+    /// What the cluster's brokers do once all of them can.
+    UpdateFeatures = 57, update_features::UpdateFeaturesRequest;
     /// The cluster's brokers.
     DescribeCluster = 60, describe_cluster::DescribeClusterRequest;
+    /// A broker is forgotten.
+    UnregisterBroker = 64, unregister_broker::UnregisterBrokerRequest;
     /// Partitions of topics, page by page.
     DescribeTopicPartitions = 75, describe_topic_partitions::DescribeTopicPartitionsRequest;
 }

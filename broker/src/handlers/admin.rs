@@ -147,28 +147,47 @@ pub fn broker_defaults(context: &Context) -> BrokerDefaults {
     context.settings.show().into_iter().collect()
 }
 
-/// Replicas for new partitions: all on this broker.
-pub fn replicas(context: &Context, count: i32) -> Vec<Vec<BrokerId>> {
-    vec![vec![BrokerId(context.settings.node_id)]; count.max(0) as usize]
-}
-
-/// Replicas that the user chose; a lone broker can only be told itself.
+/// Replicas that the user chose.
 ///
 /// # Errors
-/// A broker that is not there, or other than one replica.
+/// A broker that is not there, none, or one twice.
 pub fn chosen_replicas(context: &Context, brokers: &[i32]) -> Result<Vec<BrokerId>, Denied> {
     let invalid = |message: String| Denied::new(ErrorCode::InvalidReplicaAssignment, message);
-    if let Some(unknown) = brokers.iter().find(|id| **id != context.settings.node_id) {
+    let image = context.controller.image();
+    let unknown = |id: &&i32| !image.brokers().contains_key(&BrokerId(**id));
+    if let Some(unknown) = brokers.iter().find(unknown) {
         return Err(invalid(format!(
             "the replica assignment names broker {unknown}, which is not there"
         )));
     }
+    let twice = brokers
+        .iter()
+        .enumerate()
+        .any(|(n, id)| brokers[..n].contains(id));
     match brokers {
-        [_] => Ok(brokers.iter().map(|id| BrokerId(*id)).collect()),
         [] => Err(invalid(
             "the replica assignment of a partition is empty".to_owned(),
         )),
-        _ => Err(invalid("the replica assignment names a broker twice".to_owned())),
+        _ if twice => Err(invalid("the replica assignment names a broker twice".to_owned())),
+        _ => Ok(brokers.iter().map(|id| BrokerId(*id)).collect()),
+    }
+}
+
+/// Sees to it that all partitions have equally many replicas, as Kafka wants it.
+///
+/// # Errors
+/// Some have more than others.
+pub fn check_equal_factors<'a>(mut all: impl Iterator<Item = &'a Vec<BrokerId>>) -> Result<(), Denied> {
+    let factor = all.next().map_or(0, Vec::len);
+    match all.find(|replicas| replicas.len() != factor) {
+        None => Ok(()),
+        Some(other) => {
+            let message = format!(
+                "the replica assignment gives one partition {factor} replicas and another {}",
+                other.len()
+            );
+            Err(Denied::new(ErrorCode::InvalidReplicaAssignment, message))
+        }
     }
 }
 

@@ -2,17 +2,22 @@
 
 use std::sync::Arc;
 
-use millstream_kafka::api::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
+use millstream_core::cluster::FEATURE_LEVELS;
+use millstream_kafka::api::api_versions::{
+    ApiVersion, ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
+};
 use millstream_kafka::header::RequestHeader;
+use millstream_kafka::wire::Text;
 use millstream_kafka::{ApiKey, ErrorCode};
 
+use super::update_features::FEATURE;
 use super::{encode, offered};
 use crate::connection::{ConnectionInfo, Disconnect, Response};
 use crate::context::Context;
 
-/// Answers with every API that is offered.
+/// Answers with every API that is offered, and with the feature level of a cluster; a lone broker has none.
 pub fn handle(
-    _context: &Arc<Context>,
+    context: &Arc<Context>,
     info: &ConnectionInfo,
     version: i16,
     request: ApiVersionsRequest,
@@ -31,10 +36,28 @@ pub fn handle(
         version = %request.client_software_version,
         "client"
     );
-    ApiVersionsResponse {
+    let mut answer = ApiVersionsResponse {
         api_keys: api_keys(),
         ..Default::default()
+    };
+    let image = context.controller.image();
+    if image.cluster_id().is_some() {
+        let (min_version, max_version) = FEATURE_LEVELS;
+        answer.supported_features.push(SupportedFeatureKey {
+            name: Text::from(FEATURE),
+            min_version: min_version as i16,
+            max_version: max_version as i16,
+            ..Default::default()
+        });
+        answer.finalized_features.push(FinalizedFeatureKey {
+            name: Text::from(FEATURE),
+            max_version_level: image.feature_level() as i16,
+            min_version_level: image.feature_level() as i16,
+            ..Default::default()
+        });
+        answer.finalized_features_epoch = image.version() as i64;
     }
+    answer
 }
 
 /// Answers a version that is not offered in version 0, which every client understands, with what is offered.

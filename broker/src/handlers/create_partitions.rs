@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millstream_core::cluster::Command;
+use millstream_core::cluster::{Command, placement};
 use millstream_kafka::ErrorCode;
 use millstream_kafka::api::create_partitions::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopic, CreatePartitionsTopicResult,
@@ -74,15 +74,24 @@ async fn grow(
     let more = asked.count - there;
     admin::check_partition_bound(context, more as usize)?;
     let added = match &asked.assignments {
-        None => admin::replicas(context, more),
+        None => placement::place_more(&image, topic, more as usize, topic.id.0.as_u64_pair().1)
+            .map_err(|refusal| admin::denied(&refusal))?,
         Some(chosen) if chosen.len() != more as usize => {
             let message = format!("{more} partitions are added and {} assigned", chosen.len());
             return Err(Denied::new(ErrorCode::InvalidReplicaAssignment, message));
         }
-        Some(chosen) => chosen
-            .iter()
-            .map(|c| admin::chosen_replicas(context, &c.broker_ids))
-            .collect::<Result<_, _>>()?,
+        Some(chosen) => {
+            let chosen: Vec<_> = chosen
+                .iter()
+                .map(|c| admin::chosen_replicas(context, &c.broker_ids))
+                .collect::<Result<_, _>>()?;
+            let first = topic
+                .partitions
+                .first()
+                .map(|partition| partition.settled().to_vec());
+            admin::check_equal_factors(first.iter().chain(&chosen))?;
+            chosen
+        }
     };
     let command = Command::CreatePartitions {
         topic: topic.name.clone(),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use millstream_core::cluster::{Command, Topic};
+use millstream_core::cluster::{Command, Topic, placement};
 use millstream_core::config;
 use millstream_core::ids::{BrokerId, TopicId, TopicName};
 use millstream_kafka::ErrorCode;
@@ -84,9 +84,10 @@ async fn create(
             )),
         })
         .collect::<Result<_, _>>()?;
-    let partitions = partitions(context, &asked, configs.contains_key("millstream.view.source"))?;
-    admin::check_partition_bound(context, partitions.len())?;
     let id = TopicId(Uuid::new_v4());
+    let is_view = configs.contains_key("millstream.view.source");
+    let partitions = partitions(context, &asked, is_view, id)?;
+    admin::check_partition_bound(context, partitions.len())?;
     let command = Command::CreateTopic {
         name: name.clone(),
         id,
@@ -108,6 +109,7 @@ fn partitions(
     context: &Context,
     asked: &CreatableTopic,
     is_view: bool,
+    id: TopicId,
 ) -> Result<Vec<Vec<BrokerId>>, Denied> {
     if !asked.assignments.is_empty() {
         if asked.num_partitions != -1 || asked.replication_factor != -1 {
@@ -116,32 +118,43 @@ fn partitions(
         }
         return assigned(context, &asked.assignments);
     }
-    match asked.replication_factor {
-        -1 | 1 => {}
-        factor if factor < 1 => {
-            let message = "the replication factor must be larger than 0, or -1 for the default";
-            return Err(Denied::new(ErrorCode::InvalidReplicationFactor, message));
-        }
-        factor => {
-            let message = format!("replication factor {factor} is larger than the 1 broker that there is");
-            return Err(Denied::new(ErrorCode::InvalidReplicationFactor, message));
-        }
-    }
-    match asked.num_partitions {
-        -1 if is_view => Ok(Vec::new()),
-        -1 => Ok(admin::replicas(context, context.settings.num_partitions)),
+    let factor = factor(context, asked.replication_factor)?;
+    let count = match asked.num_partitions {
+        -1 if is_view => return Ok(Vec::new()),
+        -1 => context.settings.num_partitions,
         count if count < 1 => {
             let message = "the number of partitions must be larger than 0, or -1 for the default";
-            Err(Denied::new(ErrorCode::InvalidPartitions, message))
+            return Err(Denied::new(ErrorCode::InvalidPartitions, message));
         }
         count if count > context.settings.partitions_max => {
             let message = format!(
                 "{count} partitions are beyond millstream.partitions.max={}",
                 context.settings.partitions_max
             );
-            Err(Denied::new(ErrorCode::InvalidPartitions, message))
+            return Err(Denied::new(ErrorCode::InvalidPartitions, message));
         }
-        count => Ok(admin::replicas(context, count)),
+        count => count,
+    };
+    let image = context.controller.image();
+    placement::place(&image, count as usize, factor, id.0.as_u64_pair().1)
+        .map_err(|refusal| admin::denied(&refusal))
+}
+
+/// Replicas of each partition. A lone broker keeps the one copy that it can, whatever its default is.
+fn factor(context: &Context, asked: i16) -> Result<usize, Denied> {
+    let is_alone = context.controller.image().cluster_id().is_none();
+    match asked {
+        -1 if is_alone => Ok(1),
+        -1 => Ok(context.settings.default_replication_factor as usize),
+        asked if asked < 1 => {
+            let message = "the replication factor must be larger than 0, or -1 for the default";
+            Err(Denied::new(ErrorCode::InvalidReplicationFactor, message))
+        }
+        asked if is_alone && asked > 1 => {
+            let message = format!("replication factor {asked} is larger than the 1 broker that there is");
+            Err(Denied::new(ErrorCode::InvalidReplicationFactor, message))
+        }
+        asked => Ok(asked as usize),
     }
 }
 
@@ -158,10 +171,12 @@ fn assigned(
         let message = "the replica assignment must name the partitions from 0 on, each once";
         return Err(Denied::new(ErrorCode::InvalidReplicaAssignment, message));
     }
-    by_index
+    let chosen: Vec<_> = by_index
         .values()
         .map(|brokers| admin::chosen_replicas(context, brokers))
-        .collect()
+        .collect::<Result<_, _>>()?;
+    admin::check_equal_factors(chosen.iter())?;
+    Ok(chosen)
 }
 
 fn describe(
@@ -172,9 +187,12 @@ fn describe(
 ) -> CreatableTopicResult {
     let image = context.controller.image();
     let partitions = match topic.view_source().and_then(|source| image.topic(source)) {
-        Some(source) => image.partitions(source).len(),
-        None => topic.partitions.len(),
+        Some(source) => image.partitions(source),
+        None => &topic.partitions,
     };
+    let factor = partitions
+        .first()
+        .map_or(1, |partition| partition.settled().len());
     let config = |described: config::Described| CreatableTopicConfigs {
         name: Text::from(described.name),
         value: described.value.map(Text::from),
@@ -185,8 +203,8 @@ fn describe(
     CreatableTopicResult {
         name: Text::from(topic.name.as_str()),
         topic_id: if validate_only { Uuid::nil() } else { topic.id.0 },
-        num_partitions: partitions as i32,
-        replication_factor: 1,
+        num_partitions: partitions.len() as i32,
+        replication_factor: factor as i16,
         configs: Some(configs.into_iter().map(config).collect()),
         ..Default::default()
     }

@@ -22,6 +22,7 @@ use crate::partitions::FileSlice;
 
 pub mod admin;
 pub mod alter_configs;
+pub mod alter_partition_reassignments;
 pub mod api_versions;
 pub mod create_partitions;
 pub mod create_topics;
@@ -32,7 +33,9 @@ pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_groups;
 pub mod describe_log_dirs;
+pub mod describe_quorum;
 pub mod describe_topic_partitions;
+pub mod elect_leaders;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod heartbeat;
@@ -43,6 +46,7 @@ pub mod leaders;
 pub mod leave_group;
 pub mod list_groups;
 pub mod list_offsets;
+pub mod list_partition_reassignments;
 pub mod metadata;
 pub mod offset_commit;
 pub mod offset_delete;
@@ -50,6 +54,8 @@ pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
 pub mod sync_group;
+pub mod unregister_broker;
+pub mod update_features;
 
 /// Lowest and highest version of every API that is offered.
 ///
@@ -136,6 +142,12 @@ apis! {
     DescribeCluster => describe_cluster::DescribeClusterRequest,
     DescribeLogDirs => describe_log_dirs::DescribeLogDirsRequest,
     DescribeTopicPartitions => describe_topic_partitions::DescribeTopicPartitionsRequest,
+    ElectLeaders => elect_leaders::ElectLeadersRequest,
+    AlterPartitionReassignments => alter_partition_reassignments::AlterPartitionReassignmentsRequest,
+    ListPartitionReassignments => list_partition_reassignments::ListPartitionReassignmentsRequest,
+    DescribeQuorum => describe_quorum::DescribeQuorumRequest,
+    UpdateFeatures => update_features::UpdateFeaturesRequest,
+    UnregisterBroker => unregister_broker::UnregisterBrokerRequest,
 }
 
 /// Begins one request.

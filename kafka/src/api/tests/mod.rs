@@ -65,6 +65,7 @@ macro_rules! every_message {
 
 every_message! {
     alter_configs: AlterConfigsRequest, AlterConfigsResponse;
+    alter_partition_reassignments: AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse;
     api_versions: ApiVersionsRequest, ApiVersionsResponse;
     create_partitions: CreatePartitionsRequest, CreatePartitionsResponse;
     create_topics: CreateTopicsRequest, CreateTopicsResponse;
@@ -75,7 +76,9 @@ every_message! {
     describe_configs: DescribeConfigsRequest, DescribeConfigsResponse;
     describe_groups: DescribeGroupsRequest, DescribeGroupsResponse;
     describe_log_dirs: DescribeLogDirsRequest, DescribeLogDirsResponse;
+    describe_quorum: DescribeQuorumRequest, DescribeQuorumResponse;
     describe_topic_partitions: DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse;
+    elect_leaders: ElectLeadersRequest, ElectLeadersResponse;
     fetch: FetchRequest, FetchResponse;
     find_coordinator: FindCoordinatorRequest, FindCoordinatorResponse;
     heartbeat: HeartbeatRequest, HeartbeatResponse;
@@ -85,6 +88,7 @@ every_message! {
     leave_group: LeaveGroupRequest, LeaveGroupResponse;
     list_groups: ListGroupsRequest, ListGroupsResponse;
     list_offsets: ListOffsetsRequest, ListOffsetsResponse;
+    list_partition_reassignments: ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse;
     metadata: MetadataRequest, MetadataResponse;
     offset_commit: OffsetCommitRequest, OffsetCommitResponse;
     offset_delete: OffsetDeleteRequest, OffsetDeleteResponse;
@@ -92,6 +96,8 @@ every_message! {
     offset_for_leader_epoch: OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse;
     produce: ProduceRequest, ProduceResponse;
     sync_group: SyncGroupRequest, SyncGroupResponse;
+    unregister_broker: UnregisterBrokerRequest, UnregisterBrokerResponse;
+    update_features: UpdateFeaturesRequest, UpdateFeaturesResponse;
 }
 
 /// A message is written as Kafka's definitions say, and what they write is read: in all versions of `R`.

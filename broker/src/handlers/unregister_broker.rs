@@ -1,0 +1,29 @@
+//! UnregisterBroker: a broker that is stopped and empty is forgotten.
+
+use std::sync::Arc;
+
+use millstream_core::cluster::Command;
+use millstream_core::ids::BrokerId;
+use millstream_kafka::api::unregister_broker::{UnregisterBrokerRequest, UnregisterBrokerResponse};
+
+use super::admin;
+use crate::connection::ConnectionInfo;
+use crate::context::Context;
+
+/// Answers whether it is forgotten. Kafka forgets brokers that hold replicas too; here they have to be drained first.
+pub async fn handle(
+    context: &Arc<Context>,
+    _info: &ConnectionInfo,
+    _version: i16,
+    request: UnregisterBrokerRequest,
+) -> UnregisterBrokerResponse {
+    let id = BrokerId(request.broker_id);
+    match admin::apply(context, Command::RemoveBroker { id }, false).await {
+        Ok(_) => UnregisterBrokerResponse::default(),
+        Err(denied) => UnregisterBrokerResponse {
+            error_code: denied.code.code(),
+            error_message: denied.text(),
+            ..Default::default()
+        },
+    }
+}
