@@ -54,6 +54,7 @@ pub fn plan(image: &Image) -> Vec<Move> {
 
 struct State<'a> {
     image: &'a Image,
+    racks: BTreeMap<BrokerId, RackName<'a>>,
     /// All partitions that may move, as they would be.
     moves: Vec<Move>,
     /// Which of `moves` a broker holds.
@@ -69,8 +70,10 @@ struct State<'a> {
 impl<'a> State<'a> {
     fn new(image: &'a Image) -> Self {
         let takers = image.brokers.values().filter(|broker| broker.takes_replicas());
+        let all = image.brokers.keys();
         let mut state = Self {
             image,
+            racks: all.map(|id| (*id, rack_of(image, *id))).collect(),
             moves: Vec::new(),
             held: BTreeMap::new(),
             loads: takers.map(|broker| (broker.id, 0)).collect(),
@@ -161,7 +164,7 @@ impl<'a> State<'a> {
         while let Some(at) = reached.get(next).copied() {
             next += 1;
             for (its_load, to) in &targets {
-                if reached.contains(to) || self.best_move(at, *to).is_none() {
+                if reached.contains(to) || self.movable(at, *to).next().is_none() {
                     continue;
                 }
                 through.insert(*to, at);
@@ -183,28 +186,40 @@ impl<'a> State<'a> {
     /// What best goes from one broker to another: what has to be copied anyway, what is then alone in its rack, what its
     /// topic has most of there.
     fn best_move(&self, from: BrokerId, to: BrokerId) -> Option<usize> {
-        let held = self.held.get(&from)?.iter().copied();
-        let free = held.filter(|n| !self.moves[*n].to.contains(&to));
-        let of_topic = |topic, id| self.of_topic.get(&(topic, id)).copied().unwrap_or(0);
-        let ranked = free.filter_map(|n| {
-            let Move {
-                topic, from: origin, ..
-            } = &self.moves[n];
-            let (before, after) = (self.together(n, from, from), self.together(n, from, to));
-            let more_copies = i32::from(!origin.contains(&to)) - i32::from(!origin.contains(&from));
-            let skew = of_topic(*topic, to) as i64 - of_topic(*topic, from) as i64;
-            (after <= before).then_some(((more_copies, after as i64 - before as i64, skew), n))
+        // Partitions of one topic lie side by side, so what is known of a topic is looked up once.
+        let mut last: Option<(TopicId, i64)> = None;
+        let mut skew = |topic: TopicId| match last {
+            Some((known, skew)) if known == topic => skew,
+            _ => {
+                let count = |id| self.of_topic.get(&(topic, id)).copied().unwrap_or(0) as i64;
+                let skew = count(to) - count(from);
+                last = Some((topic, skew));
+                skew
+            }
+        };
+        let ranked = self.movable(from, to).map(|(n, closer)| {
+            let entry = &self.moves[n];
+            let more_copies = i64::from(!entry.from.contains(&to)) - i64::from(!entry.from.contains(&from));
+            ((more_copies, closer, skew(entry.topic)), n)
         });
         ranked.min().map(|(_, n)| n)
     }
 
+    /// What may go from one broker to another, with how many replicas more would then share a rack: none, or fewer.
+    fn movable(&self, from: BrokerId, to: BrokerId) -> impl Iterator<Item = (usize, i64)> {
+        let held = self.held.get(&from).into_iter().flatten().copied();
+        let free = held.filter(move |n| !self.moves[*n].to.contains(&to));
+        free.filter_map(move |n| {
+            let (before, after) = (self.together(n, from, from), self.together(n, from, to));
+            (after <= before).then_some((n, after as i64 - before as i64))
+        })
+    }
+
     /// How many others of a partition's replicas would be in the rack of `id`, were it in the place of `instead_of`.
     fn together(&self, n: usize, instead_of: BrokerId, id: BrokerId) -> usize {
-        let rack: RackName<'_> = rack_of(self.image, id);
+        let rack = self.racks.get(&id);
         let others = self.moves[n].to.iter().filter(|other| **other != instead_of);
-        others
-            .filter(|other| rack_of(self.image, **other) == rack)
-            .count()
+        others.filter(|other| self.racks.get(other) == rack).count()
     }
 
     fn replace(&mut self, n: usize, from: BrokerId, to: BrokerId) {

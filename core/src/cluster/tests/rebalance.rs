@@ -89,6 +89,33 @@ fn a_broker_that_joins_gets_its_share_and_no_more() {
 }
 
 #[test]
+fn thousands_of_partitions_are_fenced_and_spread() {
+    let mut image = cluster(&[(1, None), (2, None), (3, None)]);
+    for n in 1..=20 {
+        let command = placed(&image, &format!("t{n}"), n, 100, 3);
+        applied(&mut image, &command);
+    }
+    let mut without_1 = image.clone();
+    step(&mut without_1, |image| fence(image, 1));
+    let led = |id: i32| {
+        let partitions = without_1.stored_partitions();
+        partitions
+            .filter(|(_, _, p)| p.leader == Some(BrokerId(id)))
+            .count()
+    };
+    assert_eq!((led(1), led(2) + led(3)), (0, 2000));
+    assert!(
+        led(2).abs_diff(led(3)) <= 20,
+        "each topic gives both of them half, or one more"
+    );
+    join(&mut image, 4, None);
+    let moves = plan(&image);
+    assert_eq!(moves.iter().flat_map(Move::copies).count(), 1500);
+    carry_out(&mut image, &moves);
+    assert_eq!(loads(&image), [(1500, 500); 4]);
+}
+
+#[test]
 fn a_draining_broker_becomes_empty_even_if_it_is_dead() {
     let mut image = cluster(&[(1, None), (2, None), (3, None), (4, None)]);
     let command = placed(&image, "t", 1, 12, 3);
