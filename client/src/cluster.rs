@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use millstream_kafka::ErrorCode;
 use millstream_kafka::api::find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
-use millstream_kafka::api::metadata::{MetadataRequest, MetadataRequestTopic};
+use millstream_kafka::api::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
 use millstream_kafka::wire::Text;
 
 use crate::config::ClientConfig;
@@ -28,6 +30,8 @@ struct Inner {
     metadata: Mutex<Snapshot>,
     /// Held while metadata is being asked for, so that one answer serves everyone who waits.
     refreshing: tokio::sync::Mutex<()>,
+    /// Which of the addresses is asked first when any would do; moves on from one that does not answer.
+    first: AtomicUsize,
 }
 
 /// Place of a connection; the lock is held while it is being made.
@@ -68,6 +72,7 @@ impl Client {
                     taken: Instant::now(),
                 }),
                 refreshing: tokio::sync::Mutex::default(),
+                first: AtomicUsize::new(0),
             }),
         };
         client.ask_metadata(Some(&[]), false).await?;
@@ -158,27 +163,70 @@ impl Client {
     /// A connection to any broker that can be reached.
     pub(crate) async fn any(&self) -> Result<Connection> {
         let mut last = None;
-        let known = self.metadata();
-        let addresses = known
-            .brokers
-            .values()
-            .map(Broker::address)
-            .chain(self.inner.config.bootstrap.iter().cloned());
-        for address in addresses {
+        for address in self.addresses() {
             match self.connection(&address, Purpose::Requests).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => last = Some(error),
             }
+            self.inner.first.fetch_add(1, Ordering::Relaxed);
         }
         Err(last.expect("there is at least one bootstrap address"))
     }
 
-    /// A connection to the broker that takes administrative requests.
+    /// Where brokers are: those that are known, then those to begin with. The one that answered last comes first.
+    fn addresses(&self) -> Vec<String> {
+        let known = self.metadata();
+        let mut known: Vec<_> = known.brokers.values().map(Broker::address).collect();
+        let first = self.inner.first.load(Ordering::Relaxed);
+        let turn = first.checked_rem(known.len()).unwrap_or(0);
+        known.rotate_left(turn);
+        known.extend(self.inner.config.bootstrap.iter().cloned());
+        known
+    }
+
+    /// A connection to the broker that takes administrative requests, or else to another, which passes them on.
     pub(crate) async fn controller(&self) -> Result<Connection> {
         let metadata = self.metadata();
-        match metadata.controller.and_then(|id| metadata.brokers.get(&id)) {
-            Some(broker) => self.connection(&broker.address(), Purpose::Requests).await,
-            None => self.any().await,
+        if let Some(broker) = metadata.controller.and_then(|id| metadata.brokers.get(&id)) {
+            match self.connection(&broker.address(), Purpose::Requests).await {
+                Err(error) if error.is_retriable() => {}
+                found => return found,
+            }
+        }
+        self.any().await
+    }
+
+    /// Waits for an answer of the broker at `address`, but no longer than it leads the partitions: one that hangs or
+    /// cannot be reached does not say so.
+    ///
+    /// # Errors
+    /// The call's own, or [`Error::Disconnected`] when another broker leads one of the partitions.
+    pub(crate) async fn while_led<T>(
+        &self,
+        address: &str,
+        partitions: &[&TopicPartition],
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let mut call = pin!(call);
+        loop {
+            if let Ok(done) = tokio::time::timeout(LEADER_CHECK_INTERVAL, &mut call).await {
+                return done;
+            }
+            let mut topics: Vec<_> = partitions.iter().map(|at| at.topic.as_str()).collect();
+            topics.dedup();
+            let Ok(metadata) = self.refresh(&topics, &self.metadata()).await else {
+                continue;
+            };
+            let moved = |at: &&&TopicPartition| {
+                let leader = metadata.leader(&at.topic, at.partition);
+                leader.is_some_and(|leader| leader.address() != address)
+            };
+            if let Some(at) = partitions.iter().find(moved) {
+                return Err(Error::Disconnected {
+                    address: address.to_owned(),
+                    reason: format!("it did not answer and does not lead {at} any more"),
+                });
+            }
         }
     }
 
@@ -251,7 +299,6 @@ impl Client {
     }
 
     async fn ask_metadata(&self, topics: Option<&[&str]>, create: bool) -> Result<Arc<Metadata>> {
-        let connection = self.any().await?;
         let request = MetadataRequest {
             topics: topics.map(|topics| {
                 let named = |name: &&str| MetadataRequestTopic {
@@ -263,7 +310,7 @@ impl Client {
             allow_auto_topic_creation: create,
             ..Default::default()
         };
-        let answer = connection.call(&request).await?;
+        let answer = self.ask_any(&request).await?;
         let mut current = self.inner.metadata.lock().unwrap_or_else(PoisonError::into_inner);
         let mut metadata = Metadata::clone(&current.metadata);
         metadata.merge(answer, topics.is_none());
@@ -273,6 +320,44 @@ impl Client {
             taken: Instant::now(),
         };
         Ok(metadata)
+    }
+
+    /// Asks one broker after the other. One that takes its time loses its turn, except the last.
+    async fn ask_any(&self, request: &MetadataRequest) -> Result<MetadataResponse> {
+        let addresses = self.addresses();
+        let mut last = None;
+        for (n, address) in addresses.iter().enumerate() {
+            let limit = match n + 1 < addresses.len() {
+                true => METADATA_WAIT.min(self.inner.config.request_timeout),
+                false => self.inner.config.request_timeout,
+            };
+            let asked = async {
+                let connection = self.connection(address, Purpose::Requests).await?;
+                let version = connection.version::<MetadataRequest>(i16::MAX)?;
+                connection.call_at(version, request, limit).await
+            };
+            match asked.await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => last = Some(error),
+            }
+            self.inner.first.fetch_add(1, Ordering::Relaxed);
+        }
+        Err(last.expect("there is at least one bootstrap address"))
+    }
+
+    /// Takes over what a broker says that does not lead a partition about who does (KIP-951). What is older than what
+    /// is known, or names a broker that nobody knows, changes nothing.
+    pub(crate) fn learn_leader(
+        &self,
+        at: &TopicPartition,
+        leader: i32,
+        epoch: i32,
+        endpoint: Option<Broker>,
+    ) {
+        let mut current = self.inner.metadata.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(metadata) = current.metadata.with_leader(at, leader, epoch, endpoint) {
+            current.metadata = Arc::new(metadata);
+        }
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -340,6 +425,10 @@ const GROUP_KEY_TYPE: i8 = 0;
 /// FindCoordinator asks for several keys from this version on (KIP-699).
 const BATCHED_COORDINATORS_VERSION: i16 = 4;
 /// Pauses between attempts grow up to so many times the first.
-const BACKOFF_FACTOR_MAX: u32 = 10;
+pub(crate) const BACKOFF_FACTOR_MAX: u32 = 4;
+/// How long a broker may take to tell about the cluster while there are others to ask.
+const METADATA_WAIT: Duration = Duration::from_secs(1);
+/// How often a broker that has not answered is held against who leads now.
+const LEADER_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Connections beyond this many make room by forgetting those that ended.
 const CONNECTIONS_MAX: usize = 1024;

@@ -36,7 +36,7 @@ impl ClientConfig {
                 .map(str::to_owned)
                 .collect(),
             client_id: "millstream".to_owned(),
-            connect_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(1),
             request_timeout: Duration::from_secs(30),
             metadata_age_max: Duration::from_secs(300),
             in_flight_max: 64,

@@ -22,7 +22,7 @@
 //! | `cluster.rs` | connections by broker, cached metadata, leaders and coordinators |
 //! | `producer/` | batches, sequence numbers and retries, one task per partition |
 //! | `consumer/` | fetches, positions, membership of a group |
-//! | `admin/` | topics, configs, groups, offsets, cluster |
+//! | `admin/` | topics, configs, groups, offsets, replicas, quorum, cluster |
 
 #![allow(
     clippy::needless_update,
@@ -40,7 +40,8 @@ mod producer;
 
 pub use admin::{
     Admin, BrokerDescription, ClusterDescription, ConfigChange, ConfigEntry, ConfigOperation, ConfigResource,
-    GroupDescription, GroupListing, GroupMember, LogDirPartition, NewTopic, OffsetAt, OffsetSpec,
+    Election, Feature, GroupDescription, GroupListing, GroupMember, LogDirPartition, NewTopic, OffsetAt,
+    OffsetSpec, PartitionReplicas, QuorumDescription, QuorumMember, Reassignment, ReassignmentUnderWay,
 };
 pub use cluster::Client;
 pub use config::ClientConfig;

@@ -143,6 +143,29 @@ impl Metadata {
         }
     }
 
+    /// The same with another leader of a partition; `None` if that is not newer, or the leader is nobody that is known.
+    pub(crate) fn with_leader(
+        &self,
+        at: &TopicPartition,
+        leader: i32,
+        epoch: i32,
+        endpoint: Option<Broker>,
+    ) -> Option<Self> {
+        let index = usize::try_from(at.partition).ok()?;
+        let known = self.topics.get(&at.topic)?.partitions.get(index)?;
+        if epoch <= known.leader_epoch || endpoint.is_none() && !self.brokers.contains_key(&leader) {
+            return None;
+        }
+        let mut changed = self.clone();
+        if let Some(broker) = endpoint {
+            changed.brokers.insert(leader, broker);
+        }
+        let partition = changed.topics.get_mut(&at.topic)?.partitions.get_mut(index)?;
+        partition.leader = Some(leader);
+        partition.leader_epoch = epoch;
+        Some(changed)
+    }
+
     /// The leader of a partition, where the topic, the partition and its leader are known.
     pub fn leader(&self, topic: &str, partition: i32) -> Option<&Broker> {
         let index = usize::try_from(partition).ok()?;
@@ -177,5 +200,53 @@ fn read_topic(name: String, answer: &MetadataResponseTopic) -> Topic {
         id: answer.topic_id,
         internal: answer.is_internal,
         partitions,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn broker(id: i32) -> Broker {
+        Broker {
+            id,
+            host: "h".to_owned(),
+            port: 9092,
+            rack: None,
+        }
+    }
+
+    #[test]
+    fn a_newer_leader_is_taken_over_and_no_other() {
+        let partition = Partition {
+            index: 0,
+            leader: Some(1),
+            leader_epoch: 4,
+            replicas: vec![1, 2],
+            in_sync: vec![1, 2],
+        };
+        let topic = Topic {
+            name: "t".to_owned(),
+            id: Uuid::nil(),
+            internal: false,
+            partitions: vec![partition],
+        };
+        let metadata = Metadata {
+            brokers: [(1, broker(1))].into(),
+            topics: [("t".to_owned(), topic)].into(),
+            ..Default::default()
+        };
+        let at = TopicPartition::new("t", 0);
+        let led_by = |leader, epoch, endpoint| {
+            let changed = metadata.with_leader(&at, leader, epoch, endpoint)?;
+            changed.leader("t", 0).map(|broker| broker.id)
+        };
+        assert_eq!(led_by(2, 5, Some(broker(2))), Some(2));
+        assert_eq!(led_by(1, 5, None), Some(1));
+        assert_eq!(led_by(2, 5, None), None);
+        assert_eq!(led_by(2, 4, Some(broker(2))), None);
+        assert_eq!(led_by(-1, 5, None), None);
+        let beyond = TopicPartition::new("t", 1);
+        assert!(metadata.with_leader(&beyond, 2, 5, Some(broker(2))).is_none());
     }
 }

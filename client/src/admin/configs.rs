@@ -17,6 +17,8 @@ pub enum ConfigResource {
     Topic(String),
     /// A broker, by id.
     Broker(i32),
+    /// All brokers that do not set it themselves.
+    AllBrokers,
 }
 
 /// One config and where its value comes from.
@@ -83,6 +85,7 @@ impl ConfigResource {
         match self {
             Self::Topic(name) => (TOPIC, name.clone()),
             Self::Broker(id) => (BROKER, id.to_string()),
+            Self::AllBrokers => (BROKER, String::new()),
         }
     }
 
@@ -90,6 +93,7 @@ impl ConfigResource {
         match self {
             Self::Topic(name) => format!("topic '{name}'"),
             Self::Broker(id) => format!("broker {id}"),
+            Self::AllBrokers => "all brokers".to_owned(),
         }
     }
 }
@@ -112,7 +116,11 @@ impl Admin {
             include_documentation: true,
             ..Default::default()
         };
-        let answer = self.ask_controller(i16::MAX, &request, self.limit()).await?;
+        let answer = match resource {
+            // Only a broker itself knows what it was started with.
+            ConfigResource::Broker(id) => self.ask_broker(*id, &request).await?,
+            _ => self.ask_controller(i16::MAX, &request, self.limit()).await?,
+        };
         let what = || format!("configs of {}", resource.describe());
         let Some(result) = answer.results.into_iter().next() else {
             return Err(said_nothing(what()));
@@ -121,7 +129,7 @@ impl Admin {
         let entries = result.configs.into_iter().map(|entry| ConfigEntry {
             name: entry.name.to_string(),
             value: entry.value.as_deref().map(str::to_owned),
-            is_set: entry.config_source == SOURCE_TOPIC || entry.config_source == SOURCE_BROKER,
+            is_set: SOURCES_AT_RUN_TIME.contains(&entry.config_source),
             read_only: entry.read_only,
             documentation: entry.documentation.as_deref().map(str::to_owned),
         });
@@ -163,7 +171,5 @@ impl Admin {
 const TOPIC: i8 = 2;
 /// Kafka's resource type of a broker.
 const BROKER: i8 = 4;
-/// Kafka's config source of a value that was set for the topic.
-const SOURCE_TOPIC: i8 = 1;
-/// Kafka's config source of a value that was set for the broker at run time.
-const SOURCE_BROKER: i8 = 2;
+/// Kafka's config sources of what was set at run time: for the topic, for the broker, for all brokers.
+const SOURCES_AT_RUN_TIME: [i8; 3] = [1, 2, 3];

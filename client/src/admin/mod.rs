@@ -4,23 +4,29 @@
 
 mod cluster;
 mod configs;
+mod features;
 mod groups;
 mod offsets;
+mod quorum;
+mod replicas;
 mod topics;
 
 use std::time::Duration;
 
 use millstream_kafka::Request;
 
-use crate::cluster::Client;
-use crate::error::Result;
+use crate::cluster::{Client, Purpose};
+use crate::error::{Error, Result};
 
 pub use cluster::{BrokerDescription, ClusterDescription, LogDirPartition};
 pub use configs::{ConfigChange, ConfigEntry, ConfigOperation, ConfigResource};
+pub use features::Feature;
 pub use groups::{GroupDescription, GroupListing, GroupMember};
 pub(crate) use groups::{commit_offsets, committed_offsets};
 pub(crate) use offsets::list_offsets;
 pub use offsets::{OffsetAt, OffsetSpec};
+pub use quorum::{QuorumDescription, QuorumMember};
+pub use replicas::{Election, PartitionReplicas, Reassignment, ReassignmentUnderWay};
 pub use topics::NewTopic;
 
 /// Administrative calls to a cluster.
@@ -46,9 +52,33 @@ impl Admin {
     ) -> Result<R::Response> {
         self.client
             .retry(|| async {
+                let seen = self.client.metadata();
                 let connection = self.client.controller().await?;
                 let version = connection.version::<R>(version_max)?;
-                connection.call_at(version, request, limit).await
+                let asked = connection.call_at(version, request, limit).await;
+                if asked.as_ref().is_err_and(Error::is_retriable)
+                    && let Err(error) = self.client.refresh(&[], &seen).await
+                {
+                    tracing::debug!(%error, "metadata was not refreshed");
+                }
+                asked
+            })
+            .await
+    }
+
+    /// Sends to one broker.
+    async fn ask_broker<R: Request>(&self, id: i32, request: &R) -> Result<R::Response> {
+        self.client
+            .retry(|| async {
+                let metadata = self.client.metadata();
+                let Some(broker) = metadata.brokers.get(&id) else {
+                    return Err(Error::Invalid(format!(
+                        "there is no broker {id} that can be asked"
+                    )));
+                };
+                let address = broker.address();
+                let connection = self.client.connection(&address, Purpose::Requests).await?;
+                connection.call(request).await
             })
             .await
     }

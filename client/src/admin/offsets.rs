@@ -71,12 +71,14 @@ impl Admin {
         self.client
             .retry(|| async {
                 let seen = self.client.metadata();
-                let answer = self
-                    .client
-                    .leader(at, Purpose::Requests)
-                    .await?
-                    .call(&request)
-                    .await?;
+                let asked = async {
+                    self.client
+                        .leader(at, Purpose::Requests)
+                        .await?
+                        .call(&request)
+                        .await
+                };
+                let answer = refreshed(&self.client, &at.topic, &seen, asked.await).await?;
                 let found = answer
                     .topics
                     .iter()
@@ -133,7 +135,6 @@ async fn take_in(
 
 async fn list_one(client: &Client, at: &TopicPartition, spec: OffsetSpec) -> Result<Option<OffsetAt>> {
     let seen = client.metadata();
-    let connection = client.leader(at, Purpose::Requests).await?;
     let partition = ListOffsetsPartition {
         partition_index: at.partition,
         current_leader_epoch: -1,
@@ -155,7 +156,8 @@ async fn list_one(client: &Client, at: &TopicPartition, spec: OffsetSpec) -> Res
         topics: vec![topic],
         ..Default::default()
     };
-    let answer = connection.call(&request).await?;
+    let asked = async { client.leader(at, Purpose::Requests).await?.call(&request).await };
+    let answer = refreshed(client, &at.topic, &seen, asked.await).await?;
     let found = answer
         .topics
         .iter()
@@ -180,16 +182,18 @@ async fn list_one(client: &Client, at: &TopicPartition, spec: OffsetSpec) -> Res
 }
 
 /// Looks for the leader again if the error may come from asking another.
-async fn refreshed(
+async fn refreshed<T>(
     client: &Client,
     topic: &str,
     seen: &std::sync::Arc<crate::metadata::Metadata>,
-    checked: Result<()>,
-) -> Result<()> {
-    if checked.as_ref().is_err_and(Error::is_retriable) {
-        client.refresh(&[topic], seen).await?;
+    asked: Result<T>,
+) -> Result<T> {
+    if asked.as_ref().is_err_and(Error::is_retriable)
+        && let Err(error) = client.refresh(&[topic], seen).await
+    {
+        tracing::debug!(%error, "metadata was not refreshed");
     }
-    checked
+    asked
 }
 
 /// Kafka's timestamps that stand for an offset.

@@ -467,14 +467,14 @@ impl Consumer {
         for (broker, (address, indexes)) in questions {
             let partitions: Vec<&Partition> = indexes.iter().map(|index| &self.partitions[*index]).collect();
             let request = self.question(&partitions);
-            let asked = partitions
+            let asked: HashMap<_, _> = partitions
                 .iter()
                 .map(|p| (p.at.clone(), p.question(0).fetch_offset))
                 .collect();
             let client = self.client.clone();
             self.busy.insert(broker);
             self.fetches.spawn(async move {
-                let answer = fetch(&client, &address, &request).await;
+                let answer = fetch(&client, &address, &asked, &request).await;
                 Fetched {
                     broker,
                     asked,
@@ -605,13 +605,18 @@ fn accept(partition: &mut Partition, data: &PartitionData, reset: OffsetReset) -
     }
 }
 
-async fn fetch(client: &Client, address: &str, request: &FetchRequest) -> Result<FetchResponse> {
+async fn fetch(
+    client: &Client,
+    address: &str,
+    asked: &HashMap<TopicPartition, i64>,
+    request: &FetchRequest,
+) -> Result<FetchResponse> {
     let connection = client.connection(address, Purpose::Fetches).await?;
     let version = connection.version::<FetchRequest>(FETCH_BY_NAME_VERSION_MAX)?;
     let wait = Duration::from_millis(request.max_wait_ms.max(0) as u64);
-    connection
-        .call_at(version, request, client.config().request_timeout + wait)
-        .await
+    let call = connection.call_at(version, request, client.config().request_timeout + wait);
+    let partitions: Vec<_> = asked.keys().collect();
+    client.while_led(address, &partitions, call).await
 }
 
 async fn disturbed(membership: &mut Option<Membership>) {

@@ -15,9 +15,9 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::identity::ProducerId;
 use super::{Acks, ProducerRecord, Receipt, Shared, lock};
-use crate::cluster::Purpose;
+use crate::cluster::{BACKOFF_FACTOR_MAX, Client, Purpose};
 use crate::error::{Error, Result};
-use crate::metadata::TopicPartition;
+use crate::metadata::{Broker, TopicPartition};
 
 /// What comes down a lane.
 #[derive(Debug)]
@@ -168,7 +168,7 @@ impl Lane {
                 || error.code() == Some(ErrorCode::RequestTimedOut);
             tracing::debug!(partition = %self.at, %error, "sending again");
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(self.shared.client.config().retry_backoff * 10);
+            pause = (pause * 2).min(self.shared.client.config().retry_backoff * BACKOFF_FACTOR_MAX);
             // Who leads may have changed; a broker that does not answer is found out at the next attempt.
             let _ = self.shared.client.refresh(&[&self.at.topic], &seen).await;
         }
@@ -260,7 +260,10 @@ impl Lane {
             connection.send(version, &request).await?;
             return Ok(-1);
         }
-        read_answer(&self.at, connection.call_at(version, &request, limit).await?)
+        let call = connection.call_at(version, &request, limit);
+        let answer = client.while_led(connection.address(), &[&self.at], call).await?;
+        learn_leader(client, &self.at, &answer);
+        read_answer(&self.at, answer)
     }
 
     fn settle(&self, batch: Vec<Pending>, outcome: Result<i64>) {
@@ -283,6 +286,28 @@ impl Gathered {
         self.bytes += record.bytes;
         self.records.push(record);
     }
+}
+
+/// Takes over who leads, where the answer is that the broker that was asked does not (KIP-951).
+fn learn_leader(client: &Client, at: &TopicPartition, answer: &ProduceResponse) {
+    let partitions = answer.responses.iter().flat_map(|t| &t.partition_responses);
+    let mut told = partitions.filter(|p| p.index == at.partition && p.current_leader.leader_id >= 0);
+    let Some(leader) = told.next().map(|partition| &partition.current_leader) else {
+        return;
+    };
+    let endpoint = answer
+        .node_endpoints
+        .iter()
+        .find(|e| e.node_id == leader.leader_id);
+    let endpoint = endpoint.and_then(|endpoint| {
+        Some(Broker {
+            id: endpoint.node_id,
+            host: endpoint.host.to_string(),
+            port: u16::try_from(endpoint.port).ok()?,
+            rack: endpoint.rack.as_deref().map(str::to_owned),
+        })
+    });
+    client.learn_leader(at, leader.leader_id, leader.leader_epoch, endpoint);
 }
 
 fn read_answer(at: &TopicPartition, answer: ProduceResponse) -> Result<i64> {
