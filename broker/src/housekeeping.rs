@@ -37,13 +37,7 @@ pub async fn run(context: Arc<Context>) {
 fn apply_retention(partition: &Arc<Partition>) {
     // What is not durable cannot go.
     partition.request_sync();
-    let applied = partition.with_log(|log| {
-        if log.is_poisoned() {
-            Ok(0)
-        } else {
-            log.apply_retention(now_ms())
-        }
-    });
+    let applied = partition.apply_retention(now_ms());
     match applied {
         Ok(0) => {}
         Ok(segments) => {

@@ -266,7 +266,8 @@ impl Opened {
             .sweep(&image)
             .map_err(|error| StartError::Plugins(error.to_string()))?;
         let plugins = Arc::new(plugins);
-        let store = Store::open(directory, metrics.clone()).map_err(StartError::Thread)?;
+        let me = BrokerId(settings.node_id);
+        let store = Store::open(directory, me, metrics.clone()).map_err(StartError::Thread)?;
         let store = Arc::new(store);
         store
             .tidy(&partition_counts(&image))

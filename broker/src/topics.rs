@@ -15,6 +15,7 @@ use millstream_kafka::ErrorCode;
 use millstream_storage::LogConfig;
 use uuid::Uuid;
 
+use crate::context::now_ms;
 use crate::metrics::Metrics;
 use crate::partitions::{Description, Partition, Store};
 use crate::plugins::Slot;
@@ -250,6 +251,7 @@ impl Topics {
         let now = self.state.load_full();
         let mut failures = Vec::new();
         let slots = self.open_partitions(&now, plan, &mut failures);
+        give_roles(&plan.image, &slots);
         let mut state = State::default();
         let mut all = Vec::with_capacity(plan.next.len());
         for described in plan.image.topics() {
@@ -387,6 +389,19 @@ impl Attached {
     }
 }
 
+/// Makes every partition what the image says it is here.
+fn give_roles(image: &Image, slots: &BTreeMap<TopicId, Slots>) {
+    let now_ms = now_ms();
+    for topic in image.topics().filter(|topic| !topic.is_view()) {
+        let stored = slots.get(&topic.id).into_iter().flat_map(|slots| slots.iter());
+        for (partition, described) in stored.zip(&topic.partitions) {
+            if let Some(partition) = partition {
+                partition.take_role(described, image.min_insync(topic, described), now_ms);
+            }
+        }
+    }
+}
+
 /// The plugins between a view's stored records and its readers.
 fn chain(plan: &Plan, view: &Arc<cluster::Topic>) -> Vec<Arc<Attached>> {
     let mut at = view;
@@ -427,7 +442,7 @@ mod tests {
     impl Running {
         fn start() -> Self {
             let dir = tempfile::tempdir().unwrap();
-            let store = Arc::new(Store::open(dir.path(), Metrics::new()).unwrap());
+            let store = Arc::new(Store::open(dir.path(), BrokerId(1), Metrics::new()).unwrap());
             let topics = Topics::new(&Settings::default(), store, Metrics::new());
             Self {
                 dir,

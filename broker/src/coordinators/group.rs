@@ -312,7 +312,7 @@ mod tests {
 
     /// Two partitions that this broker leads, at places 1 and 2.
     fn partitions(dir: &tempfile::TempDir) -> Vec<Arc<Partition>> {
-        let store = Store::open(dir.path(), Metrics::new()).unwrap();
+        let store = Store::open(dir.path(), BrokerId(1), Metrics::new()).unwrap();
         let description = |index| Description {
             topic: TopicName::new(CONSUMER_OFFSETS).unwrap(),
             topic_id: TopicId(Uuid::from_u128(1)),

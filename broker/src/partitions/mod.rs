@@ -1,11 +1,17 @@
-//! The partitions that this broker stores: their directories, their opening and closing, their group commit.
+//! The partitions that this broker stores: their directories, their opening and closing, their group commit, and what
+//! each of them is here: leader, follower, or neither.
 //!
 //! Every partition has a directory `TOPIC-INDEX` under the data directory, with the topic's id beside the log (KIP-516),
 //! as Kafka has it. What lies there under another id, or belongs to no topic, is set aside under another name and
 //! never deleted: a person may want it.
 
+mod feeds;
 mod flusher;
+mod following;
+mod leading;
 mod partition;
+mod reports;
+mod role;
 mod slice;
 
 use std::collections::BTreeMap;
@@ -14,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use millstream_core::ids::{PartitionIndex, TopicId, TopicName};
+use millstream_core::ids::{BrokerId, PartitionIndex, TopicId, TopicName};
 use millstream_storage::disk::{Disk, RealDisk};
 use millstream_storage::{
     DELETED_SUFFIX, Log, LogConfig, OpenError, read_partition_metadata, write_partition_metadata,
@@ -24,8 +30,13 @@ use uuid::Uuid;
 use crate::context::now_ms;
 use crate::metrics::Metrics;
 
+pub use feeds::{ReadyQueue, Slot};
 pub use flusher::Flusher;
-pub use partition::{Partition, ReadOutcome, Receipt, Watermarks};
+pub use following::{LeaderOffsets, NotCopied};
+pub use leading::{Line, NotServed, Position, Shipment};
+use partition::Office;
+pub use partition::{AppendError, NotDurable, Partition, ReadOutcome, Receipt, Watermarks};
+pub use reports::{Notes, Reports};
 pub use slice::FileSlice;
 
 /// The directory of partitions, and the thread that makes them durable.
@@ -33,7 +44,7 @@ pub use slice::FileSlice;
 pub struct Store {
     directory: PathBuf,
     disk: RealDisk,
-    flusher: Arc<Flusher>,
+    office: Office,
 }
 
 /// A partition as it is to be opened, or made.
@@ -52,17 +63,23 @@ pub struct Description {
 }
 
 impl Store {
-    /// Starts group commit for the partitions in `directory`.
+    /// Starts group commit for the partitions in `directory`, which the broker `me` holds.
     ///
     /// # Errors
     /// The system refuses another thread.
-    pub fn open(directory: &Path, metrics: Arc<Metrics>) -> io::Result<Self> {
+    pub fn open(directory: &Path, me: BrokerId, metrics: Arc<Metrics>) -> io::Result<Self> {
         let flusher = Flusher::start(RealDisk, metrics)?;
+        let reports = Arc::default();
         Ok(Self {
             directory: directory.to_owned(),
             disk: RealDisk,
-            flusher,
+            office: Office { me, flusher, reports },
         })
+    }
+
+    /// What the partitions have to tell the cluster.
+    pub fn reports(&self) -> &Arc<Reports> {
+        &self.office.reports
     }
 
     /// Removes what was being deleted, and sets aside partitions of topics that are not in `known` or have fewer
@@ -123,12 +140,10 @@ impl Store {
             );
         }
         Ok(Partition::new(
-            topic,
-            topic_id,
-            index,
+            (topic, topic_id, index),
             log,
             waits_for_disk,
-            self.flusher.clone(),
+            self.office.clone(),
         ))
     }
 
@@ -180,7 +195,7 @@ impl Store {
 
     /// Ends group commit and closes the partitions: what was appended is durable, and the next start finds it fast.
     pub fn close(&self, partitions: &[Arc<Partition>]) {
-        self.flusher.stop();
+        self.office.flusher.stop();
         flusher::sync(&self.disk, partitions);
         in_parallel(partitions, |partition| {
             if let Err(error) = partition.close() {
@@ -234,6 +249,7 @@ const STRAY_SUFFIX: &str = "-stray";
 #[cfg(test)]
 mod tests {
     use millstream_core::ids::{LeaderEpoch, Offset};
+    use millstream_core::replica::Term;
     use millstream_kafka::records::BatchBuilder;
     use millstream_storage::disk::RealDisk;
 
@@ -249,6 +265,16 @@ mod tests {
         }
     }
 
+    fn alone() -> Term {
+        Term {
+            epoch: LeaderEpoch(0),
+            partition_epoch: 0,
+            replicas: vec![BrokerId(1)],
+            isr: vec![BrokerId(1)],
+            min_insync: 1,
+        }
+    }
+
     fn names(dir: &Path) -> Vec<String> {
         let mut names = RealDisk.list(dir).unwrap();
         names.sort();
@@ -258,7 +284,7 @@ mod tests {
     #[test]
     fn a_directory_of_another_topic_is_set_aside() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path(), Metrics::new()).unwrap();
+        let store = Store::open(dir.path(), BrokerId(1), Metrics::new()).unwrap();
         let opened = store.open_all(&[description("a", 1, 0), description("a", 1, 1)]);
         assert!(opened.iter().all(Result::is_ok));
         assert_eq!(names(dir.path()), ["a-0", "a-1"]);
@@ -273,7 +299,7 @@ mod tests {
     #[test]
     fn what_belongs_to_no_topic_is_kept_under_another_name_and_the_rest_of_a_deletion_goes() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path(), Metrics::new()).unwrap();
+        let store = Store::open(dir.path(), BrokerId(1), Metrics::new()).unwrap();
         store.open_all(&[
             description("a", 1, 0),
             description("a", 1, 1),
@@ -298,16 +324,17 @@ mod tests {
     #[tokio::test]
     async fn what_was_appended_while_nobody_waited_for_the_disk_is_seen_again_when_somebody_does() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path(), Metrics::new()).unwrap();
+        let store = Store::open(dir.path(), BrokerId(1), Metrics::new()).unwrap();
         let relaxed = Description {
             waits_for_disk: false,
             ..description("a", 1, 0)
         };
         let partition = store.open_all(&[relaxed]).pop().unwrap().unwrap();
+        partition.become_leader(alone(), 0);
         let mut batch = BatchBuilder::new();
         batch.append(0, None, Some(b"v"), &[]).unwrap();
         let batch = batch.finish().unwrap();
-        let receipt = partition.append(&batch, LeaderEpoch(0), 0).unwrap();
+        let receipt = partition.append(&batch, 0).unwrap();
         assert!(receipt.durable.is_none());
         assert_eq!(partition.watermarks().high, Offset(1));
         partition.configure(LogConfig::default(), true);
@@ -319,9 +346,9 @@ mod tests {
         }
         assert_eq!(partition.watermarks().high, Offset(1));
         assert!(partition.when_durable().is_none());
-        partition.append(&batch, LeaderEpoch(0), 0).unwrap();
+        partition.append(&batch, 0).unwrap();
         if let Some(durable) = partition.when_durable() {
-            durable.await.unwrap();
+            durable.await.unwrap().unwrap();
         }
         assert_eq!(partition.watermarks().high, Offset(2));
         partition.poison();

@@ -1,21 +1,26 @@
 //! One partition of one topic: the only place that touches its log.
 //!
-//! The log lies behind one lock that is held for the length of an append or a lookup and never across an `.await`.
-//! Appends are durable when the flusher says so; the high watermark follows, and with it what consumers see. With
-//! `millstream.flush=replicated` the high watermark does not wait for the disk (Kafka's promise, on one broker).
+//! The log lies behind one lock that is held for the length of an append or a lookup and never across an `.await`. What
+//! the partition is here (leader, follower, neither) lies behind the same lock, so that no record gets into the log
+//! under a role that is over. Appends are safe when the high watermark has passed them: a lone broker's follows its disk
+//! (or, with `millstream.flush=replicated`, its log), a cluster's follows all that are in sync.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
-use millstream_core::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId, TopicName};
+use millstream_core::ids::{BrokerId, LeaderEpoch, Offset, PartitionIndex, TopicId, TopicName};
+use millstream_core::replica::Proposal;
 use millstream_kafka::ErrorCode;
 use millstream_storage::disk::RealDisk;
-use millstream_storage::{AppendError, Appended, Log, LogConfig, ReadError, SyncHandle};
+use millstream_storage::{Appended, Log, LogConfig, ReadError, SyncHandle};
 use tokio::sync::{Notify, oneshot};
 
 use super::FileSlice;
+use super::feeds::Feed;
 use super::flusher::Flusher;
+use super::reports::Reports;
+use super::role::Role;
 
 /// A partition that this broker stores.
 #[derive(Debug)]
@@ -27,20 +32,38 @@ pub struct Partition {
     /// Which of the topic's partitions this is.
     pub index: PartitionIndex,
     state: Mutex<State>,
-    flusher: Arc<Flusher>,
+    pub(super) office: Office,
+}
+
+/// What all partitions of a broker share.
+#[derive(Debug, Clone)]
+pub(super) struct Office {
+    /// This broker.
+    pub me: BrokerId,
+    pub flusher: Arc<Flusher>,
+    pub reports: Arc<Reports>,
 }
 
 #[derive(Debug)]
-struct State {
-    log: Log<RealDisk>,
+pub(super) struct State {
+    pub log: Log<RealDisk>,
+    pub role: Role,
+    /// The largest leader epoch that this broker has heard of.
+    pub epoch: LeaderEpoch,
+    /// The high watermark as far as it is known; a leader's is in its role.
+    pub high: Offset,
+    /// Who is told when there is more: followers of a leader, the leader of a follower.
+    pub feeds: Vec<Feed>,
+    /// Other in-sync replicas that wait to be proposed.
+    pub proposal: Option<Proposal>,
     /// Bytes appended since a checkpoint was last written.
-    bytes_since_checkpoint: usize,
-    /// Those who wait for an offset to be durable, in order of offset.
-    durable: VecDeque<(Offset, oneshot::Sender<()>)>,
+    pub bytes_since_checkpoint: usize,
+    /// Those who wait for the high watermark to pass an offset, in order of offset.
+    pub waiters: VecDeque<(Offset, oneshot::Sender<Result<(), NotDurable>>)>,
     /// Fetches that wait for more to read.
     readers: Vec<Weak<Notify>>,
-    queued: bool,
-    waits_for_disk: bool,
+    pub queued: bool,
+    pub waits_for_disk: bool,
     deleted: bool,
 }
 
@@ -51,8 +74,30 @@ pub struct Receipt {
     pub appended: Appended,
     /// First offset of the log at the time.
     pub log_start_offset: Offset,
-    /// Resolves when the batch is durable; fails when the disk did. None when it is durable already.
-    pub durable: Option<oneshot::Receiver<()>>,
+    /// Resolves when the high watermark has passed the batch, or will not here. None when it has already.
+    pub durable: Option<oneshot::Receiver<Result<(), NotDurable>>>,
+}
+
+/// Why the high watermark will not pass a batch here. The batch may be kept nevertheless, by another leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotDurable {
+    /// Another broker leads, or this one in another term.
+    #[error("the leader has changed")]
+    NotLeader,
+    /// The disk failed.
+    #[error("the disk failed")]
+    Storage,
+}
+
+/// Why a batch was not appended.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// Another broker leads the partition, or nobody does.
+    #[error("this broker does not lead the partition")]
+    NotLeader,
+    /// The log did not take it.
+    #[error(transparent)]
+    Log(#[from] millstream_storage::AppendError),
 }
 
 /// Offsets that answers carry.
@@ -76,18 +121,21 @@ pub struct ReadOutcome {
 }
 
 impl Partition {
-    /// Makes an opened log a partition.
-    pub fn new(
-        topic: TopicName,
-        topic_id: TopicId,
-        index: PartitionIndex,
+    /// Makes an opened log a partition, which is offline until it is given a role.
+    pub(super) fn new(
+        (topic, topic_id, index): (TopicName, TopicId, PartitionIndex),
         log: Log<RealDisk>,
         waits_for_disk: bool,
-        flusher: Arc<Flusher>,
+        office: Office,
     ) -> Arc<Self> {
         let state = State {
+            role: Role::Offline,
+            epoch: LeaderEpoch::UNKNOWN,
+            high: log.log_start_offset(),
             log,
-            durable: VecDeque::new(),
+            feeds: Vec::new(),
+            proposal: None,
+            waiters: VecDeque::new(),
             bytes_since_checkpoint: 0,
             readers: Vec::new(),
             queued: false,
@@ -99,38 +147,47 @@ impl Partition {
             topic_id,
             index,
             state: Mutex::new(state),
-            flusher,
+            office,
         })
     }
 
-    /// Appends one validated batch.
+    /// Appends one validated batch, if this broker leads.
     ///
     /// # Errors
-    /// Sequence, disk and state errors of the log; nothing is appended then.
-    pub fn append(
-        self: &Arc<Self>,
-        batch: &[u8],
-        epoch: LeaderEpoch,
-        now_ms: i64,
-    ) -> Result<Receipt, AppendError> {
-        let mut state = self.lock();
-        let appended = state.log.append_as_leader(batch, epoch, now_ms)?;
+    /// It does not; sequence, disk and state errors of the log. Nothing is appended then.
+    pub fn append(self: &Arc<Self>, batch: &[u8], now_ms: i64) -> Result<Receipt, AppendError> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let Role::Leader(leader) = &mut state.role else {
+            return Err(AppendError::NotLeader);
+        };
+        let appended = match state.log.append_as_leader(batch, leader.epoch(), now_ms) {
+            Ok(appended) => appended,
+            Err(error) => {
+                self.report_failure(&guard, &error);
+                return Err(error.into());
+            }
+        };
         state.bytes_since_checkpoint += batch.len();
-        let last = appended.last_offset;
+        let high_moved = leader.appended(state.log.log_end_offset());
+        let high = leader.high_watermark();
         let log_start_offset = state.log.log_start_offset();
-        let durable = if state.is_durable(last) {
+        let last = appended.last_offset;
+        let durable = if last < high {
             None
         } else {
             let (sender, receiver) = oneshot::channel();
-            state.durable.push_back((last, sender));
+            state.waiters.push_back((last, sender));
             Some(receiver)
         };
-        if !state.waits_for_disk {
-            state.wake_readers();
-        } else if !state.queued {
+        state.tell_feeds();
+        if high_moved {
+            state.high_moved();
+        }
+        if state.waits_for_disk && !state.queued {
             state.queued = true;
-            drop(state);
-            self.flusher.enqueue(self.clone());
+            drop(guard);
+            self.office.flusher.enqueue(self.clone());
         }
         Ok(Receipt {
             appended,
@@ -154,11 +211,7 @@ impl Partition {
         let slice = state
             .log
             .read(offset, bytes_max, watermarks.high, one_batch_at_least)?;
-        let slice = slice.map(|s| FileSlice {
-            file: s.file,
-            position: s.position,
-            len: s.len,
-        });
+        let slice = slice.map(FileSlice::from);
         Ok(ReadOutcome { slice, watermarks })
     }
 
@@ -172,10 +225,11 @@ impl Partition {
     /// # Errors
     /// The client is behind, or it has heard of a leader that this broker has not.
     pub fn check_leader_epoch(&self, known: i32) -> Result<(), ErrorCode> {
+        let current = self.leader_epoch();
         match LeaderEpoch(known) {
             LeaderEpoch::UNKNOWN => Ok(()),
-            known if known > LEADER_EPOCH => Err(ErrorCode::UnknownLeaderEpoch),
-            known if known < LEADER_EPOCH => Err(ErrorCode::FencedLeaderEpoch),
+            known if known > current => Err(ErrorCode::UnknownLeaderEpoch),
+            known if known < current => Err(ErrorCode::FencedLeaderEpoch),
             _ => Ok(()),
         }
     }
@@ -183,14 +237,7 @@ impl Partition {
     /// Where a leader epoch ended (KIP-101): the largest epoch up to it, and the offset behind its last record. The
     /// epoch of now has no end yet and has the log's.
     pub fn end_of_leader_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
-        let state = self.lock();
-        if epoch == LEADER_EPOCH {
-            return Some((LEADER_EPOCH, state.log.log_end_offset()));
-        }
-        let known = state.log.offset_for_leader_epoch(epoch);
-        // Before the first epoch there was nothing, also where the log does not know an epoch yet.
-        let is_older = epoch < LEADER_EPOCH && epoch != LeaderEpoch::UNKNOWN;
-        known.or_else(|| is_older.then(|| (epoch, state.log.log_start_offset())))
+        self.lock().end_of_leader_epoch(epoch)
     }
 
     /// Wakes `reader` the next time that there is more to read, or the partition goes away.
@@ -204,17 +251,40 @@ impl Partition {
 
     /// Lets the caller ask or tell the log something that is not on the way of records.
     pub fn with_log<T>(&self, work: impl FnOnce(&mut Log<RealDisk>) -> T) -> T {
-        work(&mut self.lock().log)
+        let mut state = self.lock();
+        let outcome = work(&mut state.log);
+        state.catch_up_with_log();
+        outcome
+    }
+
+    /// Deletes old segments, as the topic's configuration says, but none that the high watermark has not passed. Gives
+    /// their number.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn apply_retention(&self, now_ms: i64) -> Result<usize, ReadError> {
+        let mut state = self.lock();
+        if state.log.is_poisoned() {
+            return Ok(0);
+        }
+        // Records that are not safe yet may be taken back, and then the log must still begin before them.
+        let high = state.watermarks().high;
+        let gone = state.log.apply_retention_before(high, now_ms);
+        state.catch_up_with_log();
+        gone
     }
 
     /// Applies another configuration.
     pub fn configure(self: &Arc<Self>, config: LogConfig, waits_for_disk: bool) {
         let mut state = self.lock();
         state.log.set_config(config);
-        state.waits_for_disk = waits_for_disk;
+        if state.waits_for_disk != waits_for_disk {
+            state.waits_for_disk = waits_for_disk;
+            self.lead_on_as_configured(&mut state);
+        }
         state.wake_readers();
         drop(state);
-        // What was appended while nobody waited for the disk is not seen again before it is there.
+        // What was appended while nobody waited for the disk is to be there, too.
         self.request_sync();
     }
 
@@ -233,6 +303,8 @@ impl Partition {
             });
         }
         state.log.delete_records_before(offset)?;
+        state.catch_up_with_log();
+        state.tell_feeds();
         Ok(state.log.log_start_offset())
     }
 
@@ -242,20 +314,22 @@ impl Partition {
         if !state.queued && !state.deleted && state.log.flushed_offset() < state.log.log_end_offset() {
             state.queued = true;
             drop(state);
-            self.flusher.enqueue(self.clone());
+            self.office.flusher.enqueue(self.clone());
         }
     }
 
-    /// Resolves when what is in the log now is durable; fails when the disk did. None when it is durable already.
-    pub fn when_durable(self: &Arc<Self>) -> Option<oneshot::Receiver<()>> {
+    /// Resolves when the high watermark has passed what is in the log now, or will not here. None when it has already.
+    pub fn when_durable(self: &Arc<Self>) -> Option<oneshot::Receiver<Result<(), NotDurable>>> {
         let mut state = self.lock();
-        let last = Offset(state.log.log_end_offset().0 - 1);
-        if state.is_durable(last) {
+        let Watermarks { high, log_end, .. } = state.watermarks();
+        if high >= log_end {
             return None;
         }
         let (sender, receiver) = oneshot::channel();
-        if !state.log.is_poisoned() {
-            state.durable.push_back((last, sender));
+        if state.log.is_poisoned() {
+            let _ = sender.send(Err(NotDurable::Storage));
+        } else {
+            state.waiters.push_back((Offset(log_end.0 - 1), sender));
         }
         drop(state);
         self.request_sync();
@@ -273,16 +347,10 @@ impl Partition {
     pub(super) fn synced(&self, handle: SyncHandle<RealDisk>) {
         let mut state = self.lock();
         state.log.synced(handle);
-        while state
-            .durable
-            .front()
-            .is_some_and(|(offset, _)| state.is_durable(*offset))
-        {
-            if let Some((_, waiter)) = state.durable.pop_front() {
-                let _ = waiter.send(());
-            }
+        state.catch_up_with_log();
+        if let Role::Follower { .. } = state.role {
+            state.tell_feeds();
         }
-        state.wake_readers();
         if state.bytes_since_checkpoint >= CHECKPOINT_BYTES {
             self.checkpoint(&mut state);
         }
@@ -304,19 +372,35 @@ impl Partition {
     }
 
     /// A sync failed: nothing is acknowledged any more.
-    pub(super) fn poison(&self) {
+    pub(super) fn poison(self: &Arc<Self>) {
         let mut state = self.lock();
         state.log.poison();
-        state.durable.clear();
+        state.release_waiters(NotDurable::Storage);
         state.wake_readers();
+        drop(state);
+        self.office.reports.failed(self.clone());
     }
 
-    /// The topic was deleted: waiting requests end. Gives the directory that is to be removed.
+    /// Tells the cluster of an append that the disk kept from happening.
+    pub(super) fn report_failure(self: &Arc<Self>, state: &State, error: &millstream_storage::AppendError) {
+        if state.log.is_poisoned() || matches!(error, millstream_storage::AppendError::DiskFull) {
+            self.office.reports.failed(self.clone());
+        }
+    }
+
+    /// Whether the log takes no writes any more.
+    pub fn has_failed(&self) -> bool {
+        let state = self.lock();
+        state.log.is_poisoned() && !state.deleted
+    }
+
+    /// The partition is to be here no longer: waiting requests end. Gives the directory that is to be removed.
     pub(super) fn retire(&self) -> std::io::Result<PathBuf> {
         let mut state = self.lock();
         state.deleted = true;
+        state.end_role();
         state.log.poison();
-        state.durable.clear();
+        state.release_waiters(NotDurable::NotLeader);
         state.wake_readers();
         state.log.retire()
     }
@@ -326,18 +410,17 @@ impl Partition {
         self.lock().log.close()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no panic while the log is held")
     }
 }
 
 impl State {
-    fn watermarks(&self) -> Watermarks {
+    pub fn watermarks(&self) -> Watermarks {
         let log_end = self.log.log_end_offset();
-        let high = if self.waits_for_disk {
-            self.log.flushed_offset()
-        } else {
-            log_end
+        let high = match &self.role {
+            Role::Leader(leader) => leader.high_watermark(),
+            _ => self.high.min(log_end),
         };
         Watermarks {
             log_start: self.log.log_start_offset(),
@@ -346,11 +429,53 @@ impl State {
         }
     }
 
-    fn is_durable(&self, last: Offset) -> bool {
-        !self.waits_for_disk || last < self.log.flushed_offset()
+    pub fn end_of_leader_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
+        if epoch == self.epoch {
+            return Some((epoch, self.log.log_end_offset()));
+        }
+        let known = self.log.offset_for_leader_epoch(epoch);
+        // Before the first epoch there was nothing, also where the log does not know an epoch yet.
+        let is_older = epoch < self.epoch && epoch != LeaderEpoch::UNKNOWN;
+        known.or_else(|| is_older.then(|| (epoch, self.log.log_start_offset())))
     }
 
-    fn wake_readers(&mut self) {
+    /// Brings the role up to what the log holds and has on the disk by now.
+    pub fn catch_up_with_log(&mut self) {
+        if let Role::Leader(leader) = &mut self.role {
+            let by_disk = leader.flushed(self.log.flushed_offset());
+            let by_log = leader.appended(self.log.log_end_offset());
+            if by_disk || by_log {
+                self.high_moved();
+            }
+        }
+    }
+
+    /// Lets go what waited for the high watermark, which is another one than before.
+    pub fn high_moved(&mut self) {
+        let high = self.watermarks().high;
+        while self.waiters.front().is_some_and(|(offset, _)| *offset < high) {
+            if let Some((_, waiter)) = self.waiters.pop_front() {
+                // Whoever waited may have gone.
+                let _ = waiter.send(Ok(()));
+            }
+        }
+        self.wake_readers();
+        if let Role::Leader(_) = self.role {
+            self.tell_feeds();
+        }
+    }
+
+    pub fn release_waiters(&mut self, reason: NotDurable) {
+        for (_, waiter) in self.waiters.drain(..) {
+            let _ = waiter.send(Err(reason));
+        }
+    }
+
+    pub fn tell_feeds(&mut self) {
+        self.feeds.iter_mut().for_each(Feed::tell);
+    }
+
+    pub fn wake_readers(&mut self) {
         for reader in self.readers.drain(..) {
             if let Some(reader) = reader.upgrade() {
                 reader.notify_one();
@@ -359,8 +484,6 @@ impl State {
     }
 }
 
-/// A lone broker has led its partitions from the beginning.
-const LEADER_EPOCH: LeaderEpoch = LeaderEpoch(0);
 /// Number of waiting readers from which on those that have gone are looked for.
 const READERS_PRUNED_AFTER: usize = 64;
 /// Bytes from which on a checkpoint is due before its time: they bound what a start after a crash has to read.

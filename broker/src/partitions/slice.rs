@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use millstream_storage::Slice;
 use millstream_storage::disk::RealFile;
 
 /// Consecutive whole record batches in one segment file.
@@ -14,6 +15,13 @@ pub struct FileSlice {
     pub position: u64,
     /// How long it is, in bytes.
     pub len: usize,
+}
+
+impl From<Slice<RealFile>> for FileSlice {
+    fn from(slice: Slice<RealFile>) -> Self {
+        let Slice { file, position, len } = slice;
+        Self { file, position, len }
+    }
 }
 
 impl FileSlice {
@@ -36,11 +44,21 @@ impl FileSlice {
     /// # Errors
     /// The disk cannot be read, or the file is shorter than the slice.
     pub async fn read(&self) -> io::Result<Vec<u8>> {
+        self.read_behind(Vec::new()).await
+    }
+
+    /// Reads the slice into memory, behind what `bytes` holds already.
+    ///
+    /// # Errors
+    /// As [`FileSlice::read`].
+    pub async fn read_behind(&self, mut bytes: Vec<u8>) -> io::Result<Vec<u8>> {
         if self.is_cached()? {
-            return self.read_blocking();
+            self.append_to(&mut bytes)?;
+            return Ok(bytes);
         }
         let slice = self.clone();
-        tokio::task::spawn_blocking(move || slice.read_blocking())
+        let read = move || slice.append_to(&mut bytes).map(|()| bytes);
+        tokio::task::spawn_blocking(read)
             .await
             .map_err(io::Error::other)?
     }
@@ -50,13 +68,20 @@ impl FileSlice {
     /// # Errors
     /// The disk cannot be read, or the file is shorter than the slice.
     pub fn read_blocking(&self) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::with_capacity(self.len);
-        while bytes.len() < self.len {
+        let mut bytes = Vec::new();
+        self.append_to(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn append_to(&self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        bytes.reserve_exact(self.len);
+        let (first, end) = (bytes.len(), bytes.len() + self.len);
+        while bytes.len() < end {
             let before = bytes.len();
-            let position = self.position + before as u64;
+            let position = self.position + (before - first) as u64;
             rustix::io::pread(
                 self.file.as_ref(),
-                rustix::buffer::spare_capacity(&mut bytes),
+                rustix::buffer::spare_capacity(bytes),
                 position,
             )?;
             if bytes.len() == before {
@@ -66,8 +91,8 @@ impl FileSlice {
                 ));
             }
         }
-        bytes.truncate(self.len);
-        Ok(bytes)
+        bytes.truncate(end);
+        Ok(())
     }
 
     /// Whether the slice seems to be in memory: a byte of every so many is asked for without waiting.

@@ -18,6 +18,14 @@ impl<D: Disk> Log<D> {
     /// # Errors
     /// The disk failed. What was deleted until then is deleted.
     pub fn apply_retention(&mut self, now_ms: i64) -> Result<usize, ReadError> {
+        self.apply_retention_before(Offset(i64::MAX), now_ms)
+    }
+
+    /// As [`Log::apply_retention`], but nothing from `limit` on goes: records that may yet be taken back.
+    ///
+    /// # Errors
+    /// As [`Log::apply_retention`].
+    pub fn apply_retention_before(&mut self, limit: Offset, now_ms: i64) -> Result<usize, ReadError> {
         self.producers
             .expire(now_ms.saturating_sub(self.config.producer_id_expiration_ms));
         let is_expired = |segment: &Segment<D>, retention_ms: i64| {
@@ -42,7 +50,7 @@ impl<D: Disk> Log<D> {
             let is_old = retention_ms >= 0 && is_expired(segment, retention_ms);
             let is_too_much = excess > 0 && excess >= segment.size;
             let is_before_start = next.base <= self.log_start;
-            if next.base > self.flushed.offset || !(is_old || is_too_much || is_before_start) {
+            if next.base > self.flushed.offset.min(limit.0) || !(is_old || is_too_much || is_before_start) {
                 break;
             }
             excess = excess.saturating_sub(segment.size);
