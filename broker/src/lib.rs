@@ -10,9 +10,10 @@
 //!
 //! Beside it: [`topics`] is what runs now, as the cluster's image says; [`controller`] is the only place that changes
 //! the image; [`coordinators`] keeps consumer groups and producer ids; [`fetch_sessions`] remembers what clients fetch;
-//! [`http`] is the admin interface; [`housekeeping`] does what is due from time to time. [`context`] ties them together
-//! and owns nothing.
+//! [`http`] is the admin interface; [`broker_configs`] are settings that change while brokers run; [`housekeeping`] does
+//! what is due from time to time. [`context`] ties them together and owns nothing.
 
+pub mod broker_configs;
 pub mod connection;
 pub mod context;
 pub mod controller;

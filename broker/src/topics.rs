@@ -15,6 +15,7 @@ use millstream_kafka::ErrorCode;
 use millstream_storage::LogConfig;
 use uuid::Uuid;
 
+use crate::broker_configs;
 use crate::context::now_ms;
 use crate::metrics::Metrics;
 use crate::partitions::{Description, Partition, Store};
@@ -121,7 +122,7 @@ pub struct Topics {
     state: ArcSwap<State>,
     store: Arc<Store>,
     node: BrokerId,
-    defaults: BrokerDefaults,
+    settings: Settings,
     producer_id_expiration_ms: i64,
     metrics: Arc<Metrics>,
 }
@@ -132,12 +133,15 @@ struct State {
     all: Arc<Vec<Arc<Topic>>>,
     by_name: HashMap<TopicName, Arc<Topic>, foldhash::fast::RandomState>,
     by_id: HashMap<Uuid, Arc<Topic>, foldhash::fast::RandomState>,
+    /// What stands behind the configurations of topics.
+    defaults: BrokerDefaults,
 }
 
 /// What will be under another image: made before the image is decided on, so that plugins can refuse it.
 #[derive(Debug)]
 pub struct Plan {
     image: Arc<Image>,
+    defaults: BrokerDefaults,
     next: BTreeMap<TopicName, Next>,
     fresh: Vec<Arc<Attached>>,
 }
@@ -167,7 +171,7 @@ impl Topics {
             state: ArcSwap::default(),
             store,
             node: BrokerId(settings.node_id),
-            defaults: settings.show().into_iter().collect(),
+            settings: settings.clone(),
             producer_id_expiration_ms: i64::from(settings.producer_id_expiration_ms),
             metrics,
         }
@@ -206,15 +210,21 @@ impl Topics {
     /// What would be under `image`.
     pub fn plan(&self, image: Arc<Image>) -> Plan {
         let now = self.state.load_full();
+        let defaults = broker_configs::defaults(&self.settings, &image, self.node);
+        let has_same_defaults = now.defaults == defaults;
         let mut fresh = Vec::new();
         let mut next = BTreeMap::new();
         for topic in image.topics() {
             let known = now.by_id.get(&topic.id.0);
-            let config = match known {
-                Some(known) if Arc::ptr_eq(&known.described, topic) => known.config.clone(),
-                _ => Arc::new(topic.config(&self.defaults).expect(
-                    "the broker's defaults are checked at the start, a topic's values before they are in the image",
-                )),
+            let same = known.filter(|known| Arc::ptr_eq(&known.described, topic));
+            let config = match same {
+                Some(known) if has_same_defaults => known.config.clone(),
+                _ => {
+                    let config = self.config(topic, &defaults);
+                    // What does not change stays the same object.
+                    let known = same.filter(|known| *known.config == config);
+                    known.map_or_else(|| Arc::new(config), |known| known.config.clone())
+                }
             };
             let mut attached: Vec<Arc<Attached>> = Vec::new();
             for (role, attachment) in config.attachments() {
@@ -242,7 +252,24 @@ impl Topics {
             }
             next.insert(topic.name.clone(), Next { config, attached });
         }
-        Plan { image, next, fresh }
+        Plan {
+            image,
+            defaults,
+            next,
+            fresh,
+        }
+    }
+
+    /// The configuration of a topic. What was set for brokers while they run was checked by one of them, against its own
+    /// settings; a broker that was started with others may have to do without.
+    fn config(&self, topic: &cluster::Topic, defaults: &BrokerDefaults) -> TopicConfig {
+        topic.config(defaults).unwrap_or_else(|error| {
+            tracing::warn!(topic = %topic.name, %error, "what is set for brokers at run time does not fit the topic");
+            let at_start = self.settings.show().into_iter().collect();
+            topic.config(&at_start).expect(
+                "the broker's defaults are checked at the start, a topic's values before they are in the image",
+            )
+        })
     }
 
     /// Makes it so: opens new partitions, configures those there are, deletes those that are gone. Blocks. Gives the
@@ -252,7 +279,10 @@ impl Topics {
         let mut failures = Vec::new();
         let slots = self.open_partitions(&now, plan, &mut failures);
         give_roles(&plan.image, &slots);
-        let mut state = State::default();
+        let mut state = State {
+            defaults: plan.defaults.clone(),
+            ..Default::default()
+        };
         let mut all = Vec::with_capacity(plan.next.len());
         for described in plan.image.topics() {
             let topic = self.build(&now, plan, &slots, described);
@@ -285,11 +315,14 @@ impl Topics {
         let mut missing = Vec::new();
         for topic in plan.image.topics().filter(|topic| !topic.is_view()) {
             let known = now.by_id.get(&topic.id.0);
-            if let Some(known) = known.filter(|known| Arc::ptr_eq(&known.described, topic)) {
+            let config = &plan.next[&topic.name].config;
+            let is_same = |known: &&Arc<Topic>| {
+                Arc::ptr_eq(&known.described, topic) && Arc::ptr_eq(&known.config, config)
+            };
+            if let Some(known) = known.filter(is_same) {
                 unchanged.insert(topic.id, known.partitions.clone());
                 continue;
             }
-            let config = &plan.next[&topic.name].config;
             let (log, waits_for_disk) = (self.log_config(config), config.flush == Flush::Always);
             let mut of_topic = known.map_or_else(Vec::new, |known| known.partitions.to_vec());
             for partition in of_topic.iter().flatten() {
@@ -346,6 +379,7 @@ impl Topics {
         });
         if let Some(known) = now.by_id.get(&described.id.0) {
             let is_same = Arc::ptr_eq(&known.described, described)
+                && Arc::ptr_eq(&known.config, &next.config)
                 && Arc::ptr_eq(&known.partitions, &partitions)
                 && are_same(&known.attached, &next.attached)
                 && are_same(chain_of(known.view.as_deref()), chain_of(view.as_ref()));

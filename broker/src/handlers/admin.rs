@@ -10,6 +10,7 @@ use millstream_core::ids::BrokerId;
 use millstream_kafka::ErrorCode;
 use millstream_kafka::wire::Text;
 
+use crate::broker_configs;
 use crate::context::Context;
 
 /// A request that is not granted.
@@ -142,9 +143,10 @@ pub fn partition_denied(refusal: &PartitionRefusal) -> Denied {
     Denied::new(code, refusal.to_string())
 }
 
-/// The broker's settings as far as they stand behind topic configurations.
+/// The broker's settings as far as they stand behind topic configurations, as they are now.
 pub fn broker_defaults(context: &Context) -> BrokerDefaults {
-    context.settings.show().into_iter().collect()
+    let node = BrokerId(context.settings.node_id);
+    broker_configs::defaults(&context.settings, &context.controller.image(), node)
 }
 
 /// Replicas that the user chose.

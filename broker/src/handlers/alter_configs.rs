@@ -1,10 +1,10 @@
-//! AlterConfigs: a topic's configuration is replaced as a whole. IncrementalAlterConfigs is the better way.
+//! AlterConfigs: what a topic or a broker sets is replaced as a whole. IncrementalAlterConfigs is the better way.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream_core::cluster::{Command, ConfigUpdate};
-use millstream_core::ids::TopicName;
+use millstream_core::ids::{BrokerId, TopicName};
 use millstream_kafka::ErrorCode;
 use millstream_kafka::api::alter_configs::{
     AlterConfigsRequest, AlterConfigsResource, AlterConfigsResourceResponse, AlterConfigsResponse,
@@ -12,6 +12,7 @@ use millstream_kafka::api::alter_configs::{
 
 use super::admin::{self, Denied};
 use super::describe_configs::{BROKER, TOPIC};
+use crate::broker_configs;
 use crate::connection::ConnectionInfo;
 use crate::context::Context;
 
@@ -57,43 +58,65 @@ async fn alter(
         let value = config.value.as_ref().ok_or_else(|| {
             Denied::new(
                 ErrorCode::InvalidRequest,
-                format!("topic config '{}' has no value", &*config.name),
+                format!("config '{}' has no value", &*config.name),
             )
         })?;
         if configs
             .insert(config.name.to_string(), value.to_string())
             .is_some()
         {
-            let message = format!("topic config '{}' is in the request twice", &*config.name);
+            let message = format!("config '{}' is in the request twice", &*config.name);
             return Err(Denied::new(ErrorCode::InvalidRequest, message));
         }
     }
-    let command = Command::AlterConfigs {
-        topic: topic_of(resource.resource_type, &resource.resource_name)?,
-        update: ConfigUpdate::Replace(configs),
-    };
-    admin::apply(context, command, validate_only).await.map(|_| ())
+    let resource = resource_of(context, resource.resource_type, &resource.resource_name)?;
+    change(context, resource, ConfigUpdate::Replace(configs), validate_only).await
 }
 
-/// The topic that a resource is.
+/// What has a configuration.
+pub(super) enum Resource {
+    /// A topic.
+    Topic(TopicName),
+    /// A broker, or, without one, all that do not set it themselves.
+    Broker(Option<BrokerId>),
+}
+
+/// The topic or broker that a resource is.
 ///
 /// # Errors
-/// It is something else: a broker reads its settings when it starts.
-pub(super) fn topic_of(resource_type: i8, name: &str) -> Result<TopicName, Denied> {
+/// It is something else, or a broker that is not there.
+pub(super) fn resource_of(context: &Context, resource_type: i8, name: &str) -> Result<Resource, Denied> {
+    let invalid = |message: String| Err(Denied::new(ErrorCode::InvalidRequest, message));
     match resource_type {
-        TOPIC if name.is_empty() => {
-            let message = "there are no configurations that all topics share";
-            Err(Denied::new(ErrorCode::InvalidRequest, message))
-        }
+        TOPIC if name.is_empty() => invalid("there are no configurations that all topics share".to_owned()),
         TOPIC => TopicName::new(name)
+            .map(Resource::Topic)
             .map_err(|error| Denied::new(ErrorCode::InvalidTopicException, error.to_string())),
-        BROKER => {
-            let message = "a broker reads its settings when it starts: change them there";
-            Err(Denied::new(ErrorCode::InvalidRequest, message))
-        }
-        _ => Err(Denied::new(
-            ErrorCode::InvalidRequest,
-            "only topics can be configured",
-        )),
+        BROKER if name.is_empty() => Ok(Resource::Broker(None)),
+        BROKER => match name.parse().map(BrokerId) {
+            Ok(id) if context.controller.image().brokers().contains_key(&id) => {
+                Ok(Resource::Broker(Some(id)))
+            }
+            _ => invalid(format!("there is no broker '{name}' in the cluster")),
+        },
+        _ => invalid("only topics and brokers can be configured".to_owned()),
     }
+}
+
+/// Changes a configuration.
+pub(super) async fn change(
+    context: &Arc<Context>,
+    resource: Resource,
+    update: ConfigUpdate,
+    validate_only: bool,
+) -> Result<(), Denied> {
+    let command = match resource {
+        Resource::Topic(topic) => Command::AlterConfigs { topic, update },
+        Resource::Broker(broker) => {
+            let image = context.controller.image();
+            broker_configs::check(&context.settings, &image, broker, &update)?;
+            Command::AlterBrokerConfigs { broker, update }
+        }
+    };
+    admin::apply(context, command, validate_only).await.map(|_| ())
 }

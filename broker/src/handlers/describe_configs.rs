@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream_core::config::{self, Described, Kind};
+use millstream_core::ids::BrokerId;
 use millstream_kafka::ErrorCode;
 use millstream_kafka::api::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResponse,
@@ -12,6 +13,7 @@ use millstream_kafka::api::describe_configs::{
 use millstream_kafka::wire::Text;
 
 use super::admin::{self, Denied};
+use crate::broker_configs;
 use crate::connection::ConnectionInfo;
 use crate::context::Context;
 use crate::settings::{self, Settings};
@@ -82,21 +84,33 @@ fn topic(context: &Context, name: &str) -> Result<Vec<DescribeConfigsResourceRes
             Err(error) => Denied::new(ErrorCode::InvalidTopicException, error.to_string()),
         }
     })?;
+    let overrides = broker_configs::overrides(&image, BrokerId(context.settings.node_id));
     let described = config::describe(&topic.configs, &admin::broker_defaults(context));
-    Ok(described.into_iter().map(topic_config).collect())
+    let described = described.into_iter();
+    Ok(described.map(|one| topic_config(one, &overrides)).collect())
 }
 
-fn topic_config(described: Described) -> DescribeConfigsResourceResult {
+/// What is set for brokers while they run, by name.
+type Overrides<'a> = BTreeMap<&'a str, (&'a str, broker_configs::Source)>;
+
+fn topic_config(described: Described, overrides: &Overrides<'_>) -> DescribeConfigsResourceResult {
+    let source = |synonym: &config::SynonymValue| match synonym.source {
+        config::Source::Topic => synonym.source as i8,
+        source => overrides
+            .get(synonym.name)
+            .map_or(source as i8, |(_, source)| *source as i8),
+    };
+    let first = described.synonyms.first().map(source);
     let synonym = |synonym: config::SynonymValue| DescribeConfigsSynonym {
+        source: source(&synonym),
         name: Text::from(synonym.name),
         value: Some(Text::from(synonym.value)),
-        source: synonym.source as i8,
         ..Default::default()
     };
     DescribeConfigsResourceResult {
         name: Text::from(described.name),
         value: described.value.map(Text::from),
-        config_source: described.source as i8,
+        config_source: first.unwrap_or(described.source as i8),
         synonyms: described.synonyms.into_iter().map(synonym).collect(),
         config_type: kind(described.kind),
         documentation: Some(Text::from(described.doc)),
@@ -104,16 +118,24 @@ fn topic_config(described: Described) -> DescribeConfigsResourceResult {
     }
 }
 
-/// The settings of this broker. They are read when it starts, so none can be changed meanwhile.
+/// The settings of this broker, or, without a name, what is set for all brokers while they run.
 fn broker(context: &Context, name: &str) -> Result<Vec<DescribeConfigsResourceResult>, Denied> {
+    let image = context.controller.image();
     if name.is_empty() {
-        // What is set for all brokers at once: nothing.
-        return Ok(Vec::new());
+        let set = image.broker_config(None);
+        let set = settings::DEFINITIONS
+            .iter()
+            .filter_map(|definition| Some((definition, set.get(definition.name)?)));
+        let all = broker_configs::Source::AllBrokers as i8;
+        return Ok(set
+            .map(|(definition, value)| setting(definition, vec![(Some(value.clone()), all)]))
+            .collect());
     }
     if name.parse() != Ok(context.settings.node_id) {
         let message = format!("this is broker {}, not '{name}'", context.settings.node_id);
         return Err(Denied::new(ErrorCode::InvalidRequest, message));
     }
+    let overrides = broker_configs::overrides(&image, BrokerId(context.settings.node_id));
     let values = context.settings.show();
     let defaults: BTreeMap<&str, String> = Settings::default().show();
     let describe = |definition: &settings::Definition| {
@@ -124,25 +146,42 @@ fn broker(context: &Context, name: &str) -> Result<Vec<DescribeConfigsResourceRe
         } else {
             config::Source::StaticBroker
         };
-        let value = Some(value).filter(|value| !value.is_empty()).map(Text::from);
-        let synonym = DescribeConfigsSynonym {
-            name: Text::from(definition.name),
-            value: value.clone(),
-            source: source as i8,
-            ..Default::default()
-        };
-        DescribeConfigsResourceResult {
-            name: Text::from(definition.name),
-            value,
-            read_only: true,
-            config_source: source as i8,
-            synonyms: vec![synonym],
-            config_type: kind_of_setting(definition.kind),
-            documentation: Some(Text::from(definition.doc.trim())),
-            ..Default::default()
-        }
+        let set = overrides.get(definition.name);
+        let set = set.map(|(value, source)| (Some((*value).to_owned()), *source as i8));
+        let value = Some(value).filter(|value| !value.is_empty());
+        setting(
+            definition,
+            set.into_iter().chain([(value, source as i8)]).collect(),
+        )
     };
     Ok(settings::DEFINITIONS.iter().map(describe).collect())
+}
+
+/// A setting with all values that it has been given and where, the one that counts first.
+fn setting(
+    definition: &settings::Definition,
+    values: Vec<(Option<String>, i8)>,
+) -> DescribeConfigsResourceResult {
+    let synonyms: Vec<_> = values
+        .into_iter()
+        .map(|(value, source)| DescribeConfigsSynonym {
+            name: Text::from(definition.name),
+            value: value.map(Text::from),
+            source,
+            ..Default::default()
+        })
+        .collect();
+    let first = synonyms.first().cloned().unwrap_or_default();
+    DescribeConfigsResourceResult {
+        name: first.name,
+        value: first.value,
+        read_only: !broker_configs::is_changeable(definition.name),
+        config_source: first.source,
+        synonyms,
+        config_type: kind_of_setting(definition.kind),
+        documentation: Some(Text::from(definition.doc.trim())),
+        ..Default::default()
+    }
 }
 
 /// Numbers of types in the protocol.

@@ -1,9 +1,9 @@
-//! IncrementalAlterConfigs: single configurations of topics change (KIP-339).
+//! IncrementalAlterConfigs: single configurations of topics and brokers change (KIP-339).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use millstream_core::cluster::{Command, ConfigChange, ConfigUpdate};
+use millstream_core::cluster::{ConfigChange, ConfigUpdate};
 use millstream_core::config::{Kind, definition};
 use millstream_kafka::ErrorCode;
 use millstream_kafka::api::incremental_alter_configs::{
@@ -12,7 +12,8 @@ use millstream_kafka::api::incremental_alter_configs::{
 };
 
 use super::admin::{self, Denied};
-use super::alter_configs::topic_of;
+use super::alter_configs::{change, resource_of};
+use super::describe_configs::BROKER;
 use crate::connection::ConnectionInfo;
 use crate::context::Context;
 
@@ -59,29 +60,30 @@ async fn alter(
     for config in &resource.configs {
         let name = config.name.to_string();
         if !seen.insert(name.clone()) {
-            return Err(invalid(format!("topic config '{name}' is in the request twice")));
+            return Err(invalid(format!("config '{name}' is in the request twice")));
         }
         let value = || {
             let value = config.value.as_ref().map(ToString::to_string);
-            value.ok_or_else(|| invalid(format!("topic config '{}' has no value", &*config.name)))
+            value.ok_or_else(|| invalid(format!("config '{}' has no value", &*config.name)))
         };
         changes.push(match config.config_operation {
             SET => ConfigChange::Set(name, value()?),
             DELETE => ConfigChange::Delete(name),
-            APPEND => ConfigChange::Append(list(&name)?, value()?),
-            SUBTRACT => ConfigChange::Subtract(list(&name)?, value()?),
+            APPEND => ConfigChange::Append(list(resource.resource_type, &name)?, value()?),
+            SUBTRACT => ConfigChange::Subtract(list(resource.resource_type, &name)?, value()?),
             other => return Err(invalid(format!("unknown operation {other}"))),
         });
     }
-    let command = Command::AlterConfigs {
-        topic: topic_of(resource.resource_type, &resource.resource_name)?,
-        update: ConfigUpdate::Change(changes),
-    };
-    admin::apply(context, command, validate_only).await.map(|_| ())
+    let resource = resource_of(context, resource.resource_type, &resource.resource_name)?;
+    change(context, resource, ConfigUpdate::Change(changes), validate_only).await
 }
 
 /// Sees to it that a configuration is a list, before anything is said of the topic.
-fn list(name: &str) -> Result<String, Denied> {
+fn list(resource_type: i8, name: &str) -> Result<String, Denied> {
+    if resource_type == BROKER {
+        // Checked where it is known what brokers can set.
+        return Ok(name.to_owned());
+    }
     let invalid = |message: String| Denied::new(ErrorCode::InvalidConfig, message);
     match definition(name) {
         Ok(definition) if definition.kind == Kind::List => Ok(name.to_owned()),
