@@ -275,7 +275,10 @@ pub(crate) fn read_exact<F: DiskFile>(file: &F, mut buffer: &mut [u8], mut posit
 }
 
 /// Writes all of `front` and then all of `back`: one call, unless the system takes less.
-pub(crate) fn write_all<F: DiskFile>(file: &F, front: &[u8], back: &[u8], position: u64) -> io::Result<()> {
+///
+/// # Errors
+/// As [`DiskFile::write_at`].
+pub fn write_all<F: DiskFile>(file: &F, front: &[u8], back: &[u8], position: u64) -> io::Result<()> {
     let total = front.len() + back.len();
     let mut written = 0;
     while written < total {
@@ -293,7 +296,10 @@ pub(crate) fn write_all<F: DiskFile>(file: &F, front: &[u8], back: &[u8], positi
 }
 
 /// The whole content of a small file; none if there is no such file.
-pub(crate) fn read_file<D: Disk>(disk: &D, path: &Path) -> io::Result<Option<Vec<u8>>> {
+///
+/// # Errors
+/// The file cannot be read.
+pub fn read_file<D: Disk>(disk: &D, path: &Path) -> io::Result<Option<Vec<u8>>> {
     let file = match disk.open(path, Open::Read) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -305,7 +311,10 @@ pub(crate) fn read_file<D: Disk>(disk: &D, path: &Path) -> io::Result<Option<Vec
 }
 
 /// Replaces a file so that after a crash either the old or the new content is there; durable on return.
-pub(crate) fn replace_file<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> io::Result<()> {
+///
+/// # Errors
+/// The disk cannot be written; either content may be there then.
+pub fn replace_file<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> io::Result<()> {
     place_file(disk, path, bytes)?;
     disk.sync_dir(path.parent().unwrap_or(Path::new(".")))
 }

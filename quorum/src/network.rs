@@ -1,0 +1,95 @@
+//! openraft's requests over a [`Transport`].
+
+use std::io;
+use std::time::Duration;
+
+use openraft::BasicNode;
+use openraft::error::{InstallSnapshotError, RPCError, RaftError, RemoteError, Unreachable};
+use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
+    VoteRequest, VoteResponse,
+};
+use serde::de::DeserializeOwned;
+
+use crate::message::Request;
+use crate::transport::Transport;
+use crate::types::Types;
+
+/// Makes links to other nodes.
+pub struct Network<T> {
+    pub transport: T,
+    /// How long a node that could not be reached is left alone.
+    pub backoff: Duration,
+}
+
+/// The way to one node.
+pub struct Link<T> {
+    transport: T,
+    target: u64,
+    address: String,
+    backoff: Duration,
+}
+
+type Answer<R, E> = Result<R, RPCError<u64, BasicNode, E>>;
+
+impl<T: Transport> RaftNetworkFactory<Types> for Network<T> {
+    type Network = Link<T>;
+
+    async fn new_client(&mut self, target: u64, node: &BasicNode) -> Link<T> {
+        Link {
+            transport: self.transport.clone(),
+            target,
+            address: node.addr.clone(),
+            backoff: self.backoff,
+        }
+    }
+}
+
+impl<T: Transport> Link<T> {
+    async fn call<R, E>(&self, request: Request) -> Answer<R, E>
+    where
+        R: DeserializeOwned,
+        E: std::error::Error + DeserializeOwned,
+    {
+        let request = request.encode(self.target);
+        let answer = self.transport.call(self.target, &self.address, request).await;
+        // Every failure counts as unreachable: openraft would repeat other ones at once, without end.
+        let answer = answer.map_err(|error| RPCError::Unreachable(Unreachable::new(&error)))?;
+        let answer: Result<R, E> = serde_json::from_slice(&answer).map_err(|error| {
+            let error = io::Error::new(io::ErrorKind::InvalidData, error);
+            RPCError::Unreachable(Unreachable::new(&error))
+        })?;
+        answer.map_err(|error| RPCError::RemoteError(RemoteError::new(self.target, error)))
+    }
+}
+
+impl<T: Transport> RaftNetwork<Types> for Link<T> {
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<Types>,
+        _: RPCOption,
+    ) -> Answer<AppendEntriesResponse<u64>, RaftError<u64>> {
+        self.call(Request::Append(request)).await
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        request: InstallSnapshotRequest<Types>,
+        _: RPCOption,
+    ) -> Answer<InstallSnapshotResponse<u64>, RaftError<u64, InstallSnapshotError>> {
+        self.call(Request::Snapshot(request)).await
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<u64>,
+        _: RPCOption,
+    ) -> Answer<VoteResponse<u64>, RaftError<u64>> {
+        self.call(Request::Vote(request)).await
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(std::iter::repeat(self.backoff))
+    }
+}

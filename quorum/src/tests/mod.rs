@@ -1,0 +1,1 @@
+//! Stories of nodes and their disks.
