@@ -1,7 +1,7 @@
 //! The admin interface over HTTP: plugins, what the cluster holds, health, metrics.
 //!
-//! What Kafka's protocol can do (topics, groups, records) is done there; here it is only shown. Pushing plugins has no
-//! place in Kafka's protocol and is done here. The interface is described by itself at `/v1/openapi.json`.
+//! What Kafka's protocol can do (topics, groups, records) is done there; here it is only shown. Pushing plugins, emptying
+//! brokers and choosing who votes have no place in Kafka's protocol and are done here. The interface is described by itself at `/v1/openapi.json`.
 
 mod cluster;
 mod connections;
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
-use axum::routing::{delete, get};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router, middleware};
 use tokio::net::TcpListener;
 use utoipa::OpenApi;
@@ -50,6 +50,9 @@ use hosts::AllowedHosts;
         groups::groups,
         groups::group,
         cluster::cluster,
+        cluster::drain,
+        cluster::undrain,
+        cluster::plan,
     )
 )]
 struct Description;
@@ -90,6 +93,11 @@ fn router(context: Arc<Context>, bound: SocketAddr) -> Router {
         .route("/v1/groups", get(groups::groups))
         .route("/v1/groups/{group}", get(groups::group))
         .route("/v1/cluster", get(cluster::cluster))
+        .route(
+            "/v1/cluster/brokers/{id}/drain",
+            post(cluster::drain).delete(cluster::undrain),
+        )
+        .route("/v1/cluster/rebalance", get(cluster::plan))
         .fallback(async || ApiError::not_found("there is nothing here; /v1/openapi.json tells what there is"))
         .method_not_allowed_fallback(async || {
             ApiError::new(
