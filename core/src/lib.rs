@@ -8,3 +8,4 @@ pub mod config;
 pub mod fetch_session;
 pub mod group;
 pub mod ids;
+pub mod replica;
