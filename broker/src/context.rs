@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use millstream_core::ids::BrokerId;
 use tokio::sync::{Semaphore, watch};
 
 use crate::connection::MEMORY_UNIT_BYTES;
-use crate::controller::Controller;
+use crate::controller::{Controller, Lease};
 use crate::coordinators::{GroupCoordinator, ProducerIds};
 use crate::fetch_sessions::FetchSessions;
 use crate::metrics::Metrics;
+use crate::peer::Peers;
 use crate::plugins::Plugins;
+use crate::replication::Replication;
 use crate::settings::Settings;
 use crate::topics::Topics;
 
@@ -17,7 +20,9 @@ use crate::topics::Topics;
 pub struct Context {
     /// The settings the broker was started with.
     pub settings: Settings,
-    /// Id of the cluster that this broker is.
+    /// This broker.
+    pub node: BrokerId,
+    /// Id of the cluster that this broker is, or is of.
     pub cluster_id: String,
     /// Where clients are told to connect to.
     pub advertised: (String, u16),
@@ -25,6 +30,12 @@ pub struct Context {
     pub topics: Arc<Topics>,
     /// Decides on changes of the cluster's image.
     pub controller: Controller,
+    /// The ways to other brokers; none for a lone broker.
+    pub peers: Option<Arc<Peers>>,
+    /// Copies partitions from their leaders, and to their followers.
+    pub replication: Arc<Replication>,
+    /// Whether the cluster still counts on this broker.
+    pub lease: Arc<Lease>,
     /// Plugins at work: their bytes, instances, costs and log lines.
     pub plugins: Arc<Plugins>,
     /// Consumer groups.

@@ -73,6 +73,30 @@ settings! {
     /// Further host names, comma separated, that the admin HTTP server accepts in the Host header.
     http_allowed_hosts: String = "", "millstream.http.allowed.hosts";
 
+    /// Address on which other brokers of the cluster are served (QUIC over UDP). Port 0 picks a free port.
+    cluster_listen: Option<String> = None, "millstream.cluster.listen";
+    /// Address that other brokers are told to connect to; by default this broker's among the voters, else the one that
+    /// is listened on.
+    cluster_advertised: Option<String> = None, "millstream.cluster.advertised";
+    /// The brokers that begin the cluster as its quorum, as `ID@HOST:PORT,ID@HOST:PORT,...`; this one is among them.
+    cluster_voters: Option<String> = None, "millstream.cluster.voters";
+    /// Cluster address of any broker of the cluster that this broker joins.
+    cluster_join: Option<String> = None, "millstream.cluster.join";
+    /// Directory with `ca.pem`, `node.pem` and `node.key`: who this broker is in its cluster, and who it trusts.
+    certs: Option<String> = None, "millstream.certs";
+    /// A broker that is silent for so many milliseconds is fenced, and others lead its partitions. Six heartbeats must be
+    /// lost one after the other: less would take a busy broker for a dead one, more would let clients wait longer.
+    broker_lease_ms: i32 = 600, "millstream.broker.lease.ms", 100..=600_000;
+    /// Milliseconds without a word from the quorum's leader until another one is elected; a random part of it is added,
+    /// so that the voters do not all stand at once.
+    quorum_election_timeout_ms: i32 = 300, "controller.quorum.election.timeout.ms", 100..=600_000;
+    /// Whether partitions go back to their preferred leaders by themselves.
+    auto_leader_rebalance_enable: bool = true, "auto.leader.rebalance.enable";
+    /// Pause between two looks for partitions that their preferred leader could lead, in seconds. Kafka has 300.
+    leader_imbalance_check_interval_seconds: i64 = 10, "leader.imbalance.check.interval.seconds", 1..=i64::MAX / 1000;
+    /// A follower that has not held all of the leader's log for so many milliseconds is no longer in sync.
+    replica_lag_time_max_ms: i64 = 30_000, "replica.lag.time.max.ms", 1..=i64::MAX;
+
     /// Whether a metadata or produce request for an unknown topic creates it.
     auto_create_topics_enable: bool = true, "auto.create.topics.enable";
     /// Partitions of a topic that is created without saying how many.

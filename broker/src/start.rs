@@ -17,17 +17,24 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use crate::context::Context;
-use crate::controller::{self, Controller, LoadError};
+use crate::controller::entry::{EntryError, Membership};
+use crate::controller::{self, Controller, InForce, Lease, LoadError, Lone};
 use crate::coordinators::{GroupCoordinator, ProducerIds};
 use crate::fetch_sessions::FetchSessions;
 use crate::identity::{self, IdentityError};
 use crate::lanes::Lanes;
 use crate::metrics::Metrics;
 use crate::partitions::Store;
+use crate::peer::PeerError;
 use crate::plugins::Plugins;
+use crate::replication::Replication;
 use crate::settings::Settings;
 use crate::topics::Topics;
 use crate::{housekeeping, http, listener};
+
+mod member;
+
+use member::Joining;
 
 /// A running broker.
 pub struct Broker {
@@ -35,6 +42,8 @@ pub struct Broker {
     store: Arc<Store>,
     kafka: SocketAddr,
     http: SocketAddr,
+    /// Where other brokers reach it.
+    cluster: Option<String>,
     tasks: Vec<JoinHandle<()>>,
     _lock: DirLock,
 }
@@ -74,6 +83,23 @@ pub enum StartError {
     /// The broker cannot be told to the cluster.
     #[error("the broker cannot be registered: {0}")]
     Register(String),
+    /// The broker does not get into its cluster.
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+    /// Other brokers cannot be reached, or reach this one.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    /// The quorum's files cannot be used.
+    #[error("quorum: {0}")]
+    Quorum(#[from] millstream_quorum::QuorumError),
+    /// The address for other brokers is none.
+    #[error("millstream.cluster.listen: '{address}' {reason}")]
+    ClusterAddress {
+        /// The address.
+        address: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The system refuses a thread.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -87,8 +113,14 @@ impl Broker {
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         let started = Instant::now();
         let directory = PathBuf::from(&settings.data_dir);
+        let membership = Membership::of(&settings)?;
         let lock = lock(&directory)?;
-        let cluster_id = identity::cluster_id(&directory, settings.node_id)?;
+        let joining = match membership {
+            Some(membership) => Some(Joining::bind(&settings, membership).await?),
+            None => None,
+        };
+        let cluster = joining.as_ref().map(Joining::cluster);
+        let identity = identity::open(&directory, settings.node_id, cluster.as_deref())?;
         let (kafka_listener, kafka) = listener::bind(&settings.kafka_listen)
             .await
             .map_err(StartError::Listen)?;
@@ -99,8 +131,8 @@ impl Broker {
         let lanes = Lanes::start(settings.num_network_threads as usize).map_err(StartError::Thread)?;
         raise_open_files_limit();
         let opening = {
-            let settings = settings.clone();
-            tokio::task::spawn_blocking(move || Opened::open(&settings, &directory))
+            let (settings, is_member) = (settings.clone(), joining.is_some());
+            tokio::task::spawn_blocking(move || Opened::open(&settings, &directory, is_member))
         };
         let opened = opening
             .await
@@ -108,17 +140,37 @@ impl Broker {
         let Opened {
             topics,
             store,
-            controller,
+            in_force,
+            decider,
             plugins,
             metrics,
         } = opened;
+        let joining = match (joining, &decider) {
+            (Some(joining), Decider::Quorum { lone_image }) => {
+                Some(joining.open(&settings, &in_force, lone_image.clone()).await?)
+            }
+            _ => None,
+        };
+        let controller = match decider {
+            Decider::Alone(lone) => Controller::lone(&settings, in_force, lone),
+            Decider::Quorum { .. } => {
+                let member = joining.as_ref().expect("a quorum is that of a member").member();
+                Controller::cluster(&settings, in_force, member.clone())
+            }
+        };
         let (shutdown, _) = watch::channel(false);
         let request_memory_units = Context::memory_units(&settings);
+        let peers = joining.as_ref().map(|joined| joined.peers().clone());
+        let lease = joining.as_ref().map(|joined| joined.member().lease());
         let context = Arc::new(Context {
-            cluster_id,
+            node: BrokerId(settings.node_id),
+            cluster_id: identity.cluster_id,
             advertised,
             topics,
             controller,
+            replication: Replication::new(&settings, peers.clone(), store.reports().clone()),
+            peers,
+            lease: lease.unwrap_or_else(|| Arc::new(Lease::without_end())),
             plugins,
             groups: GroupCoordinator::new(&settings),
             producer_ids: ProducerIds::default(),
@@ -134,14 +186,18 @@ impl Broker {
             store,
             kafka,
             http,
+            cluster: joining.as_ref().map(|joined| joined.address().to_owned()),
             tasks: Vec::new(),
             _lock: lock,
         };
-        if let Err(error) = broker.register().await {
+        let entered = match joining {
+            Some(joined) => broker.enter(joined, identity.storage).await,
+            None => broker.register().await,
+        };
+        if let Err(error) = entered {
             broker.shutdown().await;
             return Err(error);
         }
-        broker.context.groups.image_changed(&broker.context);
         broker.serve(kafka_listener, http_listener, lanes);
         let took_ms = started.elapsed().as_millis() as u64;
         tracing::info!(%kafka, %http, partitions = broker.context.topics.partitions().len(), took_ms, "ready");
@@ -164,7 +220,17 @@ impl Broker {
         self.http
     }
 
-    /// Ends: takes no more connections, finishes the requests that are under way, makes everything durable and closes
+    /// The address at which other brokers reach it; none for a lone broker.
+    pub fn cluster_addr(&self) -> Option<&str> {
+        self.cluster.as_deref()
+    }
+
+    /// Resolves with the reason if this broker cannot go on and is to be ended.
+    pub async fn failed(&self) -> String {
+        self.context.controller.failed().await
+    }
+
+    /// Ends: has other brokers take over what it leads, takes no more connections, finishes the requests that are under way, makes everything durable and closes
     /// the logs in good order. What does not end in time is cut off; nothing that was acknowledged depends on it.
     pub async fn shutdown(self) {
         let Self {
@@ -175,6 +241,7 @@ impl Broker {
             ..
         } = self;
         let started = Instant::now();
+        context.controller.leave().await;
         context.shutdown.send_replace(true);
         let deadline = tokio::time::Instant::now() + Duration::from_millis(SHUTDOWN_WAIT_MS_MAX);
         for mut task in tasks {
@@ -182,6 +249,10 @@ impl Broker {
                 tracing::warn!("a task does not end in time and is cut off");
                 task.abort();
             }
+        }
+        context.controller.stop_quorum().await;
+        if let Some(peers) = &context.peers {
+            peers.close();
         }
         let closing = tokio::task::spawn_blocking(move || {
             context.controller.stop();
@@ -212,19 +283,19 @@ impl Broker {
         };
         if let Some(known) = controller.image().brokers().get(&broker.id) {
             let epoch = known.epoch;
-            if *known
-                == (cluster::Broker {
-                    epoch,
-                    ..broker.clone()
-                })
-            {
+            let registered = cluster::Broker {
+                epoch,
+                ..broker.clone()
+            };
+            if *known == registered {
+                controller.tell(&self.context);
                 return Ok(());
             }
         }
         let registered = controller.apply(Command::RegisterBroker { broker }).await;
-        registered
-            .map(|_| ())
-            .map_err(|refused| StartError::Register(refused.message))
+        registered.map_err(|refused| StartError::Register(refused.message))?;
+        controller.tell(&self.context);
+        Ok(())
     }
 
     fn serve(&mut self, kafka: TcpListener, http: TcpListener, lanes: Lanes) {
@@ -248,45 +319,79 @@ impl Broker {
 struct Opened {
     topics: Arc<Topics>,
     store: Arc<Store>,
-    controller: Controller,
+    in_force: Arc<InForce>,
+    decider: Decider,
     plugins: Arc<Plugins>,
     metrics: Arc<Metrics>,
 }
 
+/// Who decides on changes of the image.
+enum Decider {
+    Alone(Lone),
+    Quorum {
+        /// What the broker held when it was alone, if it held anything.
+        lone_image: Option<String>,
+    },
+}
+
 impl Opened {
-    fn open(settings: &Settings, directory: &Path) -> Result<Self, StartError> {
+    /// A broker that is alone runs what its journal says. A member of a cluster runs nothing before it knows what the
+    /// quorum says: what its disk says may be long over.
+    fn open(settings: &Settings, directory: &Path, is_member: bool) -> Result<Self, StartError> {
         let defaults: BrokerDefaults = settings.show().into_iter().collect();
         TopicConfig::parse(&BTreeMap::new(), &defaults)?;
         let metrics = Metrics::new();
-        let (journal, image) = controller::load(directory)?;
-        let image = Arc::new(image);
         let plugins =
             Plugins::open(directory, settings).map_err(|error| StartError::Plugins(error.to_string()))?;
-        plugins
-            .sweep(&image)
-            .map_err(|error| StartError::Plugins(error.to_string()))?;
         let plugins = Arc::new(plugins);
         let me = BrokerId(settings.node_id);
         let store = Store::open(directory, me, metrics.clone()).map_err(StartError::Thread)?;
         let store = Arc::new(store);
-        store
-            .tidy(&partition_counts(&image))
-            .map_err(|source| StartError::Directory {
-                path: directory.to_owned(),
-                source,
-            })?;
         let topics = Arc::new(Topics::new(settings, store.clone(), metrics.clone()));
-        topics.carry_out(&topics.plan(image.clone()));
-        let controller = Controller::start(settings, journal, image, topics.clone(), plugins.clone())
-            .map_err(StartError::Thread)?;
+        let in_force = |image| Arc::new(InForce::new(image, topics.clone(), plugins.clone()));
+        let (in_force, decider) = if is_member {
+            let lone_image = lone_image(directory)?;
+            (in_force(Arc::default()), Decider::Quorum { lone_image })
+        } else {
+            let (journal, image) = controller::load(directory)?;
+            let image = Arc::new(image);
+            tidy(directory, &store, &plugins, &image)?;
+            topics.carry_out(&topics.plan(image.clone()));
+            let in_force = in_force(image);
+            let lone = Lone::start(journal, in_force.clone()).map_err(StartError::Thread)?;
+            (in_force, Decider::Alone(lone))
+        };
         Ok(Self {
             topics,
             store,
-            controller,
+            in_force,
+            decider,
             plugins,
             metrics,
         })
     }
+}
+
+/// Removes, or sets aside, what the image does not name.
+fn tidy(directory: &Path, store: &Store, plugins: &Plugins, image: &Image) -> Result<(), StartError> {
+    plugins
+        .sweep(image)
+        .map_err(|error| StartError::Plugins(error.to_string()))?;
+    let failed = |source| StartError::Directory {
+        path: directory.to_owned(),
+        source,
+    };
+    store.tidy(&partition_counts(image)).map_err(failed)
+}
+
+/// What a broker held when it was alone, encoded; none if it never was, or held neither topics nor plugins.
+fn lone_image(directory: &Path) -> Result<Option<String>, StartError> {
+    if !controller::journal::is_there(directory) {
+        return Ok(None);
+    }
+    let (_, image) = controller::load(directory)?;
+    let holds = image.topics().len() > 0 || image.plugins().next().is_some();
+    Ok(holds.then(|| String::from_utf8(image.encode()).expect("JSON is UTF-8")))
 }
 
 fn partition_counts(image: &Image) -> BTreeMap<TopicId, usize> {

@@ -290,12 +290,16 @@ impl Topics {
             state.by_id.insert(topic.id, topic.clone());
             all.push(topic);
         }
-        let gone: Vec<Arc<Partition>> = now
-            .all
-            .iter()
-            .filter(|topic| !state.by_id.contains_key(&topic.id))
-            .flat_map(|topic| topic.stored_partitions().cloned())
-            .collect();
+        let is_gone = |topic: &Topic, partition: &Arc<Partition>| {
+            let after = state.by_id.get(&topic.id);
+            let after = after.and_then(|after| after.partition(partition.index.0));
+            after.is_none_or(|after| !Arc::ptr_eq(after, partition))
+        };
+        let mut gone: Vec<Arc<Partition>> = Vec::new();
+        for topic in now.all.iter() {
+            let partitions = topic.stored_partitions();
+            gone.extend(partitions.filter(|partition| is_gone(topic, partition)).cloned());
+        }
         state.all = Arc::new(all);
         self.state.store(Arc::new(state));
         self.store.delete_all(&gone);
@@ -328,10 +332,16 @@ impl Topics {
             for partition in of_topic.iter().flatten() {
                 partition.configure(log.clone(), waits_for_disk);
             }
-            let first = of_topic.len();
+            // Those that could not be opened before are not tried again, except where they come here anew.
+            let was_here = |place: usize| {
+                let before = known.and_then(|known| known.described.partitions.get(place));
+                before.is_some_and(|before| before.replicas.contains(&self.node))
+            };
             of_topic.resize(topic.partitions.len(), None);
-            for (place, partition) in topic.partitions.iter().enumerate().skip(first) {
-                if partition.replicas.contains(&self.node) {
+            for (place, partition) in topic.partitions.iter().enumerate() {
+                if !partition.replicas.contains(&self.node) {
+                    of_topic[place] = None;
+                } else if of_topic[place].is_none() && !was_here(place) {
                     missing.push(Description {
                         topic: topic.name.clone(),
                         topic_id: topic.id,

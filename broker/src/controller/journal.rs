@@ -138,6 +138,28 @@ impl Journal {
     }
 }
 
+/// Whether there is a journal in `directory`.
+pub fn is_there(directory: &Path) -> bool {
+    [LOG, SNAPSHOT].iter().any(|name| directory.join(name).exists())
+}
+
+/// Keeps the journal in `directory`, if there is one, under other names: a quorum has taken its place.
+///
+/// # Errors
+/// The files cannot be renamed.
+pub fn set_aside(directory: &Path) -> io::Result<()> {
+    if !is_there(directory) {
+        return Ok(());
+    }
+    for name in [LOG, SNAPSHOT] {
+        match std::fs::rename(directory.join(name), directory.join(format!("{name}{ASIDE}"))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    File::open(directory)?.sync_all()
+}
+
 fn entry(payload: &[u8]) -> Vec<u8> {
     let length = payload.len() as u32;
     let mut entry = Vec::with_capacity(payload.len() + HEADER_BYTES);
@@ -218,6 +240,8 @@ fn at(path: &Path, source: io::Error) -> JournalError {
 const HEADER_BYTES: usize = 12;
 const LOG: &str = "cluster.log";
 const SNAPSHOT: &str = "cluster.snapshot";
+/// Ends the names of files that a quorum has taken the place of.
+const ASIDE: &str = ".before-cluster";
 /// Size of the journal beyond which a snapshot replaces it.
 const SNAPSHOT_AFTER_BYTES: u64 = 4 * 1024 * 1024;
 

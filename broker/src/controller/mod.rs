@@ -1,38 +1,52 @@
 //! The controller: the one place that decides on changes of the cluster's image.
 //!
-//! Whoever wants a change submits a command. One thread takes them one by one: it applies the command to a copy of the
-//! image, lets new plugins refuse it, appends it to the journal, carries the differences out (partitions are made or
-//! deleted), publishes the image, and answers. So an answer means that the change is durable and in force. With several
-//! brokers a quorum stands where the journal is now, behind the same [`Controller::apply`].
+//! Whoever wants a change submits a command to [`Controller::apply`]. An answer means that the change is durable, and in
+//! force on this broker. A broker that is alone decides by itself ([`lone`]); brokers of a cluster have a quorum that
+//! decides ([`cluster`]), into which they get as [`entry`] says. There the quorum's leader also watches over the brokers'
+//! lives: [`heartbeats`] carry them to the [`guard`], who decides whom the cluster counts on.
 
+pub mod cluster;
+pub mod entry;
+pub mod guard;
+mod heartbeats;
+mod in_force;
 pub mod journal;
+mod lease;
+pub mod lone;
+pub mod messages;
+mod service;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use millstream_core::cluster::{self, Command, Image, Outcome, Refusal, placement};
-use millstream_core::ids::{TopicId, TopicName};
+use millstream_core::cluster::{Command, Image, Outcome, Refusal, placement};
+use millstream_core::ids::{BrokerId, TopicId, TopicName};
 use millstream_kafka::ErrorCode;
-use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
+use millstream_quorum::QuorumStatus;
 use uuid::Uuid;
 
+use crate::context::Context;
 use crate::handlers::admin;
-use crate::plugins::Plugins;
 use crate::settings::Settings;
-use crate::topics::{self, Plan, Topics, is_internal};
-use journal::{Journal, JournalError};
+use crate::topics::{self, is_internal};
 
-/// A handle to the thread that decides.
+use cluster::Member;
+use messages::Request;
+
+pub use in_force::InForce;
+pub use lease::Lease;
+pub use lone::{LoadError, Lone, load};
+pub use service::Services;
+
+/// A handle to whoever decides.
 pub struct Controller {
-    image: Arc<ArcSwap<Image>>,
-    submissions: mpsc::Sender<Submission>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-    topics: Arc<Topics>,
+    in_force: Arc<InForce>,
+    mode: Mode,
     new_topics: NewTopics,
+}
+
+enum Mode {
+    Lone(Lone),
+    Cluster(Arc<Member>),
 }
 
 /// What a topic gets that is made without saying more than its name.
@@ -41,11 +55,6 @@ struct NewTopics {
     partitions: usize,
     replication_factor: usize,
     partitions_max: usize,
-}
-
-enum Submission {
-    Apply(Box<Command>, oneshot::Sender<Result<Outcome, Refused>>),
-    Stop,
 }
 
 /// A command that was not carried out.
@@ -59,98 +68,38 @@ pub struct Refused {
     pub refusal: Option<Refusal>,
 }
 
-/// A command in the journal.
-#[derive(Debug, Serialize, Deserialize)]
-struct Entry<C> {
-    /// Version of the image after the command: a snapshot of this version or a later one holds it already.
-    version: u64,
-    change: C,
-}
-
-/// Why the cluster's image cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The journal cannot be read.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    /// The snapshot is whole, but no image.
-    #[error("the snapshot of the cluster's image cannot be read: {0}")]
-    Snapshot(serde_json::Error),
-    /// An entry of the journal is whole, but no command.
-    #[error("entry {0} of the journal cannot be read: {1}")]
-    Entry(usize, serde_json::Error),
-    /// An entry of the journal cannot be applied: the journal is not of this image.
-    #[error("entry {0} of the journal cannot be applied: {1}")]
-    Refused(usize, Refusal),
-    /// Entries are missing.
-    #[error("entry {0} of the journal leads to version {1} of the image, not {2}")]
-    Version(usize, u64, u64),
-}
-
-/// Reads the image that the journal in `directory` leads to.
-///
-/// # Errors
-/// The files cannot be read or are damaged; nothing is changed then.
-pub fn load(directory: &Path) -> Result<(Journal, Image), LoadError> {
-    let (journal, contents) = Journal::open(directory)?;
-    let mut image = match &contents.snapshot {
-        Some(bytes) => Image::decode(bytes).map_err(LoadError::Snapshot)?,
-        None => Image::default(),
-    };
-    for (n, bytes) in contents.entries.iter().enumerate() {
-        let entry: Entry<Command> =
-            serde_json::from_slice(bytes).map_err(|error| LoadError::Entry(n, error))?;
-        if entry.version <= image.version() {
-            continue;
-        }
-        cluster::apply(&mut image, &entry.change).map_err(|refusal| LoadError::Refused(n, refusal))?;
-        if image.version() != entry.version {
-            return Err(LoadError::Version(n, image.version(), entry.version));
-        }
-    }
-    Ok((journal, image))
-}
-
 impl Controller {
-    /// Starts to decide, from `image` on. `topics` runs what is in it already.
-    ///
-    /// # Errors
-    /// The system refuses another thread.
-    pub fn start(
-        settings: &Settings,
-        journal: Journal,
-        image: Arc<Image>,
-        topics: Arc<Topics>,
-        plugins: Arc<Plugins>,
-    ) -> std::io::Result<Self> {
-        let published = Arc::new(ArcSwap::from(image));
-        let (submissions, queue) = mpsc::channel(SUBMISSIONS_MAX);
-        let decider = Decider {
-            journal,
-            image: published.clone(),
-            topics: topics.clone(),
-            plugins,
-        };
-        let thread = std::thread::Builder::new()
-            .name("controller".to_owned())
-            .spawn(move || decider.run(queue))?;
+    /// The controller of a broker that is alone.
+    pub fn lone(settings: &Settings, in_force: Arc<InForce>, lone: Lone) -> Self {
+        Self::new(settings, in_force, Mode::Lone(lone))
+    }
+
+    /// The controller of a broker in a cluster.
+    pub fn cluster(settings: &Settings, in_force: Arc<InForce>, member: Arc<Member>) -> Self {
+        Self::new(settings, in_force, Mode::Cluster(member))
+    }
+
+    fn new(settings: &Settings, in_force: Arc<InForce>, mode: Mode) -> Self {
         let new_topics = NewTopics {
             partitions: settings.num_partitions as usize,
             replication_factor: settings.default_replication_factor as usize,
             partitions_max: settings.partitions_max as usize,
         };
-        Ok(Self {
-            image: published,
-            submissions,
-            thread: Mutex::new(Some(thread)),
-            topics,
+        Self {
+            in_force,
+            mode,
             new_topics,
-        })
+        }
     }
 
-    /// The image as it is now.
+    /// The image as it is in force on this broker.
     pub fn image(&self) -> Arc<Image> {
-        self.image.load_full()
+        self.in_force.image()
+    }
+
+    /// Says who else is to hear of every image, and tells them of the one of now.
+    pub fn tell(&self, context: &Arc<Context>) {
+        self.in_force.tell(context);
     }
 
     /// Changes the image. When this returns, the change is durable and in force on this broker.
@@ -158,10 +107,121 @@ impl Controller {
     /// # Errors
     /// The command is refused, or cannot be made durable.
     pub async fn apply(&self, command: Command) -> Result<Outcome, Refused> {
-        let (sender, receiver) = oneshot::channel();
-        let submission = Submission::Apply(Box::new(command), sender);
-        self.submissions.send(submission).await.map_err(|_| stopped())?;
-        receiver.await.map_err(|_| stopped())?
+        match &self.mode {
+            Mode::Lone(lone) => lone.apply(command).await,
+            Mode::Cluster(member) => member.apply(command).await,
+        }
+    }
+
+    /// Whether this broker decides: always if it is alone, otherwise while it leads the quorum.
+    pub fn is_leader(&self) -> bool {
+        self.member().is_none_or(|member| member.is_leader())
+    }
+
+    /// The broker that leads the quorum; none while nobody does, and for a broker that is alone.
+    pub fn leader(&self) -> Option<BrokerId> {
+        self.member().and_then(|member| member.leader())
+    }
+
+    /// How the quorum is; none for a broker that is alone.
+    pub fn quorum_status(&self) -> Option<QuorumStatus> {
+        self.member().map(|member| member.status())
+    }
+
+    /// What this broker's registration gave it, as `AlterPartition` needs it; none for a broker that is alone.
+    pub fn broker_epoch(&self) -> Option<u64> {
+        self.member()
+            .and_then(|member| member.life())
+            .map(|life| life.epoch)
+    }
+
+    /// Lets a broker vote in the quorum that follows it already.
+    ///
+    /// # Errors
+    /// Why it does not vote.
+    pub async fn add_voter(&self, id: BrokerId) -> Result<(), Refused> {
+        self.change_quorum(Request::AddVoter(id)).await
+    }
+
+    /// Takes a broker's vote; it follows on.
+    ///
+    /// # Errors
+    /// Why it still votes.
+    pub async fn remove_voter(&self, id: BrokerId) -> Result<(), Refused> {
+        self.change_quorum(Request::RemoveVoter(id)).await
+    }
+
+    /// Forgets a broker that is stopped and empty: in the image, and as one that follows the quorum.
+    ///
+    /// # Errors
+    /// It still serves, holds partitions or votes.
+    pub async fn remove_broker(&self, id: BrokerId) -> Result<Outcome, Refused> {
+        let votes = |status: QuorumStatus| status.voters.iter().any(|voter| voter.id == id.0 as u64);
+        if self.quorum_status().is_some_and(votes) {
+            let message = format!(
+                "broker {id} votes in the quorum: take its vote first, with 'millstream cluster quorum remove {id}'"
+            );
+            return Err(Refused::new(ErrorCode::InvalidRequest, message));
+        }
+        let removed = self.apply(Command::RemoveBroker { id }).await?;
+        if self.member().is_some() {
+            self.change_quorum(Request::Forget(id)).await?;
+        }
+        Ok(removed)
+    }
+
+    async fn change_quorum(&self, request: Request) -> Result<(), Refused> {
+        let Some(member) = self.member() else {
+            let message = "this broker is alone: there is no quorum";
+            return Err(Refused::new(ErrorCode::UnsupportedVersion, message));
+        };
+        let changed = member.change_quorum(request).await;
+        changed.map_err(|reason| Refused::new(ErrorCode::InvalidRequest, reason))
+    }
+
+    fn member(&self) -> Option<&Arc<Member>> {
+        match &self.mode {
+            Mode::Lone(_) => None,
+            Mode::Cluster(member) => Some(member),
+        }
+    }
+
+    /// Resolves with the reason when this broker cannot go on.
+    pub async fn failed(&self) -> String {
+        let Some(member) = self.member() else {
+            return std::future::pending().await;
+        };
+        let mut failed = member.failed.subscribe();
+        let reason = failed
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|reason| reason.clone());
+        match reason {
+            Some(reason) => reason,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Has others take over what this broker leads, before it ends.
+    pub async fn leave(&self) {
+        if let Some(member) = self.member() {
+            member.leave().await;
+        }
+    }
+
+    /// Ends this broker's part in the quorum.
+    pub async fn stop_quorum(&self) {
+        if let Some(member) = self.member() {
+            member.stop().await;
+        }
+    }
+
+    /// Ends after what was submitted before. Blocks.
+    pub fn stop(&self) {
+        if let Mode::Lone(lone) = &self.mode {
+            lone.stop();
+        }
     }
 
     /// Makes a topic of which only the name is known, as clients do that ask for one that is not there.
@@ -199,100 +259,8 @@ impl Controller {
             configs: Default::default(),
         };
         let refused = self.apply(command).await.err();
-        let found = self.topics.find(&name, Uuid::nil());
+        let found = self.in_force.topics().find(&name, Uuid::nil());
         found.map_err(|code| refused.unwrap_or_else(|| Refused::new(code, "the topic was deleted at once")))
-    }
-
-    /// Ends the thread after what was submitted before. Blocks.
-    pub fn stop(&self) {
-        if self.submissions.blocking_send(Submission::Stop).is_err() {
-            return;
-        }
-        if let Some(thread) = self.thread.lock().expect("no panic while joining").take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// What the thread holds.
-struct Decider {
-    journal: Journal,
-    image: Arc<ArcSwap<Image>>,
-    topics: Arc<Topics>,
-    plugins: Arc<Plugins>,
-}
-
-impl Decider {
-    fn run(mut self, mut queue: mpsc::Receiver<Submission>) {
-        while let Some(Submission::Apply(command, answer)) = queue.blocking_recv() {
-            let outcome = self.decide(&command);
-            if let Err(refused) = &outcome {
-                tracing::debug!(?command, reason = %refused.message, "command refused");
-            }
-            // Whoever asked may have gone.
-            let _ = answer.send(outcome);
-        }
-    }
-
-    fn decide(&mut self, command: &Command) -> Result<Outcome, Refused> {
-        // Nothing has changed yet when this panics, so whoever can make it do so ends nothing but the command.
-        let considered = catch_unwind(AssertUnwindSafe(|| self.consider(command)));
-        let considered = considered.unwrap_or_else(|_| {
-            tracing::error!(?command, "a command is not carried out: considering it failed");
-            let message = "the command could not be considered; the broker's log says more";
-            Err(Refused::new(ErrorCode::UnknownServerError, message))
-        });
-        let (outcome, change) = considered?;
-        let Some(plan) = change else {
-            return Ok(outcome);
-        };
-        self.write(plan.image(), command)?;
-        let failures = self.topics.carry_out(&plan);
-        self.image.store(plan.image().clone());
-        match failures.first() {
-            None => Ok(outcome),
-            Some(first) => Err(Refused::new(
-                ErrorCode::KafkaStorageError,
-                format!(
-                    "{} partitions cannot be opened, the first: {first}",
-                    failures.len()
-                ),
-            )),
-        }
-    }
-
-    /// What a command comes to, and how the image is to change, if it is.
-    fn consider(&self, command: &Command) -> Result<(Outcome, Option<Plan>), Refused> {
-        let before = self.image.load_full();
-        let mut next = Image::clone(&before);
-        let outcome = cluster::apply(&mut next, command).map_err(Refused::from)?;
-        if next.version() == before.version() {
-            return Ok((outcome, None));
-        }
-        let plan = self.topics.plan(Arc::new(next));
-        for attached in plan.fresh() {
-            let checked = self.plugins.check(attached);
-            checked.map_err(|reason| Refused::new(ErrorCode::InvalidConfig, reason))?;
-        }
-        Ok((outcome, Some(plan)))
-    }
-
-    fn write(&mut self, next: &Image, command: &Command) -> Result<(), Refused> {
-        let entry = Entry {
-            version: next.version(),
-            change: command,
-        };
-        let bytes = serde_json::to_vec(&entry).expect("a command holds nothing that JSON cannot say");
-        self.journal.append(&bytes).map_err(|error| {
-            tracing::error!(%error, "the journal takes no more commands");
-            Refused::new(ErrorCode::KafkaStorageError, error.to_string())
-        })?;
-        if self.journal.wants_snapshot()
-            && let Err(error) = self.journal.snapshot(&next.encode())
-        {
-            tracing::error!(%error, "the journal grows on: it cannot be replaced by a snapshot");
-        }
-        Ok(())
     }
 }
 
@@ -319,72 +287,4 @@ impl From<Refusal> for Refused {
 
 fn stopped() -> Refused {
     Refused::new(ErrorCode::BrokerNotAvailable, "the broker shuts down")
-}
-
-/// Commands that wait to be decided on; more wait at their senders.
-const SUBMISSIONS_MAX: usize = 1024;
-
-#[cfg(test)]
-mod tests {
-    use millstream_core::ids::BrokerId;
-
-    use super::*;
-
-    fn create(name: &str, id: u128) -> Command {
-        Command::CreateTopic {
-            name: TopicName::new(name).unwrap(),
-            id: TopicId(Uuid::from_u128(id)),
-            partitions: vec![vec![BrokerId(1)]],
-            configs: Default::default(),
-        }
-    }
-
-    fn write(journal: &mut Journal, image: &mut Image, command: &Command) {
-        cluster::apply(image, command).unwrap();
-        let entry = Entry {
-            version: image.version(),
-            change: command,
-        };
-        journal.append(&serde_json::to_vec(&entry).unwrap()).unwrap();
-    }
-
-    #[test]
-    fn the_journal_leads_to_the_same_image() {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut journal, mut image) = load(dir.path()).unwrap();
-        for (n, name) in ["a", "b", "c"].into_iter().enumerate() {
-            write(&mut journal, &mut image, &create(name, n as u128 + 1));
-        }
-        drop(journal);
-        let (mut journal, loaded) = load(dir.path()).unwrap();
-        assert_eq!(loaded.encode(), image.encode());
-        journal.snapshot(&image.encode()).unwrap();
-        write(&mut journal, &mut image, &create("d", 9));
-        drop(journal);
-        assert_eq!(load(dir.path()).unwrap().1.encode(), image.encode());
-    }
-
-    #[test]
-    fn entries_that_a_snapshot_holds_are_passed_over() {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut journal, mut image) = load(dir.path()).unwrap();
-        write(&mut journal, &mut image, &create("a", 1));
-        write(&mut journal, &mut image, &create("b", 2));
-        let entries = std::fs::read(dir.path().join("cluster.log")).unwrap();
-        journal.snapshot(&image.encode()).unwrap();
-        drop(journal);
-        // As after a crash between the snapshot and the cutting of the journal.
-        std::fs::write(dir.path().join("cluster.log"), entries).unwrap();
-        assert_eq!(load(dir.path()).unwrap().1.encode(), image.encode());
-    }
-
-    #[test]
-    fn a_journal_with_a_gap_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut journal, mut image) = load(dir.path()).unwrap();
-        cluster::apply(&mut image, &create("a", 1)).unwrap();
-        write(&mut journal, &mut image, &create("b", 2));
-        drop(journal);
-        assert!(matches!(load(dir.path()), Err(LoadError::Version(0, 1, 2))));
-    }
 }

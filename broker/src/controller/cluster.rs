@@ -1,0 +1,562 @@
+//! The controller of a broker in a cluster: a member of the quorum that decides.
+//!
+//! Whoever submits a command may be on any broker: the quorum's leader takes it, from here or from there. It is answered
+//! once it is committed, and in force on the broker that asked. A command whose answer got lost is sent again if doing
+//! it twice is the same as doing it once.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use millstream_core::cluster::{Command, Image, Outcome, Refusal};
+use millstream_core::ids::BrokerId;
+use millstream_kafka::ErrorCode;
+use millstream_quorum::{Quorum, QuorumConfig, QuorumError, QuorumStatus, SubmitError, Transport};
+use millstream_storage::disk::RealDisk;
+use tokio::sync::{Notify, OnceCell, watch};
+
+use super::Refused;
+use super::guard::Guard;
+use super::in_force::InForce;
+use super::lease::Lease;
+use super::messages::{Answer, Node, Request, decode, encode};
+use crate::peer::{CallKind, Peers};
+
+/// This broker's part in the quorum.
+pub struct Member {
+    pub(super) me: BrokerId,
+    pub(super) cluster: String,
+    pub(super) quorum: Quorum<RealDisk, Link>,
+    pub(super) link: Link,
+    pub(super) in_force: Arc<InForce>,
+    pub(super) lease: Arc<Lease>,
+    pub(super) lease_length: Duration,
+    pub(super) guard: Mutex<Guard>,
+    /// Something happened that the guard may act on.
+    pub(super) alarm: Notify,
+    /// When a majority of the voters last agreed that this broker leads them.
+    pub(super) confirmed: Mutex<Option<Instant>>,
+    /// This life of the broker, once it is registered.
+    pub(super) life: OnceCell<Life>,
+    pub(super) wants_to_stop: AtomicBool,
+    /// A heartbeat is due before its time.
+    pub(super) beat: Notify,
+    /// What the quorum has decided, in force or not.
+    pub(super) decided: watch::Receiver<Arc<Image>>,
+    /// Why this broker cannot go on.
+    pub(super) failed: watch::Sender<Option<String>>,
+    pub(super) stopped: watch::Sender<bool>,
+    /// What this broker held when it was alone, encoded.
+    pub(super) lone_image: Mutex<Option<String>>,
+}
+
+/// What names one life of a broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    /// Drawn at the start.
+    pub incarnation: u64,
+    /// What the registration gave.
+    pub epoch: u64,
+}
+
+/// What a member is made with.
+pub struct MemberConfig {
+    /// This broker.
+    pub me: BrokerId,
+    /// The cluster's name, as the certificates say it.
+    pub cluster: String,
+    /// Where the quorum's files lie.
+    pub directory: std::path::PathBuf,
+    /// How long a broker may be silent.
+    pub lease: Duration,
+    /// How long the quorum's leader may be silent, without the random part.
+    pub election_ms: u64,
+    /// What this broker held when it was alone.
+    pub lone_image: Option<String>,
+}
+
+impl Member {
+    /// Opens this broker's part in the quorum. Nothing is decided before the ways to others are served.
+    ///
+    /// # Errors
+    /// The files cannot be used.
+    pub async fn open(
+        config: MemberConfig,
+        peers: Arc<Peers>,
+        in_force: Arc<InForce>,
+        lease: Arc<Lease>,
+    ) -> Result<Arc<Self>, QuorumError> {
+        let link = Link::new(config.me, peers);
+        let (images, decided) = watch::channel(Arc::new(Image::default()));
+        let told = link.clone();
+        let on_image = move |image: Arc<Image>| {
+            told.know(&image);
+            images.send_replace(image);
+        };
+        // A voter stands once the upper bound has passed, in which nobody votes for another one, and then its own time.
+        let half = (config.election_ms / 2).max(2 * HEARTBEAT_MS_MIN);
+        let quorum = QuorumConfig {
+            heartbeat_ms: (half / 3).max(HEARTBEAT_MS_MIN),
+            election_ms: (half, half + 2 * half / 3),
+            ..QuorumConfig::new(config.me.0 as u64, config.directory)
+        };
+        let quorum = Quorum::open(quorum, RealDisk, link.clone(), on_image).await?;
+        Ok(Arc::new(Self {
+            me: config.me,
+            cluster: config.cluster,
+            quorum,
+            link,
+            in_force,
+            lease,
+            lease_length: config.lease,
+            guard: Mutex::new(Guard::new(config.lease)),
+            alarm: Notify::new(),
+            confirmed: Mutex::default(),
+            life: OnceCell::new(),
+            wants_to_stop: AtomicBool::new(false),
+            beat: Notify::new(),
+            decided,
+            failed: watch::Sender::new(None),
+            stopped: watch::Sender::new(false),
+            lone_image: Mutex::new(config.lone_image),
+        }))
+    }
+
+    /// The image as the quorum has decided it, whether it is in force here or not.
+    pub fn decided(&self) -> Arc<Image> {
+        self.quorum.image()
+    }
+
+    /// How long this broker may act as a member.
+    pub fn lease(&self) -> Arc<Lease> {
+        self.lease.clone()
+    }
+
+    /// Becomes true when this broker's part ends.
+    pub fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopped.subscribe()
+    }
+
+    /// Whether an image of this version, or a later one, comes into force on this broker before long.
+    pub async fn carried_out(&self, version: u64) -> bool {
+        self.in_force.reaches(version, CARRY_OUT_WAIT).await
+    }
+
+    /// Whether this broker leads the quorum.
+    pub fn is_leader(&self) -> bool {
+        self.leader() == Some(self.me)
+    }
+
+    /// The broker that leads the quorum.
+    pub fn leader(&self) -> Option<BrokerId> {
+        self.quorum.leader().and_then(|(id, _)| broker_id(id))
+    }
+
+    /// How the quorum is.
+    pub fn status(&self) -> QuorumStatus {
+        self.quorum.metrics()
+    }
+
+    /// This life of the broker, once it is registered.
+    pub fn life(&self) -> Option<Life> {
+        self.life.get().copied()
+    }
+
+    /// Changes the image. When this returns, the change is committed and in force on this broker.
+    ///
+    /// # Errors
+    /// The command is refused, or nobody leads the quorum for a while.
+    pub async fn apply(&self, command: Command) -> Result<Outcome, Refused> {
+        if attaches_plugins(&command) {
+            let (in_force, image, asked) = (self.in_force.clone(), self.decided(), command.clone());
+            let considered = tokio::task::spawn_blocking(move || in_force.consider(&image, &asked)).await;
+            // What the image refuses is the quorum's to say: this broker may be behind.
+            if let Ok(Err(refused)) = considered
+                && refused.refusal.is_none()
+            {
+                return Err(refused);
+            }
+        }
+        let (version, outcome) = self.submit(&command, Instant::now() + APPLY_WAIT).await?;
+        let in_force = self.in_force.reaches(version, APPLY_WAIT).await;
+        if !in_force && outcome.is_ok() {
+            tracing::warn!(version, "a change is decided, and not in force here yet");
+        }
+        outcome.map_err(Refused::from)
+    }
+
+    /// Has the quorum decide on a command, and says to which version of the image that led.
+    ///
+    /// # Errors
+    /// Nobody leads the quorum until the deadline, or it is not known what became of the command.
+    pub async fn submit(
+        &self,
+        command: &Command,
+        deadline: Instant,
+    ) -> Result<(u64, Result<Outcome, Refusal>), Refused> {
+        let before = self.decided();
+        let request = Request::Submit(Box::new(command.clone()));
+        let mut was_lost = false;
+        loop {
+            let reason = match self.ask_leader(&request).await {
+                Answer::Applied { version, outcome } => {
+                    let outcome = match outcome {
+                        Err(refusal) if was_lost => {
+                            self.done_before(command, refusal, &before, version).await
+                        }
+                        outcome => outcome,
+                    };
+                    return Ok((version, outcome));
+                }
+                Answer::NotLeader(_) => "nobody leads the quorum".to_owned(),
+                Answer::Unknown(reason) if is_repeatable(command) => {
+                    was_lost = true;
+                    reason
+                }
+                Answer::Unknown(reason) => return Err(Refused::new(ErrorCode::RequestTimedOut, reason)),
+                Answer::Failed(reason) => return Err(Refused::new(ErrorCode::UnknownServerError, reason)),
+                Answer::Done | Answer::LoneImage(_) => "an answer to another question".to_owned(),
+            };
+            if Instant::now() >= deadline {
+                let message = format!("the quorum does not decide: {reason}");
+                return Err(Refused::new(ErrorCode::RequestTimedOut, message));
+            }
+            if *self.stopped.borrow() {
+                return Err(super::stopped());
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
+
+    /// A command was sent twice and refused: that may be because it was done the first time.
+    async fn done_before(
+        &self,
+        command: &Command,
+        refusal: Refusal,
+        before: &Image,
+        version: u64,
+    ) -> Result<Outcome, Refusal> {
+        let mut decided = self.decided.clone();
+        let reached = decided.wait_for(|image| image.version() >= version);
+        let _ = tokio::time::timeout(APPLY_WAIT, reached).await;
+        let image = self.decided();
+        match (command, &refusal) {
+            (Command::CreateTopic { id, .. }, _) => {
+                let made = image.topic_by_id(*id).cloned();
+                made.map(Outcome::Topic).ok_or(refusal)
+            }
+            (Command::DeleteTopic { id }, Refusal::UnknownTopic(_)) => {
+                let gone = before.topic_by_id(*id).cloned();
+                gone.map(Outcome::TopicDeleted).ok_or(refusal)
+            }
+            (Command::Bootstrap { cluster_id, .. }, _) if image.cluster_id() == Some(cluster_id) => {
+                Ok(Outcome::Done)
+            }
+            _ => Err(refusal),
+        }
+    }
+
+    /// Asks whoever leads the quorum, which may be this broker.
+    pub(super) async fn ask_leader(&self, request: &Request) -> Answer {
+        match self.quorum.leader() {
+            None => Answer::NotLeader(None),
+            Some((id, _)) if id == self.me.0 as u64 => self.answer(self.me, request.clone()).await,
+            Some((id, address)) => {
+                let called = self
+                    .link
+                    .ask(id, &address, CallKind::Submit, encode(request), ASK_WAIT);
+                let answered = called.await.and_then(|bytes| decode(&bytes));
+                answered.unwrap_or_else(|reason| Answer::Unknown(format!("broker {id}: {reason}")))
+            }
+        }
+    }
+
+    /// Does what only the quorum's leader can do, for `from`.
+    pub(super) async fn answer(&self, from: BrokerId, request: Request) -> Answer {
+        if matches!(request, Request::LoneImage) {
+            return Answer::LoneImage(self.lone_image());
+        }
+        if !self.is_leader() {
+            return Answer::NotLeader(self.quorum.leader());
+        }
+        match request {
+            Request::Submit(command) => self.decide(from, *command).await,
+            Request::Join { address, storage } => {
+                if let Some(reason) = self.is_taken(from, storage) {
+                    return Answer::Failed(reason);
+                }
+                self.link.learn(from.0 as u64, &address);
+                done(self.quorum.add_learner(from.0 as u64, address).await)
+            }
+            Request::AddVoter(id) => done(self.quorum.add_voter(id.0 as u64).await),
+            Request::RemoveVoter(id) => done(self.quorum.remove_voter(id.0 as u64).await),
+            Request::Forget(id) => done(self.quorum.remove_node(id.0 as u64).await),
+            Request::LoneImage => unreachable!("answered above"),
+        }
+    }
+
+    async fn decide(&self, from: BrokerId, command: Command) -> Answer {
+        let whose = match &command {
+            Command::RegisterBroker { broker } => Some(broker.id),
+            Command::AlterPartition { broker, .. } => Some(*broker),
+            _ => None,
+        };
+        if whose.is_some_and(|id| id != from) {
+            return Answer::Failed(format!("broker {from} speaks for another one"));
+        }
+        let answer = self.propose(command).await;
+        self.alarm.notify_one();
+        answer
+    }
+
+    /// Has the quorum decide, where this broker leads it.
+    pub(super) async fn propose(&self, command: Command) -> Answer {
+        match tokio::time::timeout(ASK_WAIT, self.quorum.submit(command)).await {
+            Ok(Ok(applied)) => Answer::Applied {
+                version: applied.version,
+                outcome: applied.outcome,
+            },
+            // It may have been written before another one led.
+            Ok(Err(SubmitError::NotLeader(_))) => {
+                Answer::Unknown("another broker leads the quorum now".to_owned())
+            }
+            Ok(Err(error @ SubmitError::TooLarge { .. })) => Answer::Failed(error.to_string()),
+            Ok(Err(error)) => Answer::Unknown(error.to_string()),
+            Err(_) => Answer::Unknown("the voters of the quorum do not answer".to_owned()),
+        }
+    }
+
+    /// Why a broker cannot join under this id, if another one serves under it.
+    fn is_taken(&self, id: BrokerId, storage: uuid::Uuid) -> Option<String> {
+        let image = self.decided();
+        let known = image.brokers().get(&id)?;
+        let is_other = !known.fenced && known.storage != storage;
+        let refusal = Refusal::BrokerIdInUse {
+            id,
+            host: known.host.clone(),
+            port: known.port,
+        };
+        is_other.then(|| refusal.to_string())
+    }
+
+    /// Has the quorum's leader do what is not a command.
+    ///
+    /// # Errors
+    /// Why it is not done.
+    pub async fn change_quorum(&self, request: Request) -> Result<(), String> {
+        let deadline = Instant::now() + APPLY_WAIT;
+        loop {
+            let reason = match self.ask_leader(&request).await {
+                Answer::Done => return Ok(()),
+                Answer::Failed(reason) => return Err(reason),
+                Answer::NotLeader(_) => "nobody leads the quorum".to_owned(),
+                Answer::Unknown(reason) => reason,
+                Answer::Applied { .. } | Answer::LoneImage(_) => "an answer to another question".to_owned(),
+            };
+            if Instant::now() >= deadline {
+                return Err(reason);
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
+
+    pub(super) fn lone_image(&self) -> Option<String> {
+        let held = self.lone_image.lock().unwrap_or_else(PoisonError::into_inner);
+        held.clone()
+    }
+
+    /// This broker cannot go on; whoever runs it ends it.
+    pub(super) fn fail(&self, reason: String) {
+        tracing::error!(reason, "the broker cannot go on");
+        self.lease.end();
+        self.failed
+            .send_if_modified(|failed| failed.replace(reason).is_none());
+    }
+
+    /// Carries out what the quorum decides from now on, one image after the other; those between may be left out.
+    pub async fn follow(self: Arc<Self>) {
+        let mut decided = self.decided.clone();
+        let mut stopped = self.stopped.subscribe();
+        loop {
+            let image = decided.borrow_and_update().clone();
+            if image.version() > self.in_force.image().version() {
+                let in_force = self.in_force.clone();
+                let putting = tokio::task::spawn_blocking(move || {
+                    let plan = in_force.topics().plan(image);
+                    in_force.put(&plan)
+                });
+                match putting.await {
+                    Ok(failures) => failures.iter().for_each(|failure| {
+                        tracing::error!(failure, "a partition is not served by this broker");
+                    }),
+                    Err(error) => self.fail(format!("an image cannot be carried out: {error}")),
+                }
+                self.beat_if_fenced();
+            }
+            tokio::select! {
+                changed = decided.changed() => if changed.is_err() { return },
+                _ = stopped.wait_for(|stopped| *stopped) => return,
+            }
+        }
+    }
+
+    /// A broker that is out of service says at once that it has caught up.
+    fn beat_if_fenced(&self) {
+        let image = self.in_force.image();
+        if image.brokers().get(&self.me).is_some_and(|me| me.fenced) {
+            self.beat.notify_one();
+        }
+    }
+
+    /// Has the cluster count on others from now on. Returns once it does, or does not say so in time.
+    pub async fn leave(&self) {
+        let Some(life) = self.life() else {
+            return;
+        };
+        self.wants_to_stop.store(true, Ordering::Relaxed);
+        self.beat.notify_one();
+        let mut decided = self.decided.clone();
+        let is_out = |image: &Arc<Image>| {
+            let me = image.brokers().get(&self.me);
+            me.is_none_or(|me| me.fenced || me.epoch != life.epoch)
+        };
+        let told = tokio::time::timeout(LEAVE_WAIT, decided.wait_for(is_out)).await;
+        let Ok(Ok(version)) = told.map(|told| told.map(|image| image.version())) else {
+            tracing::warn!(
+                "the cluster does not answer: others lead when it finds out that this broker is gone"
+            );
+            return;
+        };
+        // Clients hear from here who leads now.
+        self.in_force.reaches(version, LEAVE_WAIT).await;
+    }
+
+    /// Ends this broker's part.
+    pub async fn stop(&self) {
+        self.stopped.send_replace(true);
+        self.quorum.shutdown().await;
+    }
+}
+
+/// The ways to the other nodes of the quorum.
+#[derive(Clone)]
+pub struct Link {
+    me: BrokerId,
+    peers: Arc<Peers>,
+    known: Arc<Mutex<BTreeMap<u64, String>>>,
+}
+
+impl Link {
+    fn new(me: BrokerId, peers: Arc<Peers>) -> Self {
+        Self {
+            me,
+            peers,
+            known: Arc::default(),
+        }
+    }
+
+    /// The ways themselves.
+    pub fn peers(&self) -> &Arc<Peers> {
+        &self.peers
+    }
+
+    /// A node is reached at this address, as long as the image does not say otherwise.
+    pub fn learn(&self, id: u64, address: &str) {
+        let Some(broker) = broker_id(id).filter(|broker| *broker != self.me) else {
+            return;
+        };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.contains_key(&id) && !address.is_empty() {
+            known.insert(id, address.to_owned());
+            self.peers.set_address(broker, Some(address.to_owned()), None);
+        }
+    }
+
+    /// The image says where brokers are.
+    fn know(&self, image: &Image) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for broker in image.brokers().values().filter(|broker| broker.id != self.me) {
+            let id = broker.id.0 as u64;
+            if let Some(address) = &broker.peer
+                && known.get(&id) != Some(address)
+            {
+                known.insert(id, address.clone());
+                self.peers
+                    .set_address(broker.id, Some(address.clone()), broker.fingerprint.clone());
+            }
+        }
+    }
+
+    pub(super) async fn ask(
+        &self,
+        id: u64,
+        address: &str,
+        kind: CallKind,
+        request: Bytes,
+        wait: Duration,
+    ) -> Result<Bytes, String> {
+        let broker = broker_id(id).ok_or_else(|| format!("{id} is no broker's id"))?;
+        self.learn(id, address);
+        let called = self.peers.call(broker, kind, request, wait).await;
+        called.map_err(|error| error.to_string())
+    }
+}
+
+impl Transport for Link {
+    async fn call(&self, target: u64, address: &str, request: Vec<u8>) -> std::io::Result<Vec<u8>> {
+        let called = self.ask(target, address, CallKind::Quorum, request.into(), QUORUM_WAIT);
+        let answer = called.await.map_err(std::io::Error::other)?;
+        Ok(answer.into())
+    }
+}
+
+/// The broker of a node of the quorum.
+pub(super) fn broker_id(id: u64) -> Option<BrokerId> {
+    i32::try_from(id).ok().map(BrokerId)
+}
+
+fn done<T, E: std::fmt::Display>(result: Result<T, E>) -> Answer {
+    match result {
+        Ok(_) => Answer::Done,
+        Err(error) => Answer::Failed(error.to_string()),
+    }
+}
+
+/// The address of a node, for messages.
+pub(super) fn show(node: &Node) -> String {
+    format!("broker {} at {}", node.0, node.1)
+}
+
+/// Whether doing it twice is the same as doing it once, or is noticed.
+fn is_repeatable(command: &Command) -> bool {
+    !matches!(
+        command,
+        Command::CreatePartitions { .. } | Command::DeletePlugin { .. }
+    )
+}
+
+/// Whether it may put plugins to work, which every broker that is asked tries out first.
+fn attaches_plugins(command: &Command) -> bool {
+    match command {
+        Command::CreateTopic { configs, .. } => !configs.is_empty(),
+        Command::AlterConfigs { .. } | Command::RegisterPlugin { .. } => true,
+        _ => false,
+    }
+}
+
+/// Longest time until a command is decided and in force.
+const APPLY_WAIT: Duration = Duration::from_secs(15);
+/// Longest time that a start waits for its partitions: they may have to be read after a crash.
+const CARRY_OUT_WAIT: Duration = Duration::from_secs(600);
+/// Longest time until the quorum's leader answers.
+const ASK_WAIT: Duration = Duration::from_secs(5);
+/// Longest time until a node of the quorum answers another one.
+const QUORUM_WAIT: Duration = Duration::from_secs(5);
+/// Pause before the quorum's leader is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
+/// Longest time that an ending broker waits for others to lead.
+const LEAVE_WAIT: Duration = Duration::from_secs(2);
+/// Shortest pause between two signs of life of the quorum's leader.
+const HEARTBEAT_MS_MIN: u64 = 25;

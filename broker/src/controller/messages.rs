@@ -1,0 +1,140 @@
+//! What brokers say to the quorum's leader, and what it answers: JSON, since it is rare and small.
+
+use bytes::Bytes;
+use millstream_core::cluster::{Command, Outcome, Refusal};
+use millstream_core::ids::BrokerId;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// A node of the quorum, and its cluster address.
+pub type Node = (u64, String);
+
+/// Something that only the quorum's leader can do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// Changes the image.
+    Submit(Box<Command>),
+    /// Lets the broker that asks follow the quorum.
+    Join {
+        /// Where it is reached.
+        address: String,
+        /// Names its disk.
+        storage: Uuid,
+    },
+    /// Lets a broker vote that follows already.
+    AddVoter(BrokerId),
+    /// Takes the vote from a broker; it follows on.
+    RemoveVoter(BrokerId),
+    /// A broker does not follow any more.
+    Forget(BrokerId),
+    /// Asks a voter what it held when it was alone. Everybody answers, not only the leader.
+    LoneImage,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// The command was decided on.
+    Applied {
+        /// Version of the image after it.
+        version: u64,
+        /// What it did.
+        outcome: Result<Outcome, Refusal>,
+    },
+    /// Nothing was done: another one leads, or nobody.
+    NotLeader(Option<Node>),
+    /// It may be done, or not.
+    Unknown(String),
+    /// It is not done, and will not be if asked again.
+    Failed(String),
+    /// It is done.
+    Done,
+    /// The image of a broker that was alone, if it held anything.
+    LoneImage(Option<String>),
+}
+
+/// A sign of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Which start of the broker this is.
+    pub incarnation: u64,
+    /// What its registration gave it.
+    pub epoch: u64,
+    /// Version of the image that is in force there.
+    pub version: u64,
+    /// Whether it is about to stop, and wants others to lead.
+    pub wants_to_stop: bool,
+}
+
+/// How the leader of the quorum sees a broker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pulse {
+    /// Another one leads, or nobody.
+    NotLeader(Option<Node>),
+    /// The image has no broker of this epoch.
+    Unknown,
+    /// It was heard.
+    Heard {
+        /// Whether it is out of service.
+        fenced: bool,
+    },
+}
+
+/// A message as bytes.
+pub fn encode<T: Serialize>(message: &T) -> Bytes {
+    let bytes = serde_json::to_vec(message);
+    bytes.expect("messages hold nothing that JSON cannot say").into()
+}
+
+/// Reads what [`encode`] wrote.
+///
+/// # Errors
+/// The bytes are no such message.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(bytes).map_err(|error| format!("a message that cannot be read: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use millstream_core::cluster::Image;
+    use millstream_core::ids::{TopicId, TopicName};
+
+    use super::*;
+
+    #[test]
+    fn commands_and_what_came_of_them_travel() {
+        let mut image = Image::default();
+        let create = Command::CreateTopic {
+            name: TopicName::new("a").unwrap(),
+            id: TopicId(Uuid::from_u128(7)),
+            partitions: vec![vec![BrokerId(1)]],
+            configs: BTreeMap::new(),
+        };
+        let outcome = millstream_core::cluster::apply(&mut image, &create).unwrap();
+        let commands = [
+            create,
+            Command::Bootstrap {
+                cluster_id: "orders".to_owned(),
+                image: Some(Box::new(image)),
+            },
+        ];
+        for command in commands {
+            let sent = encode(&Request::Submit(Box::new(command.clone())));
+            let read: Request = decode(&sent).unwrap();
+            assert!(matches!(read, Request::Submit(read) if *read == command));
+        }
+        let sent = encode(&Answer::Applied {
+            version: u64::MAX,
+            outcome: Ok(outcome.clone()),
+        });
+        let read: Answer = decode(&sent).unwrap();
+        assert!(matches!(read, Answer::Applied { version: u64::MAX, outcome: Ok(read) } if read == outcome));
+        assert!(decode::<Answer>(b"{").is_err());
+    }
+}
