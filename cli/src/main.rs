@@ -201,7 +201,9 @@ Example:
 
 const CLUSTER_EXAMPLE: &str = "\
 Example:
-  millstream cluster describe";
+  millstream cluster describe
+  millstream cluster drain 3
+  millstream cluster rebalance --run";
 
 const LOG_EXAMPLE: &str = "\
 Example:

@@ -11,6 +11,7 @@ use millstream_client::{
 use serde_json::{Value, json};
 
 use crate::Global;
+use crate::cluster::rebalance;
 use crate::output::{Format, Rows, print_json, print_text};
 use crate::plugin::chain::Chain;
 use crate::time::parse_start;
@@ -42,6 +43,26 @@ pub enum TopicCommand {
     /// Changes configs, partitions, partitioner or ingest plugins of a topic
     #[command(after_help = ALTER_EXAMPLE)]
     Alter(AlterArgs),
+    /// Moves partitions of a topic to other brokers, or takes such moves back
+    #[command(after_help = REASSIGN_EXAMPLE)]
+    Reassign {
+        /// Name of the topic
+        topic: String,
+        /// Partition; without it, all
+        #[arg(long)]
+        partition: Option<i32>,
+        /// Brokers that are to hold it, the preferred leader first
+        #[arg(
+            long,
+            value_name = "ID,ID,...",
+            value_delimiter = ',',
+            required_unless_present = "cancel"
+        )]
+        to: Vec<i32>,
+        /// Takes back the moves that are under way
+        #[arg(long, conflicts_with = "to")]
+        cancel: bool,
+    },
     /// Deletes topics with everything in them
     #[command(after_help = "Example:\n  millstream topic delete flights")]
     Delete {
@@ -134,6 +155,12 @@ pub async fn run(global: &Global, command: TopicCommand) -> anyhow::Result<()> {
         TopicCommand::List { internal } => list(global, &client, internal).await,
         TopicCommand::Describe { topic, all } => describe(global, &client, &admin, &topic, all).await,
         TopicCommand::Alter(args) => alter(global, &admin, args).await,
+        TopicCommand::Reassign {
+            topic,
+            partition,
+            to,
+            cancel,
+        } => rebalance::reassign(global, &topic, partition, (!cancel).then_some(to)).await,
         TopicCommand::Delete { topics, if_exists } => {
             delete(global, &client, &admin, topics, if_exists).await
         }
@@ -216,26 +243,7 @@ async fn describe(
             json!(meaning),
         ]);
     }
-    let mut partitions = Rows::new(&[
-        "partition",
-        "leader",
-        "replicas",
-        "in_sync",
-        "start_offset",
-        "end_offset",
-    ]);
-    for partition in &topic.partitions {
-        let (start, end) = offsets.get(&partition.index).copied().unwrap_or_default();
-        let (replicas, in_sync) = (json!(partition.replicas), json!(partition.in_sync));
-        partitions.push([
-            json!(partition.index),
-            json!(partition.leader),
-            replicas,
-            in_sync,
-            json!(start),
-            json!(end),
-        ]);
-    }
+    let partitions = partition_rows(client, admin, &topic, &offsets).await?;
     if global.output == Format::Json {
         return Ok(print_json(&json!({
             "topic": topic.name,
@@ -259,6 +267,73 @@ async fn describe(
     } else {
         Ok(print_text(&format!("\n{}", shown.table()))?)
     }
+}
+
+/// The partitions of a topic; where there are several brokers, with all that is known of their replicas.
+async fn partition_rows(
+    client: &Client,
+    admin: &Admin,
+    topic: &Topic,
+    offsets: &Ends,
+) -> anyhow::Result<Rows> {
+    let replicas = match client.metadata().brokers.len() {
+        0 | 1 => None,
+        _ => match admin.topic_replicas(&topic.name).await {
+            Ok(replicas) => Some(replicas),
+            // An older broker of Kafka's.
+            Err(millstream_client::Error::Unsupported { .. }) => None,
+            Err(error) => return Err(error.into()),
+        },
+    };
+    let ends = |index: i32| offsets.get(&index).copied().unwrap_or_default();
+    let Some(replicas) = replicas else {
+        let mut rows = Rows::new(&[
+            "partition",
+            "leader",
+            "replicas",
+            "in_sync",
+            "start_offset",
+            "end_offset",
+        ]);
+        for partition in &topic.partitions {
+            let (start, end) = ends(partition.index);
+            rows.push([
+                json!(partition.index),
+                json!(partition.leader),
+                json!(partition.replicas),
+                json!(partition.in_sync),
+                json!(start),
+                json!(end),
+            ]);
+        }
+        return Ok(rows);
+    };
+    let mut rows = Rows::new(&[
+        "partition",
+        "leader",
+        "epoch",
+        "replicas",
+        "in_sync",
+        "eligible",
+        "offline",
+        "start_offset",
+        "end_offset",
+    ]);
+    for partition in &replicas {
+        let (start, end) = ends(partition.index);
+        rows.push([
+            json!(partition.index),
+            json!(partition.leader),
+            json!(partition.leader_epoch),
+            json!(partition.replicas),
+            json!(partition.in_sync),
+            json!(partition.eligible),
+            json!(partition.offline),
+            json!(start),
+            json!(end),
+        ]);
+    }
+    Ok(rows)
 }
 
 fn set_only(configs: &[ConfigEntry]) -> Rows {
@@ -403,8 +478,11 @@ async fn offsets(
 }
 
 /// First and end offset by partition.
-async fn ends(admin: &Admin, topic: &Topic) -> anyhow::Result<BTreeMap<i32, (Option<i64>, Option<i64>)>> {
-    let mut ends = BTreeMap::<i32, (Option<i64>, Option<i64>)>::new();
+type Ends = BTreeMap<i32, (Option<i64>, Option<i64>)>;
+
+/// First and end offset of the partitions that have a leader to ask.
+async fn ends(admin: &Admin, topic: &Topic) -> anyhow::Result<Ends> {
+    let mut ends = Ends::new();
     let earliest: Vec<_> = partitions(topic).map(|at| (at, OffsetSpec::Earliest)).collect();
     for (at, found) in admin.list_offsets(&earliest).await? {
         ends.entry(at.partition).or_default().0 = found.map(|found| found.offset);
@@ -420,6 +498,7 @@ fn partitions(topic: &Topic) -> impl Iterator<Item = TopicPartition> + '_ {
     topic
         .partitions
         .iter()
+        .filter(|partition| partition.leader.is_some())
         .map(|partition| TopicPartition::new(&topic.name, partition.index))
 }
 
@@ -439,6 +518,11 @@ pub fn parse_pair(text: &str) -> Result<(String, String), String> {
         _ => Err("expected KEY=VALUE".to_owned()),
     }
 }
+
+const REASSIGN_EXAMPLE: &str = "\
+Examples:
+  millstream topic reassign flights --partition 0 --to 1,2,3
+  millstream topic reassign flights --cancel";
 
 const ALTER_EXAMPLE: &str = r#"Examples:
   millstream topic alter flights --config retention.ms=86400000 \

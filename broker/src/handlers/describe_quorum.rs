@@ -49,7 +49,7 @@ pub async fn handle(
     DescribeQuorumResponse {
         topics,
         nodes: match is_described {
-            true => quorum.nodes(context, &image),
+            true => quorum.nodes(),
             false => Vec::new(),
         },
         ..Default::default()
@@ -66,21 +66,46 @@ struct Quorum {
     observers: Vec<Member>,
 }
 
-/// A voter or an observer, and how much it has, if that is known.
+/// A voter or an observer, where it is, and how much it has, if that is known.
 struct Member {
     id: BrokerId,
+    address: String,
     end: Option<u64>,
+}
+
+impl From<millstream_quorum::Member> for Member {
+    fn from(member: millstream_quorum::Member) -> Self {
+        Self {
+            id: broker_id(member.id),
+            address: member.address,
+            // Indexes count from 0, Kafka's log ends lie behind the last entry.
+            end: member.matched.map(|index| index + 1),
+        }
+    }
 }
 
 impl Quorum {
     fn of(context: &Context, image: &Image) -> Self {
+        if let Some(status) = context.controller.quorum_status() {
+            let members = |of: Vec<millstream_quorum::Member>| of.into_iter().map(Member::from).collect();
+            return Self {
+                leader: status.leader.map(broker_id),
+                term: status.term,
+                decided: status.applied + 1,
+                voters: members(status.voters),
+                observers: members(status.learners),
+            };
+        }
+        // A broker that is alone decides alone.
         let me = BrokerId(context.settings.node_id);
+        let (host, port) = context.advertised();
         Self {
             leader: Some(me),
             term: 1,
             decided: image.version(),
             voters: vec![Member {
                 id: me,
+                address: format!("{host}:{port}"),
                 end: Some(image.version()),
             }],
             observers: Vec::new(),
@@ -114,22 +139,16 @@ impl Quorum {
         }
     }
 
-    fn nodes(&self, context: &Context, image: &Image) -> Vec<Node> {
-        let (host, port) = context.advertised();
+    fn nodes(&self) -> Vec<Node> {
         let members = self.voters.iter().chain(&self.observers);
         let node = |member: &Member| {
-            let broker = image.brokers().get(&member.id);
-            let peer = broker.and_then(|broker| broker.peer.as_deref());
-            let (host, port) = match peer.and_then(|peer| peer.rsplit_once(':')) {
-                Some((host, port)) => (host.trim_matches(['[', ']']), port.parse().unwrap_or(0)),
-                None => (host.as_str(), port),
-            };
+            let (host, port) = member.address.rsplit_once(':').unwrap_or((&member.address, ""));
             Node {
                 node_id: member.id.0,
                 listeners: vec![Listener {
                     name: Text::from(LISTENER),
-                    host: Text::from(host),
-                    port,
+                    host: Text::from(host.trim_matches(['[', ']'])),
+                    port: port.parse().unwrap_or(0),
                     ..Default::default()
                 }],
                 ..Default::default()
@@ -137,6 +156,11 @@ impl Quorum {
         };
         members.map(node).collect()
     }
+}
+
+/// Nodes of the quorum are brokers.
+fn broker_id(node: u64) -> BrokerId {
+    BrokerId(i32::try_from(node).unwrap_or(i32::MAX))
 }
 
 fn number(count: u64) -> i64 {

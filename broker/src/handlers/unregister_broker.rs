@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use millstream_core::cluster::Command;
 use millstream_core::ids::BrokerId;
 use millstream_kafka::api::unregister_broker::{UnregisterBrokerRequest, UnregisterBrokerResponse};
+use millstream_kafka::wire::Text;
 
-use super::admin;
 use crate::connection::ConnectionInfo;
 use crate::context::Context;
 
@@ -18,11 +17,11 @@ pub async fn handle(
     request: UnregisterBrokerRequest,
 ) -> UnregisterBrokerResponse {
     let id = BrokerId(request.broker_id);
-    match admin::apply(context, Command::RemoveBroker { id }, false).await {
+    match context.controller.remove_broker(id).await {
         Ok(_) => UnregisterBrokerResponse::default(),
-        Err(denied) => UnregisterBrokerResponse {
-            error_code: denied.code.code(),
-            error_message: denied.text(),
+        Err(refused) => UnregisterBrokerResponse {
+            error_code: refused.code.code(),
+            error_message: Some(Text::from(refused.message.as_str())),
             ..Default::default()
         },
     }

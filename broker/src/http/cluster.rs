@@ -153,6 +153,47 @@ pub async fn plan(State(context): State<Arc<Context>>) -> Result<Json<Vec<MoveBo
     planned.await.map(Json).map_err(failed)
 }
 
+/// Lets a broker vote in the quorum that follows it already.
+#[utoipa::path(post, path = "/v1/cluster/quorum/{id}", params(("id" = i32, Path)),
+    responses((status = 204, description = "It votes"),
+        (status = 400, description = "It cannot", body = ErrorBody)))]
+pub async fn add_voter(
+    State(context): State<Arc<Context>>,
+    Path(id): Path<i32>,
+) -> Result<StatusCode, ApiError> {
+    context.controller.add_voter(BrokerId(id)).await.map_err(refuse)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Takes a broker's vote; it follows on.
+#[utoipa::path(delete, path = "/v1/cluster/quorum/{id}", params(("id" = i32, Path)),
+    responses((status = 204, description = "It votes no more"),
+        (status = 400, description = "It must go on", body = ErrorBody)))]
+pub async fn remove_voter(
+    State(context): State<Arc<Context>>,
+    Path(id): Path<i32>,
+) -> Result<StatusCode, ApiError> {
+    let refused = |message: String| Err(ApiError::new(StatusCode::CONFLICT, "refused", message));
+    if let Some(status) = context.controller.quorum_status() {
+        let is_it = |member: &millstream_quorum::Member| i64::try_from(member.id) == Ok(i64::from(id));
+        if !status.voters.iter().any(is_it) {
+            let message = format!("broker {id} does not vote; 'millstream cluster quorum' shows who does");
+            return Err(ApiError::not_found(message));
+        }
+        if status.voters.len() == 1 {
+            return refused(format!(
+                "broker {id} is the last that votes: give another one a vote first"
+            ));
+        }
+    }
+    context
+        .controller
+        .remove_voter(BrokerId(id))
+        .await
+        .map_err(refuse)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 async fn set_draining(context: &Context, id: i32, draining: bool) -> Result<StatusCode, ApiError> {
     let id = BrokerId(id);
     let command = Command::DrainBroker { id, draining };

@@ -53,6 +53,8 @@ use hosts::AllowedHosts;
         cluster::drain,
         cluster::undrain,
         cluster::plan,
+        cluster::add_voter,
+        cluster::remove_voter,
     )
 )]
 struct Description;
@@ -98,6 +100,10 @@ fn router(context: Arc<Context>, bound: SocketAddr) -> Router {
             post(cluster::drain).delete(cluster::undrain),
         )
         .route("/v1/cluster/rebalance", get(cluster::plan))
+        .route(
+            "/v1/cluster/quorum/{id}",
+            post(cluster::add_voter).delete(cluster::remove_voter),
+        )
         .fallback(async || ApiError::not_found("there is nothing here; /v1/openapi.json tells what there is"))
         .method_not_allowed_fallback(async || {
             ApiError::new(
