@@ -1,7 +1,7 @@
 //! Settings that change while brokers run (KIP-226): set for one broker or for all of them, in the cluster's image.
 //!
-//! Only what stands behind topic configurations can be set so. The other settings are read when a broker starts, and
-//! setting them here is refused rather than taken and forgotten.
+//! What stands behind topic configurations can be set so, and how fast moving partitions are copied. The other settings are
+//! read when a broker starts, and setting them here is refused rather than taken and forgotten.
 
 use std::collections::BTreeMap;
 
@@ -38,6 +38,13 @@ pub fn overrides(image: &Image, broker: BrokerId) -> BTreeMap<&str, (&str, Sourc
     let mut all: BTreeMap<_, _> = set(None, Source::AllBrokers).collect();
     all.extend(set(Some(broker), Source::Broker));
     all
+}
+
+/// Bytes that a broker sends in a second to followers that are not in sync (KIP-73); 0 is without limit.
+pub fn replication_rate(image: &Image, broker: BrokerId) -> u64 {
+    let set = overrides(image, broker);
+    let rate = set.get(REPLICATION_RATE).and_then(|(rate, _)| rate.parse().ok());
+    rate.unwrap_or(0)
 }
 
 /// A broker's settings as far as they stand behind topic configurations, as they are under `image`.
@@ -116,10 +123,16 @@ pub fn check(
 
 fn check_one(settings: &Settings, broker: Option<BrokerId>, name: &str, value: &str) -> Result<(), Denied> {
     let refused = |message: String| Err(Denied::new(ErrorCode::InvalidRequest, message));
-    if THROTTLES.contains(&name) {
+    if name == REPLICATION_RATE {
+        let invalid = |_| {
+            let message = format!("setting '{name}': '{value}' is no number of bytes");
+            Denied::new(ErrorCode::InvalidConfig, message)
+        };
+        return value.parse::<u64>().map(|_| ()).map_err(invalid);
+    }
+    if OTHER_THROTTLES.contains(&name) {
         return refused(format!(
-            "setting '{name}' is not built: copies to other brokers are not throttled by rate; \
-             'millstream cluster rebalance --at-a-time' bounds how many partitions move"
+            "setting '{name}' is not built: {REPLICATION_RATE} slows down what leaders send to followers that are not in sync"
         ));
     }
     let valid = settings.clone().set(name, value);
@@ -147,9 +160,10 @@ const FAMILIES: &[&[&str]] = &[
 const FIXED: &[&str] = &["unclean.leader.election.enable"];
 /// Settings that decide what is acknowledged: whoever leads must not change that.
 const FOR_ALL_ONLY: &[&str] = &["min.insync.replicas"];
-/// Kafka's settings that slow copies down.
-const THROTTLES: &[&str] = &[
-    "leader.replication.throttled.rate",
+/// Slows down what a leader sends to followers that are not in sync.
+pub const REPLICATION_RATE: &str = "leader.replication.throttled.rate";
+/// Kafka's other settings that slow copies down.
+const OTHER_THROTTLES: &[&str] = &[
     "follower.replication.throttled.rate",
     "replica.alter.log.dirs.io.max.bytes.per.second",
 ];
@@ -237,7 +251,9 @@ mod tests {
             Err(ErrorCode::InvalidConfig)
         );
         assert_eq!(set(None, "no.such", "1"), Err(ErrorCode::InvalidConfig));
-        let throttle = "leader.replication.throttled.rate";
+        assert_eq!(set(None, REPLICATION_RATE, "1000000"), Ok(()));
+        assert_eq!(set(None, REPLICATION_RATE, "-1"), Err(ErrorCode::InvalidConfig));
+        let throttle = "follower.replication.throttled.rate";
         assert_eq!(set(Some(1), throttle, "1"), Err(ErrorCode::InvalidRequest));
         let update = ConfigUpdate::Change(vec![ConfigChange::Delete(throttle.to_owned())]);
         assert!(check(&settings, &image, Some(BrokerId(1)), &update).is_ok());

@@ -232,13 +232,4 @@ fn encode<M: Message>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_api_of_the_codec_is_offered_once() {
-        let mut keys: Vec<_> = offered().map(|(key, ..)| key).collect();
-        keys.sort_unstable();
-        assert_eq!(keys, ApiKey::ALL);
-    }
-}
+mod tests;

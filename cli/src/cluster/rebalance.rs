@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use millstream_client::{Admin, Reassignment, TopicPartition};
+use millstream_client::{Admin, ConfigChange, ConfigResource, Reassignment, TopicPartition};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -22,6 +22,9 @@ pub struct RebalanceArgs {
     /// Most partitions that are copied at a time
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..), value_name = "N")]
     at_a_time: u16,
+    /// Most bytes that each leader sends in a second to brokers that copy, until all have arrived
+    #[arg(long, requires = "run", value_name = "BYTES_PER_S")]
+    throttle: Option<u64>,
 }
 
 /// A planned move, as the admin interface tells it.
@@ -56,7 +59,14 @@ pub async fn run(global: &Global, args: &RebalanceArgs) -> anyhow::Result<()> {
     let client = global.connect().await?;
     let admin = Admin::new(&client);
     let moves = planned.len();
-    make(&admin, &planned, usize::from(args.at_a_time)).await?;
+    if let Some(rate) = args.throttle {
+        throttle(&admin, ConfigChange::set(REPLICATION_RATE, rate.to_string())).await?;
+    }
+    let made = make(&admin, &planned, usize::from(args.at_a_time)).await;
+    if args.throttle.is_some() {
+        throttle(&admin, ConfigChange::delete(REPLICATION_RATE)).await?;
+    }
+    made?;
     // Only now are the new preferred leaders in sync.
     admin
         .elect_leaders(millstream_client::Election::Preferred, None)
@@ -67,6 +77,13 @@ pub async fn run(global: &Global, args: &RebalanceArgs) -> anyhow::Result<()> {
         _ => format!("moved {moves} partitions"),
     };
     done(global, &text, json!({ "moved": moves }))
+}
+
+/// Changes how fast brokers copy.
+async fn throttle(admin: &Admin, change: ConfigChange) -> anyhow::Result<()> {
+    Ok(admin
+        .alter_configs(&ConfigResource::AllBrokers, &[change])
+        .await?)
 }
 
 fn plan(global: &Global) -> anyhow::Result<Vec<Planned>> {
@@ -179,10 +196,12 @@ pub async fn reassign(
     done(global, &text, json!({"topic": topic, "partitions": begun}))
 }
 
+/// Kafka's setting of how fast a leader sends to followers that are not in sync.
+const REPLICATION_RATE: &str = "leader.replication.throttled.rate";
 /// Pause between two looks at how far moves are.
 const POLL_INTERVAL: Duration = Duration::from_millis(300);
 
 pub const EXAMPLE: &str = "\
 Examples:
   millstream cluster rebalance
-  millstream cluster rebalance --run --at-a-time 2";
+  millstream cluster rebalance --run --at-a-time 2 --throttle 10000000";
