@@ -21,6 +21,8 @@ pub struct Leader {
     pending: Option<Proposal>,
     /// Members of proposals whose fate is not known: they count until the entry is another one.
     doubted: BTreeSet<BrokerId>,
+    /// The last proposal came to nothing: the next one waits for a tick, however often followers acknowledge.
+    holds_back: bool,
     /// The latest time that it was told, in milliseconds.
     now_ms: i64,
 }
@@ -75,6 +77,7 @@ impl Leader {
             followers: BTreeMap::new(),
             pending: None,
             doubted: BTreeSet::new(),
+            holds_back: false,
             now_ms,
         };
         leader.know_replicas();
@@ -171,6 +174,7 @@ impl Leader {
     /// times in that span.
     pub fn tick(&mut self, now_ms: i64, lag_ms_max: i64) -> Effects {
         self.now_ms = self.now_ms.max(now_ms);
+        self.holds_back = false;
         let (log_end, now_ms) = (self.log_end, self.now_ms);
         for follower in self.followers.values_mut() {
             if follower.durable_end >= log_end {
@@ -206,6 +210,7 @@ impl Leader {
             // Whatever was proposed named an older entry: it is accepted by now or never will be.
             self.pending = None;
             self.doubted.clear();
+            self.holds_back = false;
         }
         self.term = term;
         self.know_replicas();
@@ -216,7 +221,8 @@ impl Leader {
     }
 
     /// It is not known what became of the proposal that named `partition_epoch`: it may still be accepted. Its members
-    /// count until the entry is another one, which the next tick sees to.
+    /// count until the entry is another one, which the next tick sees
+    /// to.
     pub fn proposal_failed(&mut self, partition_epoch: i32) {
         if let Some(proposal) = self.end_proposal(partition_epoch) {
             self.doubted.extend(proposal.isr);
@@ -244,7 +250,9 @@ impl Leader {
     }
 
     fn end_proposal(&mut self, partition_epoch: i32) -> Option<Proposal> {
-        self.pending.take_if(|p| p.partition_epoch == partition_epoch)
+        let ended = self.pending.take_if(|p| p.partition_epoch == partition_epoch);
+        self.holds_back |= ended.is_some();
+        ended
     }
 
     fn know_replicas(&mut self) {
@@ -293,7 +301,7 @@ impl Leader {
 
     fn grow(&mut self) -> Option<Proposal> {
         let newcomers = self.newcomers();
-        if newcomers.is_empty() {
+        if newcomers.is_empty() || self.holds_back {
             return None;
         }
         let isr = self.term.isr.iter().copied().chain(newcomers).collect();

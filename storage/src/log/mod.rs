@@ -4,6 +4,7 @@ mod append;
 mod read;
 mod recover;
 mod retain;
+mod start_over;
 #[cfg(test)]
 mod tests;
 mod time;
