@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
+use millstream_core::ids::BrokerId;
 use tokio::sync::Notify;
 
 /// Names a partition on a stream.
@@ -22,6 +23,8 @@ pub struct ReadyQueue {
 /// A partition's line to a stream.
 #[derive(Debug)]
 pub(super) struct Feed {
+    /// Who is at the other end.
+    pub broker: BrokerId,
     slot: Slot,
     queue: Arc<ReadyQueue>,
     queued: bool,
@@ -48,9 +51,13 @@ impl ReadyQueue {
 }
 
 impl Feed {
-    pub fn new(slot: Slot, queue: Arc<ReadyQueue>) -> Self {
-        let queued = false;
-        Self { slot, queue, queued }
+    pub fn new(broker: BrokerId, slot: Slot, queue: Arc<ReadyQueue>) -> Self {
+        Self {
+            broker,
+            slot,
+            queue,
+            queued: false,
+        }
     }
 
     /// Whether it is the line of this slot.

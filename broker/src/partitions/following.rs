@@ -58,7 +58,7 @@ impl Partition {
             return None;
         }
         state.feeds.clear();
-        state.feeds.push(Feed::new(line.slot, line.queue.clone()));
+        state.feeds.push(Feed::new(leader, line.slot, line.queue.clone()));
         let log_end = state.log.log_end_offset();
         let position = Position {
             last_epoch: state.log.latest_leader_epoch().unwrap_or(LeaderEpoch::UNKNOWN),

@@ -43,6 +43,8 @@ pub struct Shipment {
     pub slice: Option<FileSlice>,
     /// Offsets at the time.
     pub watermarks: Watermarks,
+    /// Whether the follower is in sync.
+    pub is_in_sync: bool,
 }
 
 /// Why a leader does nothing for a follower.
@@ -58,8 +60,11 @@ pub enum NotServed {
     #[error("the follower holds more than its leader")]
     Impossible,
     /// The log begins behind what the follower needs next.
-    #[error("the log begins later")]
-    Behind,
+    #[error("the log begins later, at {start}")]
+    Behind {
+        /// Where its first batch begins.
+        start: Offset,
+    },
     /// The log cannot be read.
     #[error(transparent)]
     Read(ReadError),
@@ -102,8 +107,10 @@ impl Partition {
         if log_end > state.log.log_end_offset() || durable_end > log_end {
             return Err(NotServed::Impossible);
         }
-        state.feeds.retain(|feed| !feed.is(line.slot, line.queue));
-        state.feeds.push(Feed::new(line.slot, line.queue.clone()));
+        state.feeds.retain(|feed| feed.broker != follower);
+        state
+            .feeds
+            .push(Feed::new(follower, line.slot, line.queue.clone()));
         state.tell_feeds();
         let leader = state.led_in(line.epoch)?;
         let effects = leader.acknowledged(follower, durable_end, now_ms);
@@ -115,9 +122,15 @@ impl Partition {
     ///
     /// # Errors
     /// This broker does not lead any more, the log begins behind `next`, or cannot be read.
-    pub fn ship(&self, line: Line<'_>, next: Offset, bytes_max: usize) -> Result<Shipment, NotServed> {
+    pub fn ship(
+        &self,
+        follower: BrokerId,
+        line: Line<'_>,
+        next: Offset,
+        bytes_max: usize,
+    ) -> Result<Shipment, NotServed> {
         let mut state = self.lock();
-        state.led_in(line.epoch)?;
+        let is_in_sync = state.led_in(line.epoch)?.isr().contains(&follower);
         for feed in state
             .feeds
             .iter_mut()
@@ -128,8 +141,11 @@ impl Partition {
         let watermarks = state.watermarks();
         // The log may begin in the middle of a batch; the follower needs all of it.
         let floor = watermarks.log_start;
-        if next < floor && next != state.first_base()? {
-            return Err(NotServed::Behind);
+        if next < floor {
+            let start = state.first_base()?;
+            if next != start {
+                return Err(NotServed::Behind { start });
+            }
         }
         let slice = state
             .log
@@ -138,12 +154,24 @@ impl Partition {
         Ok(Shipment {
             slice: slice.map(FileSlice::from),
             watermarks,
+            is_in_sync,
         })
     }
 
-    /// Whether this broker leads in `epoch`, so that bytes that were read of the log up to now are those of its term.
-    pub fn leads_in(&self, epoch: LeaderEpoch) -> bool {
-        self.lock().led_in(epoch).is_ok()
+    /// A shipment was read, and `next` comes behind it: its line is told if there is more.
+    ///
+    /// # Errors
+    /// This broker does not lead any more: what was read may be anything.
+    pub fn shipped(&self, line: Line<'_>, next: Offset) -> Result<(), NotServed> {
+        let mut state = self.lock();
+        state.led_in(line.epoch)?;
+        if next < state.log.log_end_offset() {
+            let mut feeds = state.feeds.iter_mut();
+            if let Some(feed) = feeds.find(|feed| feed.is(line.slot, line.queue)) {
+                feed.tell();
+            }
+        }
+        Ok(())
     }
 
     /// Counts what a follower holds safely.
@@ -169,9 +197,16 @@ impl Partition {
         Ok(())
     }
 
-    /// Tells a line nothing any more.
+    /// Tells a line nothing any more. A follower at its other end is not heard of until it follows again.
     pub fn forget_line(&self, slot: Slot, queue: &Arc<ReadyQueue>) {
-        self.lock().feeds.retain(|feed| !feed.is(slot, queue));
+        let mut state = self.lock();
+        let Some(at) = state.feeds.iter().position(|feed| feed.is(slot, queue)) else {
+            return;
+        };
+        let feed = state.feeds.swap_remove(at);
+        if let Role::Leader(leader) = &mut state.role {
+            leader.disconnected(feed.broker);
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Instant;
 
 use millstream_core::ids::{BrokerId, LeaderEpoch, Offset, PartitionIndex, TopicId, TopicName};
 use millstream_core::replica::Proposal;
@@ -56,6 +57,8 @@ pub(super) struct State {
     pub feeds: Vec<Feed>,
     /// Other in-sync replicas that wait to be proposed.
     pub proposal: Option<Proposal>,
+    /// Until then nothing is proposed: the last proposal was refused, and so might be the next.
+    pub quiet_until: Option<Instant>,
     /// Bytes appended since a checkpoint was last written.
     pub bytes_since_checkpoint: usize,
     /// Those who wait for the high watermark to pass an offset, in order of offset.
@@ -135,6 +138,7 @@ impl Partition {
             log,
             feeds: Vec::new(),
             proposal: None,
+            quiet_until: None,
             waiters: VecDeque::new(),
             bytes_since_checkpoint: 0,
             readers: Vec::new(),
@@ -430,13 +434,20 @@ impl State {
     }
 
     pub fn end_of_leader_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
-        if epoch == self.epoch {
-            return Some((epoch, self.log.log_end_offset()));
+        let end = self.log.log_end_offset();
+        if epoch == self.epoch && epoch != LeaderEpoch::UNKNOWN {
+            return Some((epoch, end));
         }
-        let known = self.log.offset_for_leader_epoch(epoch);
-        // Before the first epoch there was nothing, also where the log does not know an epoch yet.
+        if let Some(known) = self.log.offset_for_leader_epoch(epoch) {
+            return Some(known);
+        }
         let is_older = epoch < self.epoch && epoch != LeaderEpoch::UNKNOWN;
-        known.or_else(|| is_older.then(|| (epoch, self.log.log_start_offset())))
+        is_older.then(|| match self.log.latest_leader_epoch() {
+            // The epoch of now has no record yet, and begins at the end.
+            Some(latest) if latest < epoch => (latest, end),
+            // Before the first epoch there was nothing, also where the log does not know an epoch yet.
+            _ => (epoch, self.log.log_start_offset()),
+        })
     }
 
     /// Brings the role up to what the log holds and has on the disk by now.

@@ -1,6 +1,7 @@
 //! What a partition is on this broker, and how it becomes that.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use millstream_core::cluster;
 use millstream_core::ids::{BrokerId, LeaderEpoch, Offset};
@@ -165,7 +166,7 @@ impl Partition {
         state.proposal.take().map(|proposal| (epoch, proposal))
     }
 
-    /// A proposal came to nothing: another one may follow.
+    /// It is not known what became of a proposal.
     pub fn proposal_failed(&self, epoch: LeaderEpoch, partition_epoch: i32) {
         let mut state = self.lock();
         if let Role::Leader(leader) = &mut state.role
@@ -175,16 +176,39 @@ impl Partition {
         }
     }
 
+    /// A proposal was refused. The next one comes after a while.
+    pub fn proposal_refused(&self, epoch: LeaderEpoch, partition_epoch: i32) {
+        let mut state = self.lock();
+        if let Role::Leader(leader) = &mut state.role
+            && leader.epoch() == epoch
+        {
+            let high_moved = leader.proposal_refused(partition_epoch);
+            state.quiet_until = Some(Instant::now() + REFUSED_WAIT);
+            if high_moved {
+                state.high_moved();
+            }
+        }
+    }
+
     /// Does what a leader's state asks for.
     pub(super) fn carry_out(self: &Arc<Self>, state: &mut State, effects: Effects) {
         if effects.high_moved {
             state.high_moved();
         }
-        if let Some(proposal) = effects.proposal {
-            let is_noted = state.proposal.replace(proposal).is_some();
-            if !is_noted {
-                self.office.reports.proposes(self.clone());
+        let Some(proposal) = effects.proposal else {
+            return;
+        };
+        if state.quiet_until.is_some_and(|until| Instant::now() < until) {
+            if let Role::Leader(leader) = &mut state.role
+                && leader.proposal_refused(proposal.partition_epoch)
+            {
+                state.high_moved();
             }
+            return;
+        }
+        let is_noted = state.proposal.replace(proposal).is_some();
+        if !is_noted {
+            self.office.reports.proposes(self.clone());
         }
     }
 
@@ -204,7 +228,7 @@ impl State {
     pub fn end_role(&mut self) {
         self.high = self.watermarks().high;
         self.role = Role::Offline;
-        self.proposal = None;
+        (self.proposal, self.quiet_until) = (None, None);
         let mut feeds = std::mem::take(&mut self.feeds);
         feeds.iter_mut().for_each(Feed::tell);
     }
@@ -218,3 +242,6 @@ impl State {
         }
     }
 }
+
+/// Time after a refused proposal before the next one.
+const REFUSED_WAIT: Duration = Duration::from_millis(200);
