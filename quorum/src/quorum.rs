@@ -235,8 +235,8 @@ impl Quorum {
             .await
     }
 
-    /// Takes a node's vote away; it goes on to follow the log. Only a leader can, and it can do so to itself: it stops
-    /// to lead then.
+    /// Takes a node's vote away; it goes on to follow the log. Only a leader can, and it can do so to itself: it leads
+    /// without a vote then, until it stops or the others elect another one.
     ///
     /// # Errors
     /// It is the last voter, or the quorum did not take it.

@@ -58,7 +58,7 @@ impl Shared {
 }
 
 impl<D: Disk> LogStore<D> {
-    pub(super) fn new(
+    pub(crate) fn new(
         wal: Worker<Wal<D>>,
         contents: Contents,
         covered: Option<watch::Receiver<Option<LogId>>>,
@@ -79,10 +79,7 @@ impl<D: Disk> LogStore<D> {
         &self,
         work: impl FnOnce(&mut Wal<D>) -> Result<(), StoreError> + Send + 'static,
     ) -> Result<(), StoreError> {
-        self.wal
-            .run(work)
-            .await
-            .unwrap_or_else(|_| Err(StoreError::Closed))
+        self.wal.run(work).await.unwrap_or(Err(StoreError::Closed))
     }
 
     async fn append_entries(&self, entries: Vec<Entry>) -> Result<(), StoreError> {

@@ -63,7 +63,7 @@ impl ImageView {
 }
 
 impl<D: Disk> StateMachine<D> {
-    pub(super) fn new(
+    pub(crate) fn new(
         me: u64,
         snapshots: Worker<Snapshots<D>>,
         latest: Option<Latest>,
@@ -140,7 +140,7 @@ async fn write<D: Disk>(
     let done = snapshots
         .run(move |snapshots| snapshots.write(&written, image()))
         .await;
-    done.unwrap_or_else(|_| Err(StoreError::Closed))
+    done.unwrap_or(Err(StoreError::Closed))
         .map_err(|error| StorageIOError::write_snapshot(Some(meta.signature()), AnyError::new(&error)))?;
     // The one that is there holds at least as much.
     durable.send_if_modified(|last| {
@@ -240,7 +240,7 @@ impl<D: Disk> RaftStateMachine<Types> for StateMachine<D> {
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<Types>>, StorageError> {
         let read = self.snapshots.run(|snapshots| snapshots.read()).await;
         let read = read
-            .unwrap_or_else(|_| Err(StoreError::Closed))
+            .unwrap_or(Err(StoreError::Closed))
             .map_err(|error| StorageIOError::read_snapshot(None, AnyError::new(&error)))?;
         Ok(read.map(|(meta, bytes)| Snapshot {
             meta,

@@ -60,9 +60,9 @@ pub async fn open<D: Disk>(
     Ok((log, machine))
 }
 
-type Files<D> = (Wal<D>, wal::Contents, Snapshots<D>, Option<snapshots::Latest>);
+pub(crate) type Files<D> = (Wal<D>, wal::Contents, Snapshots<D>, Option<snapshots::Latest>);
 
-fn open_files<D: Disk>(disk: &D, directory: &Path, me: u64) -> Result<Files<D>, StoreError> {
+pub(crate) fn open_files<D: Disk>(disk: &D, directory: &Path, me: u64) -> Result<Files<D>, StoreError> {
     let failed = |source| StoreError::io(directory, source);
     if disk.create_dir(directory).map_err(failed)?
         && let Some(parent) = directory.parent()

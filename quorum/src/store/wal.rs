@@ -125,13 +125,14 @@ impl Contents {
         self.purged = self.purged.max(Some(upto));
     }
 
-    /// Takes an entry.
+    /// Takes an entry; one that was purged is known already.
     ///
     /// # Errors
     /// It would leave a hole.
     pub fn push(&mut self, entry: Entry, bytes: usize) -> Result<(), String> {
         let index = entry.log_id.index;
         match self.last() {
+            _ if self.purged.is_some_and(|purged| index <= purged.index) => Ok(()),
             Some(last) if last.index + 1 != index => {
                 Err(format!("entry {index} does not follow entry {}", last.index))
             }

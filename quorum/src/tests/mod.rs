@@ -1,1 +1,9 @@
 //! Stories of nodes and their disks.
+
+mod crash;
+mod cut_disk;
+mod damage;
+mod members;
+mod nodes;
+mod scene;
+mod suite;
