@@ -8,4 +8,5 @@ pub mod config;
 pub mod fetch_session;
 pub mod group;
 pub mod ids;
+pub mod mutation;
 pub mod replica;

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::partitions::Facts;
 use super::{Image, Outcome, Partition, Refusal};
 use crate::ids::BrokerId;
+use crate::mutation::{Mutation, is_on};
 
 /// A broker of the cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,11 +57,14 @@ impl Broker {
 
     /// Whether both are one process: nothing can have been lost between them.
     fn is_same_life(&self, other: &Self) -> bool {
-        self.incarnation == other.incarnation && !self.has_other_disk(other)
+        (self.incarnation == other.incarnation || is_on(Mutation::SameLife)) && !self.has_other_disk(other)
     }
 
     fn has_other_disk(&self, other: &Self) -> bool {
-        self.storage != other.storage && !self.storage.is_nil() && !other.storage.is_nil()
+        !is_on(Mutation::SameDisk)
+            && self.storage != other.storage
+            && !self.storage.is_nil()
+            && !other.storage.is_nil()
     }
 }
 

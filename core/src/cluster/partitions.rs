@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Broker, Image, Outcome, PartitionChange, PartitionRefusal, Refusal, Topic};
 use crate::ids::{BrokerId, LeaderEpoch, PartitionIndex, TopicId};
+use crate::mutation::{Mutation, is_on};
 
 /// A partition of a topic.
 ///
@@ -138,6 +139,7 @@ impl Partition {
             .or_else(|| first(&self.isr, true))
             .or_else(|| first(&self.elr, false))
             .or_else(|| first(&self.elr, true))
+            .or_else(|| first(&self.replicas, true).filter(|_| is_on(Mutation::ElectAnybody)))
     }
 
     /// A new term. A leader that is not in sync is from now on the only one that is.
@@ -148,6 +150,9 @@ impl Partition {
             self.set_isr(vec![id]);
         }
         self.leader = leader;
+        if is_on(Mutation::SameEpoch) {
+            return;
+        }
         self.leader_epoch = self.leader_epoch.next().unwrap_or(self.leader_epoch);
     }
 
@@ -357,7 +362,7 @@ fn check_change(image: &Image, broker: BrokerId, change: &PartitionChange) -> Re
         return Err(PartitionRefusal::NotLeader { broker, leader });
     }
     let (given, current) = (change.partition_epoch, partition.partition_epoch);
-    if given != current {
+    if given != current && !is_on(Mutation::AcceptStaleChange) {
         return Err(PartitionRefusal::StalePartitionEpoch { given, current });
     }
     let isr = &change.isr;
@@ -368,7 +373,8 @@ fn check_change(image: &Image, broker: BrokerId, change: &PartitionChange) -> Re
     }
     for (n, id) in isr.iter().enumerate() {
         let known = image.brokers.get(id);
-        let may = known.is_some_and(|b| !b.fenced && change.epochs.get(n).is_none_or(|e| *e == b.epoch));
+        let may = is_on(Mutation::AcceptStaleChange)
+            || known.is_some_and(|b| !b.fenced && change.epochs.get(n).is_none_or(|e| *e == b.epoch));
         if !may {
             return Err(PartitionRefusal::Ineligible(*id));
         }

@@ -1,6 +1,7 @@
 //! Where two logs part.
 
 use crate::ids::{LeaderEpoch, Offset};
+use crate::mutation::{Mutation, is_on};
 
 /// What a leader answers a follower that says how its log ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +39,8 @@ pub fn leader_answer(
         return Handshake::StartOver { at: leader_log_start };
     }
     // A follower that holds nothing has nothing that could be wrong.
-    if last_epoch == LeaderEpoch::UNKNOWN || log_end == leader_log_start {
+    let is_empty = last_epoch == LeaderEpoch::UNKNOWN || log_end == leader_log_start;
+    if is_empty || is_on(Mutation::NoComparison) {
         return Handshake::Continue;
     }
     let before = |end: Offset| Handshake::Truncate {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Effects, Proposal, Term};
 use crate::ids::{BrokerId, LeaderEpoch, Offset};
+use crate::mutation::{Mutation, is_on};
 
 /// What the leader of a partition knows in one term.
 #[derive(Debug, Clone)]
@@ -118,7 +119,8 @@ impl Leader {
 
     /// Who has to hold a record before it is safe: the in-sync replicas, and who may be one by now.
     pub fn counted(&self) -> BTreeSet<BrokerId> {
-        let proposed = self.pending.iter().flat_map(|proposal| &proposal.isr);
+        let pending = self.pending.iter().filter(|_| !is_on(Mutation::IgnoreProposed));
+        let proposed = pending.flat_map(|proposal| &proposal.isr);
         let committed = self.term.isr.iter().chain(proposed);
         committed.chain(&self.doubted).copied().collect()
     }
@@ -271,18 +273,19 @@ impl Leader {
 
     /// What this broker itself holds safely.
     fn own_end(&self) -> Offset {
-        match self.waits_for_disk {
+        match self.waits_for_disk && !is_on(Mutation::CountUnsynced) {
             true => self.flushed.min(self.log_end),
             false => self.log_end,
         }
     }
 
     fn advance(&mut self) -> bool {
-        if !self.has_enough_in_sync() {
+        if !self.has_enough_in_sync() && !is_on(Mutation::TooFewInSync) {
             return false;
         }
         let held = |id: &BrokerId| self.followers.get(id).map_or(Offset::ZERO, |f| f.durable_end);
-        let others = self.counted().into_iter().filter(|id| *id != self.me);
+        let counts = |id: &BrokerId| *id != self.me && !is_on(Mutation::HighWithoutFollowers);
+        let others = self.counted().into_iter().filter(counts);
         let least = others.map(|id| held(&id)).fold(self.own_end(), Offset::min);
         let moved = least > self.high;
         self.high = self.high.max(least);
@@ -291,7 +294,11 @@ impl Leader {
 
     /// Who may become a member: holds all that is safe, and all that was there when the term began.
     fn newcomers(&self) -> Vec<BrokerId> {
-        let needed = self.high.max(self.began_at);
+        let needed = match () {
+            () if is_on(Mutation::JoinBehind) => Offset::ZERO,
+            () if is_on(Mutation::JoinAtOldHigh) => self.high,
+            () => self.high.max(self.began_at),
+        };
         let may = |id: &&BrokerId| {
             let follower = self.followers.get(id);
             !self.term.isr.contains(id) && follower.is_some_and(|f| f.is_here && f.durable_end >= needed)
