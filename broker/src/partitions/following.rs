@@ -178,8 +178,14 @@ impl State {
 
     fn take_offsets(&mut self, offsets: LeaderOffsets) -> Result<(), NotCopied> {
         self.note_high(offsets.high);
-        // What is not on the disk yet goes later: nobody waits for it.
-        let start = offsets.log_start.min(self.high).min(self.log.flushed_offset());
+        self.leader_log_start = offsets.log_start;
+        Ok(self.drop_what_the_leader_dropped()?)
+    }
+
+    /// Begins the log where the leader's begins, or as far as that is on the disk: the rest goes once it is.
+    pub fn drop_what_the_leader_dropped(&mut self) -> Result<(), ReadError> {
+        let is_safe = self.high.min(self.log.flushed_offset());
+        let start = self.leader_log_start.min(is_safe);
         if start > self.log.log_start_offset() {
             self.log.delete_records_before(start)?;
         }

@@ -53,6 +53,8 @@ pub(super) struct State {
     pub epoch: LeaderEpoch,
     /// The high watermark as far as it is known; a leader's is in its role.
     pub high: Offset,
+    /// Where the log of a follower's leader begins.
+    pub leader_log_start: Offset,
     /// Who is told when there is more: followers of a leader, the leader of a follower.
     pub feeds: Vec<Feed>,
     /// Other in-sync replicas that wait to be proposed.
@@ -135,6 +137,7 @@ impl Partition {
             role: Role::Offline,
             epoch: LeaderEpoch::UNKNOWN,
             high: log.log_start_offset(),
+            leader_log_start: Offset::ZERO,
             log,
             feeds: Vec::new(),
             proposal: None,
@@ -354,6 +357,9 @@ impl Partition {
         state.catch_up_with_log();
         if let Role::Follower { .. } = state.role {
             state.tell_feeds();
+            if let Err(error) = state.drop_what_the_leader_dropped() {
+                tracing::error!(topic = %self.topic, partition = self.index.0, %error, "deleted records stay");
+            }
         }
         if state.bytes_since_checkpoint >= CHECKPOINT_BYTES {
             self.checkpoint(&mut state);
@@ -376,7 +382,7 @@ impl Partition {
     }
 
     /// A sync failed: nothing is acknowledged any more.
-    pub(super) fn poison(self: &Arc<Self>) {
+    pub(crate) fn poison(self: &Arc<Self>) {
         let mut state = self.lock();
         state.log.poison();
         state.release_waiters(NotDurable::Storage);

@@ -81,19 +81,13 @@ impl Feeding {
         source: Source,
         replaced: &Notify,
     ) -> io::Result<()> {
-        let sender = tokio::spawn(self.clone().send_all(sink));
-        let mut sender = Abort(sender);
-        let outcome = tokio::select! {
+        let mut sender = Abort(tokio::spawn(self.clone().send_all(sink)));
+        let _tidy = Tidy(self.clone());
+        tokio::select! {
             outcome = self.listen(source) => outcome,
             () = replaced.notified() => Ok(()),
             ended = &mut sender.0 => ended.unwrap_or_else(|error| Err(io::Error::other(error))),
-        };
-        drop(sender);
-        let slots = std::mem::take(&mut self.lock().slots);
-        for (slot, served) in slots {
-            served.partition.forget_line(slot, &self.ready);
         }
-        outcome
     }
 
     async fn listen(&self, source: Source) -> io::Result<()> {
@@ -378,8 +372,20 @@ impl State {
     }
 }
 
+/// Takes a stream's lines off its partitions when it is over.
+struct Tidy(Arc<Feeding>);
+
+impl Drop for Tidy {
+    fn drop(&mut self) {
+        let slots = std::mem::take(&mut self.0.lock().slots);
+        for (slot, served) in slots {
+            served.partition.forget_line(slot, &self.0.ready);
+        }
+    }
+}
+
 /// The offset behind the last of these batches; none if they are no batches.
-fn end_of(batches: &[u8]) -> Option<Offset> {
+pub(super) fn end_of(batches: &[u8]) -> Option<Offset> {
     let (mut rest, mut end) = (batches, None);
     while !rest.is_empty() {
         let header = BatchHeader::parse(rest).ok()?;

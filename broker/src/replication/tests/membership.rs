@@ -1,0 +1,91 @@
+//! Who is in sync, and who gives up.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_falls_behind_is_waited_for_no_longer_and_comes_back() {
+    let world = World::with(3, true, 300);
+    world.produce(1, b"a").await;
+    world.cut(3).await;
+    let waiting = world.append(1, b"b").durable.unwrap();
+    eventually(|| world.in_sync() == [1, 2]).await;
+    within(waiting).await.unwrap().unwrap();
+    assert_eq!(world.partition(3).watermarks().log_end, end(1));
+    let lag = world.partition(1).followers(crate::replication::now_ms());
+    assert!(
+        lag.iter()
+            .any(|view| view.id == BrokerId(3) && view.lag == 1 && !view.in_sync)
+    );
+    world.heal(3);
+    eventually(|| world.in_sync() == [1, 2, 3]).await;
+    world.produce(1, b"c").await;
+    assert_eq!(world.partition(3).watermarks().log_end, end(3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_follower_stays_in_sync() {
+    let world = World::with(2, true, 100);
+    world.produce(1, b"a").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(world.in_sync(), [1, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_controller_is_mute_nothing_becomes_safe_without_those_who_may_be_in_sync() {
+    let world = World::with(2, true, 100);
+    world.produce(1, b"a").await;
+    *world.shared.is_mute.lock().unwrap() = true;
+    world.cut(2).await;
+    let waiting = world.append(1, b"b").durable.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(world.partition(1).watermarks().high, end(1));
+    *world.shared.is_mute.lock().unwrap() = false;
+    within(waiting).await.unwrap().unwrap();
+    assert_eq!(world.in_sync(), [1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_disk_fails_has_others_take_over() {
+    let world = World::of(2);
+    world.produce(1, b"a").await;
+    world.agree(&[1, 2]).await;
+    world.partition(1).poison();
+    eventually(|| world.described().leader == Some(BrokerId(2))).await;
+    assert_eq!(world.in_sync(), [2]);
+    assert_eq!(world.nodes[&BrokerId(1)].replication.failed_partitions().len(), 1);
+    world.produce(2, b"b").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_one_in_sync_does_not_give_up() {
+    let world = World::of(2);
+    world.produce(1, b"a").await;
+    world.cut(2).await;
+    world.fence(2);
+    world.partition(1).poison();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(
+        world.described().leader,
+        Some(BrokerId(1)),
+        "it can still be read"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_catches_up_is_slowed_down_and_who_is_in_sync_is_not() {
+    let world = World::of(3);
+    world.cut(3).await;
+    world.fence(3);
+    for _ in 0..16 {
+        world.append(1, &[7; 100_000]);
+    }
+    world.produce(1, b"all").await;
+    let throttle = world.nodes[&BrokerId(1)].replication.throttle();
+    throttle.set(1_000_000);
+    let started = std::time::Instant::now();
+    world.heal(3);
+    world.produce(1, &[7; 100_000]).await;
+    assert!(started.elapsed() < Duration::from_millis(400), "2 is in sync");
+    world.agree(&[1, 2, 3]).await;
+    assert!(started.elapsed() > Duration::from_millis(400), "3 was not");
+}
