@@ -99,6 +99,9 @@ impl Quorum {
     /// long as all are told the same; a node that is in a quorum already stays as it is.
     ///
     /// Two different sets of voters that have no majority in common would make two clusters: say the same everywhere.
+    /// A voter that lost its disk must not be told at all, for it would vote and count again without what it promised:
+    /// take its vote away and forget it ([`Quorum::remove_voter`], [`Quorum::remove_node`]), and let it join. The others
+    /// survive it if that is not done, but what only it and one that is away had agreed on may be lost.
     ///
     /// # Errors
     /// This node is not among the voters, or has stopped.

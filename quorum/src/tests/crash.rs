@@ -228,7 +228,7 @@ async fn live(seed: u64, operations: i64) -> bool {
 async fn what_was_promised_survives_a_crash_in_every_operation() {
     let mut operations = 0;
     while live(operations as u64, operations).await {
-        for seed in 1..40 {
+        for seed in 1..20 {
             live(seed * 1000 + operations as u64, operations).await;
         }
         operations += 1;

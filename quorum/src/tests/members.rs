@@ -90,3 +90,43 @@ async fn a_node_that_moves_is_found_again() {
     let refused = leader.add_voter(5).await.unwrap_err();
     assert!(matches!(refused, MemberError::Lagging { id: 5, .. }), "{refused}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_voter_that_lost_its_disk_is_forgotten_and_joins_again() {
+    let mut scene = Scene::begin(25, 3, 1000).await;
+    let leader = scene.leader().await;
+    scene.submit(&leader, 5).await;
+    let id = 1 + leader.metrics().id % 3;
+    scene.lose_disk(id).await;
+    leader.remove_voter(id).await.unwrap();
+    leader.remove_node(id).await.unwrap();
+    scene.start(id).await;
+    leader.add_learner(id, address_of(id)).await.unwrap();
+    let version = scene.submit(&leader, 1).await.version;
+    scene.expect_same_image(&[1, 2, 3], version).await;
+    until("the leader knows that it has all", || {
+        leader
+            .metrics()
+            .learners
+            .iter()
+            .all(|learner| learner.lag == Some(0))
+    })
+    .await;
+    leader.add_voter(id).await.unwrap();
+    assert_eq!(leader.metrics().voters.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_voter_that_comes_back_without_its_disk_does_not_take_the_leader_down() {
+    let mut scene = Scene::begin(26, 3, 1000).await;
+    let leader = scene.leader().await;
+    scene.submit(&leader, 5).await;
+    let id = 1 + leader.metrics().id % 3;
+    scene.lose_disk(id).await;
+    scene.start(id).await;
+    let voters = (1..=3).map(|id| (id, address_of(id))).collect();
+    scene.node(id).initialise(voters).await.unwrap();
+    let leader = scene.leader().await;
+    let version = scene.submit(&leader, 5).await.version;
+    scene.expect_same_image(&[1, 2, 3], version).await;
+}

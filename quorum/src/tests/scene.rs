@@ -128,6 +128,12 @@ impl Scene {
         node.shutdown().await;
     }
 
+    /// A node's disk is replaced by an empty one.
+    pub async fn lose_disk(&mut self, id: u64) {
+        self.crash(id).await;
+        self.disks.remove(&id);
+    }
+
     /// The next sync on a node's disk fails.
     pub fn fail_next_sync(&self, id: u64) {
         self.disks[&id].fail_sync_after(0);
