@@ -1,0 +1,116 @@
+//! What other brokers dial: connections, and on each of them calls and streams of replication.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use millstream_core::ids::BrokerId;
+use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream};
+use tokio::sync::watch;
+
+use super::link::{STATUS_DONE, STATUS_FAILED};
+use super::{CLOSE_GARBAGE, CallKind, REPLICATION, Service, tls};
+
+/// Takes connections until `shutdown` is true.
+pub async fn accept(endpoint: Endpoint, service: Arc<dyn Service>, mut shutdown: watch::Receiver<bool>) {
+    loop {
+        let incoming = tokio::select! {
+            incoming = endpoint.accept() => incoming,
+            _ = shutdown.wait_for(|down| *down) => return,
+        };
+        let Some(incoming) = incoming else { return };
+        if endpoint.open_connections() > CONNECTIONS_MAX {
+            tracing::warn!(from = %incoming.remote_address(), "too many connections of brokers; one is refused");
+            incoming.refuse();
+            continue;
+        }
+        tokio::spawn(connection(incoming, service.clone()));
+    }
+}
+
+async fn connection(incoming: Incoming, service: Arc<dyn Service>) {
+    let from = incoming.remote_address();
+    let connection = match incoming.await {
+        Ok(connection) => connection,
+        Err(error) => {
+            // A certificate that is refused is told of where that is found out.
+            tracing::debug!(%from, %error, "no connection with a broker comes about");
+            return;
+        }
+    };
+    let Some(identity) = tls::identity_of(&connection) else {
+        connection.close(CLOSE_GARBAGE, b"no certificate");
+        return;
+    };
+    tracing::debug!(%from, node = identity.node.0, "a broker is connected");
+    while let Ok((send, recv)) = connection.accept_bi().await {
+        tokio::spawn(stream(
+            connection.clone(),
+            identity.node,
+            send,
+            recv,
+            service.clone(),
+        ));
+    }
+}
+
+async fn stream(
+    connection: Connection,
+    from: BrokerId,
+    send: SendStream,
+    mut recv: RecvStream,
+    service: Arc<dyn Service>,
+) {
+    let mut kind = [0];
+    if recv.read_exact(&mut kind).await.is_err() {
+        return;
+    }
+    match (kind[0], CallKind::from_code(kind[0])) {
+        (REPLICATION, _) => service.replication(from, send, recv).await,
+        (_, Some(kind)) => call(&connection, from, kind, send, recv, service).await,
+        (code, None) => {
+            tracing::warn!(
+                node = from.0,
+                code,
+                "a broker says what nobody understands; the connection is closed"
+            );
+            connection.close(CLOSE_GARBAGE, b"unknown kind of stream");
+        }
+    }
+}
+
+async fn call(
+    connection: &Connection,
+    from: BrokerId,
+    kind: CallKind,
+    mut send: SendStream,
+    mut recv: RecvStream,
+    service: Arc<dyn Service>,
+) {
+    let request = match recv.read_to_end(kind.bytes_max()).await {
+        Ok(request) => Bytes::from(request),
+        Err(quinn::ReadToEndError::TooLong) => {
+            tracing::warn!(
+                node = from.0,
+                ?kind,
+                max = kind.bytes_max(),
+                "a call of a broker is too large; the connection is closed"
+            );
+            connection.close(CLOSE_GARBAGE, b"a call is too large");
+            return;
+        }
+        Err(quinn::ReadToEndError::Read(_)) => return,
+    };
+    let (status, answer) = match service.call(from, kind, request).await {
+        Ok(answer) if answer.len() <= kind.bytes_max() => (STATUS_DONE, answer),
+        Ok(_) => (STATUS_FAILED, Bytes::from_static(b"the answer is too large")),
+        Err(reason) => (STATUS_FAILED, Bytes::from(reason)),
+    };
+    let mut chunks = [Bytes::copy_from_slice(&[status]), answer];
+    // Who asked may have gone.
+    if send.write_all_chunks(&mut chunks).await.is_ok() {
+        let _ = send.finish();
+    }
+}
+
+/// Connections of brokers at a time: two each way with each of a hundred others, and some that are ending.
+const CONNECTIONS_MAX: usize = 1000;
