@@ -32,6 +32,8 @@ use crate::settings::Settings;
 use crate::topics::Topics;
 use crate::{housekeeping, http, listener};
 
+#[cfg(test)]
+mod cluster_tests;
 mod member;
 
 use member::Joining;
@@ -162,13 +164,14 @@ impl Broker {
         let request_memory_units = Context::memory_units(&settings);
         let peers = joining.as_ref().map(|joined| joined.peers().clone());
         let lease = joining.as_ref().map(|joined| joined.member().lease());
+        let replication = Replication::new(&settings, topics.clone(), peers.clone(), store.reports().clone());
         let context = Arc::new(Context {
             node: BrokerId(settings.node_id),
             cluster_id: identity.cluster_id,
             advertised,
             topics,
             controller,
-            replication: Replication::new(&settings, peers.clone(), store.reports().clone()),
+            replication,
             peers,
             lease: lease.unwrap_or_else(|| Arc::new(Lease::without_end())),
             plugins,
@@ -312,6 +315,9 @@ impl Broker {
         self.tasks.push(tokio::spawn(clients));
         self.tasks.push(tokio::spawn(admin));
         self.tasks.push(tokio::spawn(housekeeping::run(context.clone())));
+        let replication = context.replication.clone();
+        let shutdown = context.shutdown.subscribe();
+        self.tasks.push(tokio::spawn(replication.run(context.clone(), shutdown)));
     }
 }
 

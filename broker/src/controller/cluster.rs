@@ -13,7 +13,9 @@ use bytes::Bytes;
 use millstream_core::cluster::{Command, Image, Outcome, Refusal};
 use millstream_core::ids::BrokerId;
 use millstream_kafka::ErrorCode;
-use millstream_quorum::{Quorum, QuorumConfig, QuorumError, QuorumStatus, SubmitError, Transport};
+use millstream_quorum::{
+    MemberError, Quorum, QuorumConfig, QuorumError, QuorumStatus, SubmitError, Transport,
+};
 use millstream_storage::disk::RealDisk;
 use tokio::sync::{Notify, OnceCell, watch};
 
@@ -28,7 +30,7 @@ use crate::peer::{CallKind, Peers};
 pub struct Member {
     pub(super) me: BrokerId,
     pub(super) cluster: String,
-    pub(super) quorum: Quorum<RealDisk, Link>,
+    pub(super) quorum: Quorum,
     pub(super) link: Link,
     pub(super) in_force: Arc<InForce>,
     pub(super) lease: Arc<Lease>,
@@ -91,7 +93,7 @@ impl Member {
         let link = Link::new(config.me, peers);
         let (images, decided) = watch::channel(Arc::new(Image::default()));
         let told = link.clone();
-        let on_image = move |image: Arc<Image>| {
+        let on_image = move |image: Arc<Image>, _index: u64| {
             told.know(&image);
             images.send_replace(image);
         };
@@ -146,7 +148,7 @@ impl Member {
 
     /// Whether this broker leads the quorum.
     pub fn is_leader(&self) -> bool {
-        self.leader() == Some(self.me)
+        self.quorum.is_leader()
     }
 
     /// The broker that leads the quorum.
@@ -412,7 +414,7 @@ impl Member {
 
     /// Has the cluster count on others from now on. Returns once it does, or does not say so in time.
     pub async fn leave(&self) {
-        let Some(life) = self.life() else {
+        let Some(life) = self.life().filter(|_| self.lease.is_valid()) else {
             return;
         };
         self.wants_to_stop.store(true, Ordering::Relaxed);
@@ -517,9 +519,13 @@ pub(super) fn broker_id(id: u64) -> Option<BrokerId> {
     i32::try_from(id).ok().map(BrokerId)
 }
 
-fn done<T, E: std::fmt::Display>(result: Result<T, E>) -> Answer {
+fn done(result: Result<(), MemberError>) -> Answer {
     match result {
-        Ok(_) => Answer::Done,
+        Ok(()) => Answer::Done,
+        // Asked again, it may be done.
+        Err(error @ (MemberError::Submit(_) | MemberError::InProgress | MemberError::Lagging { .. })) => {
+            Answer::Unknown(error.to_string())
+        }
         Err(error) => Answer::Failed(error.to_string()),
     }
 }
@@ -557,6 +563,6 @@ const QUORUM_WAIT: Duration = Duration::from_secs(5);
 /// Pause before the quorum's leader is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 /// Longest time that an ending broker waits for others to lead.
-const LEAVE_WAIT: Duration = Duration::from_secs(2);
+const LEAVE_WAIT: Duration = Duration::from_millis(1500);
 /// Shortest pause between two signs of life of the quorum's leader.
 const HEARTBEAT_MS_MIN: u64 = 25;

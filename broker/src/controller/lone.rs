@@ -176,7 +176,8 @@ const SUBMISSIONS_MAX: usize = 1024;
 
 #[cfg(test)]
 mod tests {
-    use millstream_core::ids::BrokerId;
+    use millstream_core::ids::{BrokerId, TopicId, TopicName};
+    use uuid::Uuid;
 
     use super::*;
 

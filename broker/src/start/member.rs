@@ -118,8 +118,9 @@ impl Broker {
         let balance = settings
             .auto_leader_rebalance_enable
             .then_some(Duration::from_secs(seconds));
-        self.tasks.push(tokio::spawn(member.clone().confirm()));
-        self.tasks.push(tokio::spawn(member.clone().guard(balance)));
+        // They end with this broker's part in the quorum, which is after everything else.
+        tokio::spawn(member.clone().confirm());
+        tokio::spawn(member.clone().guard(balance));
         member.enter(&way, &address, storage).await?;
         let (host, port) = context.advertised.clone();
         let version = member
@@ -138,8 +139,8 @@ impl Broker {
             .await?;
         self.tidy_as_decided(&member).await?;
         context.controller.tell(&context);
-        self.tasks.push(tokio::spawn(member.clone().follow()));
-        self.tasks.push(tokio::spawn(member.clone().live()));
+        tokio::spawn(member.clone().follow());
+        tokio::spawn(member.clone().live());
         if !member.carried_out(version).await {
             tracing::warn!(version, "the cluster's image is not in force yet");
         }
