@@ -40,13 +40,6 @@ pub fn overrides(image: &Image, broker: BrokerId) -> BTreeMap<&str, (&str, Sourc
     all
 }
 
-/// Bytes that a broker sends in a second to followers that are not in sync (KIP-73); 0 is without limit.
-pub fn replication_rate(image: &Image, broker: BrokerId) -> u64 {
-    let set = overrides(image, broker);
-    let rate = set.get(REPLICATION_RATE).and_then(|(rate, _)| rate.parse().ok());
-    rate.unwrap_or(0)
-}
-
 /// A broker's settings as far as they stand behind topic configurations, as they are under `image`.
 pub fn defaults(settings: &Settings, image: &Image, broker: BrokerId) -> BrokerDefaults {
     over(

@@ -157,7 +157,8 @@ Examples:
       --set num.partitions=3 --set log.retention.hours=24
   millstream broker --node-id 1 --certs certs/1 --cluster 10.0.0.1:9094 \\
       --voters 1@10.0.0.1:9094,2@10.0.0.2:9094,3@10.0.0.3:9094
-  millstream broker --node-id 4 --certs certs/4 --cluster 10.0.0.4:9094 --join 10.0.0.1:9094
+  millstream broker --node-id 4 --certs certs/4 --cluster 10.0.0.4:9094 \\
+      --join 10.0.0.1:9094
 
 Every setting is also an environment variable:
   MILLSTREAM_LOG_RETENTION_HOURS=24 MILLSTREAM_DATA_DIR=/data millstream broker";
