@@ -71,6 +71,7 @@ impl Replication {
             ((), ()) = work => {}
             _ = shutdown.wait_for(|down| *down) => {}
         }
+        self.stop();
     }
 
     async fn bring(&self, cluster: &dyn Cluster) {

@@ -82,6 +82,8 @@ pub struct Replication {
 
 #[derive(Default)]
 struct State {
+    /// The broker shuts down: nobody is followed any more.
+    is_stopped: bool,
     leaders: BTreeMap<BrokerId, Leading>,
     /// The streams of followers; each is told when another one stands in its place.
     followers: BTreeMap<BrokerId, Arc<Notify>>,
@@ -164,6 +166,9 @@ impl Replication {
         self.throttle.set(throttled_rate(image, self.me));
         let mut wants = self.wants(image);
         let mut state = self.lock();
+        if state.is_stopped {
+            return;
+        }
         for id in wants.keys() {
             state.leaders.entry(*id).or_insert_with(|| {
                 let following = Following::new(self.clone(), *id);
@@ -266,6 +271,13 @@ impl Replication {
             .iter()
             .map(|(partition, _)| partition.clone())
             .collect()
+    }
+
+    /// Follows nobody any more.
+    fn stop(&self) {
+        let mut state = self.lock();
+        state.is_stopped = true;
+        state.leaders.clear();
     }
 
     fn dial(&self, leader: BrokerId) -> BoxFuture<'_, io::Result<(Box<dyn Sink>, Source)>> {

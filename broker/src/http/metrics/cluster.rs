@@ -19,6 +19,7 @@ pub fn write(context: &Context, out: &mut String) -> fmt::Result {
     write_brokers(&image, out)?;
     write_partitions(context, &image, out)?;
     write_followers(context, &image, out)?;
+    write_replication(context, out)?;
     write_quorum(context, out)?;
     write_peers(context, out)
 }
@@ -203,6 +204,31 @@ fn write_followers(context: &Context, image: &Image, out: &mut String) -> fmt::R
         family.write(out)?;
     }
     Ok(())
+}
+
+/// What is copied from this broker, and to it.
+fn write_replication(context: &Context, out: &mut String) -> fmt::Result {
+    let stats = context.replication.stats();
+    let mut bytes = Family::counter(
+        "replication_bytes",
+        "Bytes that were copied, with what frames them",
+    );
+    bytes.add("direction=\"in\"", stats.bytes_in)?;
+    bytes.add("direction=\"out\"", stats.bytes_out)?;
+    bytes.write(out)?;
+    let mut streams = Family::gauge(
+        "replication_streams",
+        "Brokers that are followed, and that follow",
+    );
+    streams.add("to=\"leaders\"", stats.leaders)?;
+    streams.add("to=\"followers\"", stats.followers)?;
+    streams.write(out)?;
+    let mut failed = Family::gauge(
+        "failed_partitions",
+        "Partitions that take no writes here: their disk failed, or is full",
+    );
+    failed.add("", context.replication.failed_partitions().len())?;
+    failed.write(out)
 }
 
 fn write_quorum(context: &Context, out: &mut String) -> fmt::Result {

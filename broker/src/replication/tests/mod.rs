@@ -41,13 +41,16 @@ struct Node {
 #[derive(Default)]
 struct Shared {
     image: Mutex<Image>,
-    nodes: Mutex<BTreeMap<BrokerId, (Arc<Partition>, Arc<Replication>)>>,
+    nodes: Mutex<BTreeMap<BrokerId, Running>>,
     /// Brokers that nobody reaches and that reach nobody; their pipes are broken by ending the tasks at both ends.
     cut: Mutex<BTreeSet<BrokerId>>,
     pipes: Mutex<Vec<(BrokerId, BrokerId, tokio::task::AbortHandle)>>,
     /// Whether the controller answers.
     is_mute: Mutex<bool>,
 }
+
+/// A broker's partition and its replication.
+type Running = (Arc<Partition>, Arc<Replication>);
 
 struct Held(Arc<Partition>);
 
