@@ -280,6 +280,10 @@ impl Leader {
     }
 
     fn advance(&mut self) -> bool {
+        // As a rule this broker has to catch up itself: nothing more is looked at then.
+        if self.own_end() <= self.high {
+            return false;
+        }
         if !self.has_enough_in_sync() && !is_on(Mutation::TooFewInSync) {
             return false;
         }
