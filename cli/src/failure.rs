@@ -89,9 +89,6 @@ fn advice(error: &Error, global: &Global) -> Option<String> {
             }
             ErrorCode::GroupIdNotFound => "'millstream group list' shows those that exist".to_owned(),
             ErrorCode::UnknownTopicOrPartition => "'millstream topic list' shows those that exist".to_owned(),
-            ErrorCode::BrokerIdNotRegistered => {
-                "'millstream cluster brokers' shows those that are known".to_owned()
-            }
             ErrorCode::MessageTooLarge => "the topic's max.message.bytes is the limit".to_owned(),
             _ => return None,
         },

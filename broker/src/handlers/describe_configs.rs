@@ -135,7 +135,7 @@ fn broker(context: &Context, name: &str) -> Result<Vec<DescribeConfigsResourceRe
         let message = format!("this is broker {}, not '{name}'", context.settings.node_id);
         return Err(Denied::new(ErrorCode::InvalidRequest, message));
     }
-    let overrides = broker_configs::overrides(&image, BrokerId(context.settings.node_id));
+    let node = BrokerId(context.settings.node_id);
     let values = context.settings.show();
     let defaults: BTreeMap<&str, String> = Settings::default().show();
     let describe = |definition: &settings::Definition| {
@@ -146,13 +146,17 @@ fn broker(context: &Context, name: &str) -> Result<Vec<DescribeConfigsResourceRe
         } else {
             config::Source::StaticBroker
         };
-        let set = overrides.get(definition.name);
-        let set = set.map(|(value, source)| (Some((*value).to_owned()), *source as i8));
-        let value = Some(value).filter(|value| !value.is_empty());
-        setting(
-            definition,
-            set.into_iter().chain([(value, source as i8)]).collect(),
-        )
+        let mut given = Vec::new();
+        let set = [
+            (Some(node), broker_configs::Source::Broker),
+            (None, broker_configs::Source::AllBrokers),
+        ];
+        for (broker, source) in set {
+            let value = image.broker_config(broker).get(definition.name);
+            given.extend(value.map(|value| (Some(value.clone()), source as i8)));
+        }
+        given.push((Some(value).filter(|value| !value.is_empty()), source as i8));
+        setting(definition, given)
     };
     Ok(settings::DEFINITIONS.iter().map(describe).collect())
 }
