@@ -255,7 +255,7 @@ impl Broker {
         }
         context.controller.stop_quorum().await;
         if let Some(peers) = &context.peers {
-            peers.close();
+            peers.end().await;
         }
         let closing = tokio::task::spawn_blocking(move || {
             context.controller.stop();
@@ -317,7 +317,8 @@ impl Broker {
         self.tasks.push(tokio::spawn(housekeeping::run(context.clone())));
         let replication = context.replication.clone();
         let shutdown = context.shutdown.subscribe();
-        self.tasks.push(tokio::spawn(replication.run(context.clone(), shutdown)));
+        self.tasks
+            .push(tokio::spawn(replication.run(context.clone(), shutdown)));
     }
 }
 

@@ -321,6 +321,27 @@ impl Peers {
         self.endpoint.close(CLOSE_DONE, b"the broker ends");
     }
 
+    /// Closes every connection, and gives the address back once the other sides have been told.
+    pub async fn end(&self) {
+        self.close();
+        let links = std::mem::take(&mut *self.links.write().unwrap_or_else(PoisonError::into_inner));
+        drop(links);
+        if tokio::time::timeout(END_WAIT, self.endpoint.wait_idle())
+            .await
+            .is_err()
+        {
+            tracing::debug!("other brokers were not all told that this one ends");
+        }
+        // Whoever still holds a handle would keep the address, which the next start of this broker needs. An endpoint
+        // keeps the socket that it had before, too, so it gets two others.
+        for _ in 0..2 {
+            let elsewhere = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0));
+            if let Err(error) = elsewhere.and_then(|socket| self.endpoint.rebind(socket)) {
+                tracing::debug!(%error, "the address for other brokers is given back later");
+            }
+        }
+    }
+
     async fn connection(
         &self,
         to: BrokerId,
@@ -416,6 +437,8 @@ impl CallKind {
 
 /// Begins a stream of replication, where a call has its kind.
 const REPLICATION: u8 = 100;
+/// Longest time that other brokers are told that this one ends.
+const END_WAIT: Duration = Duration::from_millis(300);
 /// The connection is not needed any more.
 const CLOSE_DONE: quinn::VarInt = quinn::VarInt::from_u32(0);
 /// What came is none of what brokers say to each other.

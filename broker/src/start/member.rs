@@ -1,9 +1,10 @@
 //! How a broker starts that is of a cluster.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millstream_core::cluster::{self, FEATURE_LEVELS};
 use millstream_core::ids::BrokerId;
@@ -14,7 +15,7 @@ use super::{Broker, StartError, tidy};
 use crate::controller::cluster::{Member, MemberConfig};
 use crate::controller::entry::{Membership, Way, quorum_directory};
 use crate::controller::{InForce, Lease, Services, journal};
-use crate::peer::Peers;
+use crate::peer::{PeerError, Peers};
 use crate::plugins::share::Elsewhere;
 use crate::settings::Settings;
 
@@ -37,7 +38,7 @@ impl Joining {
     /// Takes the address for other brokers, and sees to it that the certificates are this broker's.
     pub async fn bind(settings: &Settings, membership: Membership) -> Result<Self, StartError> {
         let listen = resolve(&membership.listen).await?;
-        let peers = Peers::bind(listen, Path::new(&membership.certs), BrokerId(settings.node_id))?;
+        let peers = bind(listen, Path::new(&membership.certs), BrokerId(settings.node_id)).await?;
         let address = match membership.advertised(settings) {
             Some(address) => address,
             None => own_address(&membership.listen, peers.local_addr())?,
@@ -169,6 +170,21 @@ impl Broker {
     }
 }
 
+/// The process that this one takes the place of may not have ended altogether.
+async fn bind(listen: SocketAddr, certs: &Path, me: BrokerId) -> Result<Peers, PeerError> {
+    let deadline = Instant::now() + BIND_WAIT;
+    loop {
+        match Peers::bind(listen, certs, me) {
+            Err(PeerError::Listen { source, .. })
+                if source.kind() == ErrorKind::AddrInUse && Instant::now() < deadline =>
+            {
+                tokio::time::sleep(BIND_AGAIN).await;
+            }
+            bound => return bound,
+        }
+    }
+}
+
 async fn resolve(address: &str) -> Result<SocketAddr, StartError> {
     let wrong = |reason: String| StartError::ClusterAddress {
         address: address.to_owned(),
@@ -193,3 +209,8 @@ fn own_address(listen: &str, bound: SocketAddr) -> Result<String, StartError> {
     let host = listen.rsplit_once(':').map_or("", |(host, _)| host);
     Ok(format!("{host}:{}", bound.port()))
 }
+
+/// Longest time that an address may be in use still.
+const BIND_WAIT: Duration = Duration::from_secs(3);
+/// Pause before it is tried again.
+const BIND_AGAIN: Duration = Duration::from_millis(50);
