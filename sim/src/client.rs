@@ -1,0 +1,222 @@
+//! Clients: idempotent producers that wait for all replicas, and readers.
+
+use bytes::Bytes;
+use millstream_kafka::records::BatchBuilder;
+use millstream_storage::sim_disk::Random;
+
+use crate::bus::{Bus, Event};
+use crate::judge::Judge;
+
+/// What a client asks of a broker.
+#[derive(Debug, Clone)]
+pub enum Request {
+    /// Append this batch, and answer when it is safe.
+    Produce { partition: i32, batch: Bytes },
+    /// Give what is safe from this offset on.
+    Fetch {
+        partition: i32,
+        offset: i64,
+        of_leader: bool,
+    },
+    /// Delete what lies before this offset.
+    Trim { partition: i32, before: i64 },
+}
+
+/// What a broker answers.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// The batch is safe, and begins here.
+    Produced { base: i64 },
+    /// Another broker leads, perhaps this one.
+    NotLeader(Option<u64>),
+    /// Not now.
+    Later,
+    /// The sequence number does not follow.
+    Sequence(String),
+    /// What was asked for, and the high watermark of who gave it.
+    Fetched { bytes: Bytes, high: i64 },
+    /// The log holds only these.
+    OutOfRange { start: i64, end: i64 },
+}
+
+/// A client of one partition.
+pub struct Client {
+    pub id: u64,
+    pub partition: i32,
+    work: Work,
+    /// The broker that it asks.
+    target: u64,
+    request: u64,
+    sent_ms: Option<u64>,
+    random: Random,
+    /// What it got done.
+    pub done: u64,
+}
+
+enum Work {
+    Produce {
+        sequence: i32,
+        values: Vec<String>,
+        batch: Bytes,
+    },
+    Read {
+        next: i64,
+        of_leader: bool,
+    },
+}
+
+impl Client {
+    pub fn producer(id: u64, partition: i32, seed: u64) -> Self {
+        let work = Work::Produce {
+            sequence: 0,
+            values: Vec::new(),
+            batch: Bytes::new(),
+        };
+        Self::new(id, partition, seed, work)
+    }
+
+    pub fn reader(id: u64, partition: i32, seed: u64, of_leader: bool) -> Self {
+        Self::new(id, partition, seed, Work::Read { next: 0, of_leader })
+    }
+
+    fn new(id: u64, partition: i32, seed: u64, work: Work) -> Self {
+        Self {
+            id,
+            partition,
+            work,
+            target: 1,
+            request: 0,
+            sent_ms: None,
+            random: Random(seed),
+            done: 0,
+        }
+    }
+
+    pub fn is_producer(&self) -> bool {
+        matches!(self.work, Work::Produce { .. })
+    }
+
+    /// The offset that a reader wants next.
+    pub fn position(&self) -> i64 {
+        match self.work {
+            Work::Read { next, .. } => next,
+            Work::Produce { .. } => 0,
+        }
+    }
+
+    /// Looks at the clock: asks, or asks again when nobody answered.
+    pub fn tick(&mut self, bus: &Bus, now_ms: u64) {
+        let waits = self
+            .sent_ms
+            .is_some_and(|sent_ms| now_ms < sent_ms + CLIENT_WAIT_MS);
+        if !waits {
+            if self.sent_ms.is_some() {
+                self.guess();
+            }
+            self.ask(bus, now_ms);
+        }
+        let delay_ms = 10 + self.random.below(60);
+        bus.after(delay_ms, Event::ClientTick(self.id));
+    }
+
+    /// Goes on without waiting for the next look at the clock, mostly.
+    pub fn tick_soon(&mut self, bus: &Bus) {
+        if self.is_producer() && self.sent_ms.is_none() && self.random.below(2) > 0 {
+            self.ask(bus, bus.now_ms());
+        }
+    }
+
+    fn guess(&mut self) {
+        self.target = 1 + self.random.below(5);
+    }
+
+    fn ask(&mut self, bus: &Bus, now_ms: u64) {
+        self.request += 1;
+        self.sent_ms = Some(now_ms);
+        let partition = self.partition;
+        let request = match &mut self.work {
+            Work::Produce {
+                sequence,
+                values,
+                batch,
+            } => {
+                if values.is_empty() {
+                    let count = 1 + self.random.below(3) as i32;
+                    *values = (*sequence..*sequence + count)
+                        .map(|n| format!("p{}-{n}", self.id))
+                        .collect();
+                    *batch = batch_of(self.id, *sequence, values, now_ms as i64);
+                }
+                let batch = batch.clone();
+                Request::Produce { partition, batch }
+            }
+            Work::Read { next, .. } if self.done > 20 && self.random.below(300) == 0 => {
+                let before = *next - 5;
+                Request::Trim { partition, before }
+            }
+            Work::Read { next, of_leader } => Request::Fetch {
+                partition,
+                offset: *next,
+                of_leader: *of_leader,
+            },
+        };
+        bus.request(self.id, self.request, self.target, request);
+    }
+
+    /// Hears an answer.
+    pub fn answered(&mut self, id: u64, answer: Answer, judge: &mut Judge) {
+        if id != self.request || self.sent_ms.is_none() {
+            return;
+        }
+        self.sent_ms = None;
+        let partition = self.partition;
+        match (answer, &mut self.work) {
+            (Answer::Produced { .. }, Work::Produce { sequence, values, .. }) => {
+                *sequence += values.len() as i32;
+                values.clear();
+                self.done += 1;
+            }
+            (Answer::Fetched { bytes, high }, Work::Read { next, of_leader }) => {
+                *next = judge.read(self.id, partition, *next, &bytes);
+                if *of_leader {
+                    judge.heard_high(self.id, partition, high);
+                }
+                self.done += 1;
+            }
+            (Answer::OutOfRange { start, .. }, Work::Read { next, .. }) if *next < start => *next = start,
+            (
+                Answer::OutOfRange { end, .. },
+                Work::Read {
+                    next,
+                    of_leader: true,
+                },
+            ) => {
+                let next = *next;
+                judge.breaks(|| {
+                    format!(
+                        "a reader that has read up to {next} is told that partition {partition} ends at {end}"
+                    )
+                });
+            }
+            (Answer::Sequence(text), _) => {
+                judge.breaks(|| format!("a producer that repeats what was not answered is refused: {text}"));
+            }
+            (Answer::NotLeader(Some(leader)), _) => self.target = leader,
+            _ => self.guess(),
+        }
+    }
+}
+
+fn batch_of(producer: u64, sequence: i32, values: &[String], now_ms: i64) -> Bytes {
+    let mut batch = BatchBuilder::new().producer(producer as i64, 0, sequence);
+    for value in values {
+        batch
+            .append(EPOCH_MS + now_ms, None, Some(value.as_bytes()), &[])
+            .expect("a small batch");
+    }
+    batch.finish().expect("a batch with records")
+}
+
+/// The beginning of simulated time, in milliseconds since 1970.
+pub const EPOCH_MS: i64 = 1_700_000_000_000;
+const CLIENT_WAIT_MS: u64 = 1500;

@@ -1,0 +1,191 @@
+//! What goes wrong, and what operators do meanwhile.
+
+use millstream_core::cluster::{Command, Election, Reassignment, rebalance};
+use millstream_core::ids::{BrokerId, PartitionIndex};
+use millstream_storage::disk::Disk;
+use uuid::Uuid;
+
+use crate::bus::{Event, Recovery};
+use crate::network::Quality;
+use crate::node::PARTITIONS;
+use crate::world::World;
+
+impl World {
+    /// The next fault.
+    pub fn fault(&mut self, now_ms: u64) {
+        if !self.trouble {
+            return;
+        }
+        let ids: Vec<u64> = self.nodes.keys().copied().collect();
+        let id = ids[self.random.below(ids.len() as u64) as usize];
+        let other = ids[self.random.below(ids.len() as u64) as usize];
+        let span_ms = 100 + self.random.below(3500);
+        let told = match self.random.below(20) {
+            0..4 => self.crash(id, span_ms),
+            4..6 => self.kill(id, span_ms),
+            6 => {
+                // All of them: what was acknowledged is on disks.
+                ids.iter().for_each(|id| drop(self.crash(*id, span_ms / 2)));
+                "power cut of all".to_owned()
+            }
+            7..9 => self.part(id, other, span_ms),
+            9..11 => self.isolate(id, &ids, span_ms),
+            11 => self.pause(now_ms, id, span_ms),
+            12 => self.fail_sync(id),
+            13 => self.fill_disk(id, span_ms),
+            14 => self.suffer(span_ms),
+            15 => self.lose_disk(id, span_ms),
+            16 => self.shut_down(id, span_ms),
+            _ => self.operation(id, &ids),
+        };
+        self.trace.fault(now_ms, || told);
+        let delay_ms = 100 + self.random.below(1800);
+        self.bus.after(delay_ms, Event::Fault);
+    }
+
+    fn crash(&mut self, id: u64, span_ms: u64) -> String {
+        self.stop(id, true);
+        self.bus.after(span_ms, Event::Recover(Recovery::Start(id)));
+        format!("power cut of node {id} for {span_ms} ms")
+    }
+
+    fn kill(&mut self, id: u64, span_ms: u64) -> String {
+        self.stop(id, false);
+        self.bus.after(span_ms, Event::Recover(Recovery::Start(id)));
+        format!("node {id} is killed for {span_ms} ms")
+    }
+
+    fn part(&mut self, from: u64, to: u64, span_ms: u64) -> String {
+        self.bus.network(|n| n.block(from, to));
+        self.bus.after(span_ms, Event::Recover(Recovery::Pass(from, to)));
+        format!("nothing passes from {from} to {to} for {span_ms} ms")
+    }
+
+    fn isolate(&mut self, id: u64, ids: &[u64], span_ms: u64) -> String {
+        for other in ids.iter().filter(|other| **other != id) {
+            self.part(id, *other, span_ms);
+            self.part(*other, id, span_ms);
+        }
+        format!("node {id} is cut off for {span_ms} ms")
+    }
+
+    fn pause(&mut self, now_ms: u64, id: u64, span_ms: u64) -> String {
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.paused_until_ms = now_ms + span_ms;
+        }
+        format!("node {id} is paused for {span_ms} ms")
+    }
+
+    fn fail_sync(&mut self, id: u64) -> String {
+        let syncs = self.random.below(8) as u32;
+        if let Some(node) = self.nodes.get(&id) {
+            node.disk.fail_sync_after(syncs);
+        }
+        format!("the disk of node {id} fails after {syncs} syncs")
+    }
+
+    fn fill_disk(&mut self, id: u64, span_ms: u64) -> String {
+        let left = self.random.below(3000);
+        if let Some(node) = self.nodes.get(&id) {
+            node.disk.set_free_bytes(left);
+        }
+        self.bus.after(span_ms, Event::Recover(Recovery::Room(id)));
+        format!("the disk of node {id} has {left} bytes left for {span_ms} ms")
+    }
+
+    fn suffer(&mut self, span_ms: u64) -> String {
+        let quality = Quality {
+            delay_ms_max: 1 + self.random.below(150),
+            late_per_1000: self.random.below(100),
+            lost_per_1000: self.random.below(60),
+            twice_per_1000: self.random.below(200),
+        };
+        self.bus.network(|n| n.suffer(quality));
+        self.bus.after(span_ms, Event::Recover(Recovery::Network));
+        format!("the network suffers for {span_ms} ms: {quality:?}")
+    }
+
+    /// The directory of the partitions is lost, once, and not a voter's: who votes must not forget.
+    fn lose_disk(&mut self, id: u64, span_ms: u64) -> String {
+        let told = self.crash(id, span_ms);
+        if self.has_lost_disk {
+            return told;
+        }
+        self.has_lost_disk = true;
+        let fresh = Uuid::from_u128(u128::from(self.random.next_u64()) << 64 | u128::from(id));
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.storage = fresh;
+            for partition in 0..PARTITIONS {
+                // One that it never held is not there.
+                let _ = node.disk.remove_dir(format!("data/t-{partition}").as_ref());
+            }
+        }
+        format!("{told}, its partitions are lost")
+    }
+
+    fn shut_down(&mut self, id: u64, span_ms: u64) -> String {
+        let broker = BrokerId(id as i32);
+        if let Some(known) = self.judge.latest.brokers().get(&broker) {
+            let epoch = known.epoch;
+            self.operate(Command::FenceBroker { id: broker, epoch });
+        }
+        self.bus.after(150, Event::Recover(Recovery::Stop(id)));
+        self.bus.after(200 + span_ms, Event::Recover(Recovery::Start(id)));
+        format!("node {id} shuts down for {span_ms} ms")
+    }
+
+    fn operation(&mut self, id: u64, ids: &[u64]) -> String {
+        let image = self.judge.latest.clone();
+        let Some(topic) = image.topics().next() else {
+            return "nothing".to_owned();
+        };
+        let partition = PartitionIndex(self.random.below(PARTITIONS as u64) as i32);
+        let command = match self.random.below(5) {
+            0 => Command::ElectLeaders {
+                kind: Election::Preferred,
+                partitions: None,
+            },
+            1 => Command::DrainBroker {
+                id: BrokerId(id as i32),
+                draining: self.random.below(2) == 0,
+            },
+            2 => Command::Reassign {
+                changes: rebalance::plan(&image)
+                    .into_iter()
+                    .map(|step| Reassignment {
+                        topic: step.topic,
+                        partition: step.partition,
+                        replicas: Some(step.to),
+                    })
+                    .collect(),
+            },
+            3 => Command::Reassign {
+                changes: vec![Reassignment {
+                    topic: topic.id,
+                    partition,
+                    replicas: None,
+                }],
+            },
+            _ => {
+                let mut replicas: Vec<_> = ids.iter().map(|id| BrokerId(*id as i32)).collect();
+                while replicas.len() > 3 {
+                    replicas.remove(self.random.below(replicas.len() as u64) as usize);
+                }
+                let first = self.random.below(3) as usize;
+                replicas.rotate_left(first);
+                let replicas = Some(replicas);
+                let topic = topic.id;
+                Command::Reassign {
+                    changes: vec![Reassignment {
+                        topic,
+                        partition,
+                        replicas,
+                    }],
+                }
+            }
+        };
+        let told = format!("{command:?}");
+        self.operate(command);
+        told
+    }
+}

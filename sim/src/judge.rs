@@ -1,0 +1,247 @@
+//! The rules, and what has to be remembered to see them broken.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use millstream_core::cluster::{Image, Partition};
+use millstream_core::ids::BrokerId;
+use millstream_kafka::records::{Scratch, batches};
+
+use crate::bus::Life;
+
+/// Watches over a simulation.
+#[derive(Default)]
+pub struct Judge {
+    /// The first rule that was broken, and how.
+    pub broken: Option<String>,
+    /// Records that producers were told are safe, by partition and offset.
+    acked: BTreeMap<(i32, i64), String>,
+    /// Records that readers saw.
+    seen: BTreeMap<(i32, i64), String>,
+    /// Where each value was seen: an idempotent write is there once.
+    places: BTreeMap<(i32, String), i64>,
+    leaders: BTreeMap<(i32, i32), Life>,
+    durable: BTreeMap<(u64, i32), i64>,
+    /// The largest offset before which records were deleted.
+    starts: BTreeMap<i32, i64>,
+    reader_highs: BTreeMap<u64, i64>,
+    /// The newest image that any node has.
+    pub latest: Arc<Image>,
+}
+
+impl Judge {
+    /// A rule is broken. Only the first one is kept: others may follow from it.
+    pub fn breaks(&mut self, rule: impl FnOnce() -> String) {
+        self.broken.get_or_insert_with(rule);
+    }
+
+    /// Number of records that were acknowledged.
+    pub fn acked(&self) -> usize {
+        self.acked.len()
+    }
+
+    /// A producer is told that its records are safe.
+    pub fn acknowledged(&mut self, partition: i32, base: i64, values: &[String]) {
+        for (offset, value) in (base..).zip(values) {
+            let known = self
+                .acked
+                .entry((partition, offset))
+                .or_insert_with(|| value.clone());
+            if known != value {
+                let rule = format!(
+                    "offset {offset} of partition {partition} was acknowledged for {known} and for {value}"
+                );
+                self.breaks(|| rule);
+            }
+            self.fits(partition, offset, value, "acknowledged");
+        }
+    }
+
+    /// A reader got these bytes, asking from `next` on, from a leader whose high watermark was `high`. Gives the next
+    /// offset.
+    pub fn read(&mut self, reader: u64, partition: i32, next: i64, bytes: &Bytes) -> i64 {
+        let mut expected = next;
+        for (offset, value) in records(bytes) {
+            if offset < next {
+                continue;
+            }
+            if offset != expected {
+                self.breaks(|| {
+                    format!("reader {reader} of partition {partition} got offset {offset} after {expected}")
+                });
+            }
+            expected = offset + 1;
+            let known = self
+                .seen
+                .entry((partition, offset))
+                .or_insert_with(|| value.clone());
+            if *known != value {
+                let rule = format!(
+                    "offset {offset} of partition {partition} was {known} for one reader and {value} for another"
+                );
+                self.breaks(|| rule);
+            }
+            self.fits(partition, offset, &value, "read");
+        }
+        expected
+    }
+
+    /// A reader hears of a high watermark, of a leader that knows it.
+    pub fn heard_high(&mut self, reader: u64, partition: i32, high: i64) {
+        let known = self.reader_highs.entry(reader).or_default();
+        let before = std::mem::replace(known, high.max(*known));
+        if high < before {
+            self.breaks(|| {
+                format!("the high watermark of partition {partition} went back from {before} to {high} for a reader")
+            });
+        }
+    }
+
+    /// Records before `start` are deleted.
+    pub fn begins(&mut self, partition: i32, start: i64) {
+        let known = self.starts.entry(partition).or_default();
+        *known = start.max(*known);
+    }
+
+    /// A broker leads a partition from now on with this log.
+    pub fn leads(&mut self, life: Life, partition: i32, epoch: i32, log_end: i64, log: &Bytes) {
+        let first = *self.leaders.entry((partition, epoch)).or_insert(life);
+        if first != life {
+            self.breaks(|| {
+                format!("{first:?} and {life:?} both lead partition {partition} in epoch {epoch}")
+            });
+        }
+        let held: BTreeMap<i64, String> = records(log).into_iter().collect();
+        let begin = self.starts.get(&partition).copied().unwrap_or(0);
+        let safe = self.acked.range((partition, begin)..(partition + 1, 0));
+        let lost = safe
+            .into_iter()
+            .find(|((_, offset), value)| held.get(offset) != Some(value));
+        if let Some(((_, offset), value)) = lost {
+            let found = held.get(offset);
+            let rule = format!(
+                "{life:?} leads partition {partition} in epoch {epoch} up to {log_end} and lacks {value}, acknowledged at offset \
+                 {offset}: it has {found:?}"
+            );
+            self.breaks(|| rule);
+        }
+    }
+
+    /// A node holds everything before `end` on its disk, and nothing behind it for sure.
+    pub fn durable(&mut self, node: u64, partition: i32, end: i64) {
+        self.durable.insert((node, partition), end);
+    }
+
+    /// A leader's high watermark is at `high` now.
+    pub fn high(&mut self, node: u64, partition: i32, epoch: i32, high: i64) {
+        let Some(entry) = self
+            .entry(partition)
+            .filter(|entry| entry.leader_epoch.0 == epoch)
+        else {
+            return;
+        };
+        if entry.leader != Some(BrokerId(node as i32)) {
+            return;
+        }
+        for id in entry.isr.clone() {
+            let held = self.durable.get(&(id.0 as u64, partition)).copied().unwrap_or(0);
+            if held < high {
+                self.breaks(|| {
+                    format!(
+                        "broker {id} is in sync in partition {partition} and has {held} on its disk, but the high watermark is \
+                         {high}"
+                    )
+                });
+            }
+        }
+    }
+
+    /// The logs of a partition as all nodes have them, each up to its high watermark.
+    pub fn compare(&mut self, partition: i32, logs: &[(u64, Bytes)]) {
+        let mut known: BTreeMap<i64, (u64, Bytes)> = BTreeMap::new();
+        for (node, log) in logs {
+            for batch in batches(log) {
+                let Ok(batch) = batch else {
+                    self.breaks(|| format!("node {node} has a damaged batch in partition {partition}"));
+                    continue;
+                };
+                let base = batch.header().base_offset;
+                let bytes = Bytes::copy_from_slice(batch.bytes());
+                let (other, same) = known.entry(base).or_insert_with(|| (*node, bytes.clone()));
+                if *same != bytes {
+                    let rule = format!(
+                        "nodes {other} and {node} differ in partition {partition} at offset {base}, which is safe"
+                    );
+                    self.breaks(|| rule);
+                }
+            }
+            for (offset, value) in records(log) {
+                self.fits(partition, offset, &value, "stored");
+            }
+        }
+    }
+
+    /// The log of a leader when all is well again: it holds everything that was acknowledged, and every value once.
+    pub fn ends_with(&mut self, partition: i32, log: &Bytes) {
+        let held: BTreeMap<i64, String> = records(log).into_iter().collect();
+        let begin = self.starts.get(&partition).copied().unwrap_or(0);
+        let safe = self.acked.range((partition, begin)..(partition + 1, 0));
+        let lost = safe
+            .into_iter()
+            .find(|((_, offset), value)| held.get(offset) != Some(value));
+        if let Some(((_, offset), value)) = lost {
+            let rule = format!("{value}, acknowledged at offset {offset} of partition {partition}, is lost");
+            self.breaks(|| rule);
+        }
+        for (offset, value) in held {
+            self.fits(partition, offset, &value, "stored");
+        }
+    }
+
+    /// The newest entry of a partition.
+    pub fn entry(&self, partition: i32) -> Option<&Partition> {
+        let topic = self.latest.topics().next()?;
+        topic.partitions.get(partition as usize)
+    }
+
+    /// Every value has one place, and every offset one value, whoever says so.
+    fn fits(&mut self, partition: i32, offset: i64, value: &str, how: &str) {
+        let place = self.places.entry((partition, value.to_owned())).or_insert(offset);
+        if *place != offset {
+            let place = *place;
+            self.breaks(|| {
+                format!(
+                    "{value} is {how} at offset {offset} of partition {partition}, and was at {place} before"
+                )
+            });
+        }
+        for known in [
+            self.acked.get(&(partition, offset)),
+            self.seen.get(&(partition, offset)),
+        ] {
+            if let Some(known) = known.filter(|known| *known != value) {
+                let rule = format!(
+                    "offset {offset} of partition {partition} was {known}, and {value} is {how} there"
+                );
+                self.broken.get_or_insert(rule);
+            }
+        }
+    }
+}
+
+/// The records of whole batches.
+pub fn records(bytes: &Bytes) -> Vec<(i64, String)> {
+    let mut found = Vec::new();
+    let mut scratch = Scratch::new();
+    for batch in batches(bytes).flatten() {
+        let Ok(records) = batch.records(&mut scratch, usize::MAX) else {
+            continue;
+        };
+        for record in records.flatten() {
+            let value = String::from_utf8_lossy(record.value.unwrap_or_default());
+            found.push((record.offset, value.into_owned()));
+        }
+    }
+    found
+}

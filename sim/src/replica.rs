@@ -1,0 +1,849 @@
+//! A partition on a node: the real log, and the real decisions as leader; what the broker's `partitions` and
+//! `replication` do around them is done here, synchronously.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use millstream_core::cluster::Partition;
+use millstream_core::ids::{BrokerId, LeaderEpoch, Offset};
+use millstream_core::mutation::{Mutation, is_on};
+use millstream_core::replica::{Effects, Handshake, Leader, Proposal, Term, leader_answer};
+use millstream_storage::disk::{Disk, DiskFile};
+use millstream_storage::{AppendError, Log, LogConfig, ReadError};
+
+use crate::bus::{Bus, Event, Life};
+use crate::client::{Answer, EPOCH_MS};
+use crate::disk::LifeDisk;
+use crate::judge::{Judge, records};
+use crate::message::{Frame, Message};
+use crate::network::SessionId;
+
+/// A partition on a node.
+pub struct Replica {
+    pub index: i32,
+    pub log: Log<LifeDisk>,
+    disk: LifeDisk,
+    pub role: Role,
+    /// The largest leader epoch that it heard of.
+    pub epoch: LeaderEpoch,
+    high: Offset,
+    syncing: bool,
+    waiting: Vec<Waiting>,
+    /// To be proposed to the controller.
+    pub proposal: Option<Proposal>,
+}
+
+/// What it is.
+pub enum Role {
+    Offline,
+    Leader {
+        leader: Box<Leader>,
+        feeds: BTreeMap<u64, Feed>,
+    },
+    Follower {
+        leader: u64,
+        session: SessionId,
+        accepted: bool,
+        heard_ms: u64,
+    },
+}
+
+/// A follower's stream.
+pub struct Feed {
+    session: SessionId,
+    next: Offset,
+    acked: Offset,
+}
+
+/// A producer that waits for its batch to be safe.
+struct Waiting {
+    client: u64,
+    id: u64,
+    base: i64,
+    end: i64,
+    values: Vec<String>,
+}
+
+/// The process cannot go on: its disk failed.
+#[derive(Debug)]
+pub struct Fatal(pub String);
+
+/// Where it happens and who is told.
+pub struct Scene<'a> {
+    pub life: Life,
+    pub now_ms: u64,
+    /// The node's own clock.
+    pub local_ms: i64,
+    pub bus: &'a Bus,
+    pub judge: &'a mut Judge,
+    pub random: &'a mut millstream_storage::sim_disk::Random,
+}
+
+impl Replica {
+    pub fn open(disk: &LifeDisk, index: i32, scene: &mut Scene<'_>) -> Result<Self, Fatal> {
+        let path = PathBuf::from(format!("data/t-{index}"));
+        let opened = Log::open(disk.clone(), &path, log_config(), scene.local_ms);
+        let (log, _) = opened.map_err(|error| Fatal(error.to_string()))?;
+        scene
+            .judge
+            .durable(scene.life.node, index, log.flushed_offset().0);
+        Ok(Self {
+            index,
+            high: log.log_start_offset(),
+            log,
+            disk: disk.clone(),
+            role: Role::Offline,
+            epoch: LeaderEpoch::UNKNOWN,
+            syncing: false,
+            waiting: Vec::new(),
+            proposal: None,
+        })
+    }
+
+    /// The high watermark as this node knows it.
+    pub fn high(&self) -> Offset {
+        match &self.role {
+            Role::Leader { leader, .. } => leader.high_watermark(),
+            _ => self.high,
+        }
+    }
+
+    /// All records below the high watermark.
+    pub fn safe_bytes(&self) -> Result<Bytes, Fatal> {
+        self.bytes(self.log.log_start_offset(), usize::MAX >> 1, self.high())
+    }
+
+    /// Takes the role that the image gives it.
+    pub fn take_role(
+        &mut self,
+        entry: &Partition,
+        min_insync: usize,
+        scene: &mut Scene<'_>,
+    ) -> Result<(), Fatal> {
+        if entry.leader_epoch < self.epoch {
+            return Ok(());
+        }
+        let me = BrokerId(scene.life.node as i32);
+        let term = Term {
+            epoch: entry.leader_epoch,
+            partition_epoch: entry.partition_epoch,
+            replicas: entry.replicas.clone(),
+            isr: entry.isr.clone(),
+            min_insync,
+        };
+        match (entry.leader, &mut self.role) {
+            (Some(id), Role::Leader { leader, .. }) if id == me && leader.epoch() == term.epoch => {
+                let effects = leader.changed(term);
+                self.carry_out(effects, scene)
+            }
+            (Some(id), _) if id == me => self.lead(term, scene),
+            (Some(id), Role::Follower { leader, .. })
+                if *leader == id.0 as u64 && self.epoch == term.epoch =>
+            {
+                Ok(())
+            }
+            (Some(id), _) => {
+                self.end_role(scene);
+                self.epoch = term.epoch;
+                self.role = Role::Follower {
+                    leader: id.0 as u64,
+                    session: 0,
+                    accepted: false,
+                    heard_ms: 0,
+                };
+                self.follow(scene)
+            }
+            (None, _) => {
+                self.end_role(scene);
+                self.epoch = term.epoch;
+                Ok(())
+            }
+        }
+    }
+
+    fn lead(&mut self, term: Term, scene: &mut Scene<'_>) -> Result<(), Fatal> {
+        self.end_role(scene);
+        self.epoch = term.epoch;
+        let (log_end, epoch) = (self.log.log_end_offset(), self.epoch.0);
+        let all = self.bytes(self.log.log_start_offset(), usize::MAX >> 1, log_end)?;
+        scene.judge.leads(scene.life, self.index, epoch, log_end.0, &all);
+        let leader = Leader::new(
+            BrokerId(scene.life.node as i32),
+            term,
+            true,
+            log_end,
+            self.log.flushed_offset(),
+            self.high,
+            scene.local_ms,
+        );
+        self.role = Role::Leader {
+            leader: Box::new(leader),
+            feeds: BTreeMap::new(),
+        };
+        self.request_sync(scene);
+        self.high_moved(scene)
+    }
+
+    /// Ends whatever it was.
+    pub fn end_role(&mut self, scene: &mut Scene<'_>) {
+        self.high = self.high();
+        self.proposal = None;
+        for waiting in self.waiting.drain(..) {
+            let answer = Answer::NotLeader(None);
+            scene
+                .bus
+                .answer(scene.life.node, waiting.client, waiting.id, answer);
+        }
+        if let Role::Leader { feeds, .. } = std::mem::replace(&mut self.role, Role::Offline) {
+            for (follower, feed) in feeds {
+                scene.bus.close(feed.session, [scene.life.node, follower]);
+            }
+        }
+    }
+
+    /// The process is gone: the other ends of its streams notice.
+    pub fn end_streams(&mut self, scene: &mut Scene<'_>) {
+        let node = scene.life.node;
+        match &self.role {
+            Role::Leader { feeds, .. } => {
+                for (follower, feed) in feeds {
+                    scene.bus.close(feed.session, [node, *follower]);
+                }
+            }
+            Role::Follower { leader, session, .. } => scene.bus.close(*session, [node, *leader]),
+            Role::Offline => {}
+        }
+    }
+
+    /// A producer's batch.
+    pub fn produce(
+        &mut self,
+        client: u64,
+        id: u64,
+        batch: &Bytes,
+        scene: &mut Scene<'_>,
+    ) -> Result<(), Fatal> {
+        let node = scene.life.node;
+        let Role::Leader { leader, .. } = &mut self.role else {
+            let known = match self.role {
+                Role::Follower { leader, .. } => Some(leader),
+                _ => None,
+            };
+            scene.bus.answer(node, client, id, Answer::NotLeader(known));
+            return Ok(());
+        };
+        if !leader.has_enough_in_sync() && !is_on(Mutation::TooFewInSync) {
+            scene.bus.answer(node, client, id, Answer::Later);
+            return Ok(());
+        }
+        let appended = match self.log.append_as_leader(batch, self.epoch, scene.local_ms) {
+            Ok(appended) => appended,
+            Err(error @ (AppendError::Poisoned(_) | AppendError::Io(_))) => {
+                return Err(Fatal(error.to_string()));
+            }
+            Err(AppendError::DiskFull) => {
+                scene.bus.answer(node, client, id, Answer::Later);
+                return Ok(());
+            }
+            // A copy of a request that came late: nobody waits for the answer.
+            Err(AppendError::DuplicateSequence { .. }) => return Ok(()),
+            Err(error) => {
+                scene
+                    .bus
+                    .answer(node, client, id, Answer::Sequence(error.to_string()));
+                return Ok(());
+            }
+        };
+        let moved = leader.appended(self.log.log_end_offset());
+        let values = records(batch).into_iter().map(|(_, value)| value).collect();
+        self.waiting.push(Waiting {
+            client,
+            id,
+            base: appended.base_offset.0,
+            end: appended.last_offset.0 + 1,
+            values,
+        });
+        self.request_sync(scene);
+        self.feed(scene)?;
+        if moved || is_on(Mutation::AnswerAtOnce) || self.high().0 > appended.last_offset.0 {
+            self.high_moved(scene)?;
+        }
+        Ok(())
+    }
+
+    /// A reader's question.
+    pub fn fetch(
+        &mut self,
+        client: u64,
+        id: u64,
+        offset: i64,
+        of_leader: bool,
+        scene: &mut Scene<'_>,
+    ) -> Result<(), Fatal> {
+        let node = scene.life.node;
+        let refused = match &self.role {
+            Role::Leader { leader, .. } if leader.is_established() || is_on(Mutation::ShowUnsafe) => None,
+            Role::Leader { .. } => Some(Answer::Later),
+            Role::Follower { .. } if !of_leader => None,
+            Role::Follower { leader, .. } => Some(Answer::NotLeader(Some(*leader))),
+            Role::Offline => Some(Answer::NotLeader(None)),
+        };
+        if let Some(answer) = refused {
+            scene.bus.answer(node, client, id, answer);
+            return Ok(());
+        }
+        let high = match is_on(Mutation::ShowUnsafe) {
+            true => self.log.log_end_offset(),
+            false => self.high(),
+        };
+        let start = self.log.log_start_offset();
+        let answer = match offset < start.0 || offset > high.0 {
+            true => Answer::OutOfRange {
+                start: start.0,
+                end: high.0,
+            },
+            false => Answer::Fetched {
+                bytes: self.bytes(Offset(offset), FETCH_BYTES, high)?,
+                high: high.0,
+            },
+        };
+        scene.bus.answer(node, client, id, answer);
+        Ok(())
+    }
+
+    /// Deletes records that are safe.
+    pub fn trim(&mut self, before: i64, scene: &mut Scene<'_>) -> Result<(), Fatal> {
+        if matches!(self.role, Role::Leader { .. }) && before < self.high().0 && before > 0 {
+            scene.judge.begins(self.index, before);
+            self.delete_before(Offset(before))?;
+            self.feed(scene)?;
+        }
+        Ok(())
+    }
+
+    fn delete_before(&mut self, before: Offset) -> Result<(), Fatal> {
+        match self.log.delete_records_before(before) {
+            Err(ReadError::Io(error)) if error.kind() == std::io::ErrorKind::StorageFull => Ok(()),
+            Err(error) => Err(Fatal(error.to_string())),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// A frame from the other end of a stream.
+    pub fn frame(
+        &mut self,
+        from: u64,
+        session: SessionId,
+        frame: Frame,
+        scene: &mut Scene<'_>,
+    ) -> Result<(), Fatal> {
+        match frame {
+            Frame::Follow {
+                epoch,
+                log_end,
+                last_epoch,
+                durable_end,
+            } => {
+                let position = (log_end, last_epoch, durable_end);
+                self.admit(from, session, epoch, position, scene)
+            }
+            Frame::Ack { epoch, durable_end } => self.acknowledged(from, session, epoch, durable_end, scene),
+            frame => self.told(from, session, frame, scene),
+        }
+    }
+
+    fn admit(
+        &mut self,
+        from: u64,
+        session: SessionId,
+        epoch: LeaderEpoch,
+        (log_end, last_epoch, durable_end): (Offset, LeaderEpoch, Offset),
+        scene: &mut Scene<'_>,
+    ) -> Result<(), Fatal> {
+        let follower = BrokerId(from as i32);
+        let first_base = self.first_base()?;
+        let say = |frame| send(scene, from, session, self.index, frame);
+        let Role::Leader { leader, feeds } = &mut self.role else {
+            say(Frame::Refuse);
+            return Ok(());
+        };
+        let is_replica = leader.followers(scene.local_ms).any(|view| view.id == follower);
+        if leader.epoch() != epoch && !is_on(Mutation::IgnoreEpoch) || !is_replica {
+            say(Frame::Refuse);
+            return Ok(());
+        }
+        let log = &self.log;
+        // Where the leader's own epoch has no record yet it begins at the end of the log.
+        let end_of = |asked: LeaderEpoch| match log.latest_leader_epoch() {
+            Some(latest) if asked >= latest => Some((latest, log.log_end_offset())),
+            Some(_) => log.offset_for_leader_epoch(asked),
+            None => Some((LeaderEpoch::UNKNOWN, log.log_start_offset())),
+        };
+        let answer = leader_answer(last_epoch, log_end, end_of, first_base);
+        match answer {
+            Handshake::Truncate { to } => say(Frame::Truncate { to }),
+            Handshake::StartOver { at } => say(Frame::StartOver { at }),
+            Handshake::Continue if log_end > log.log_end_offset() => say(Frame::StartOver { at: first_base }),
+            Handshake::Continue => {
+                say(Frame::Accept);
+                let acked = log_end;
+                feeds.insert(
+                    from,
+                    Feed {
+                        session,
+                        next: log_end,
+                        acked,
+                    },
+                );
+                let effects = leader.acknowledged(follower, durable_end, scene.local_ms);
+                self.carry_out(effects, scene)?;
+                self.feed(scene)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn acknowledged(
+        &mut self,
+        from: u64,
+        session: SessionId,
+        epoch: LeaderEpoch,
+        durable_end: Offset,
+        scene: &mut Scene<'_>,
+    ) -> Result<(), Fatal> {
+        let Role::Leader { leader, feeds } = &mut self.role else {
+            return Ok(());
+        };
+        let feed = feeds.get_mut(&from).filter(|feed| feed.session == session);
+        if (feed.is_none() || leader.epoch() != epoch) && !is_on(Mutation::IgnoreEpoch) {
+            return Ok(());
+        }
+        if let Some(feed) = feed {
+            feed.acked = durable_end;
+        }
+        let effects = leader.acknowledged(BrokerId(from as i32), durable_end, scene.local_ms);
+        self.carry_out(effects, scene)?;
+        self.feed(scene)
+    }
+
+    /// A follower hears its leader.
+    fn told(
+        &mut self,
+        from: u64,
+        session: SessionId,
+        frame: Frame,
+        scene: &mut Scene<'_>,
+    ) -> Result<(), Fatal> {
+        let own_epoch = self.epoch;
+        let Role::Follower {
+            leader,
+            session: own,
+            accepted,
+            heard_ms,
+        } = &mut self.role
+        else {
+            return Ok(());
+        };
+        let is_own = *leader == from && *own == session;
+        if !is_own && !is_on(Mutation::IgnoreEpoch) {
+            return Ok(());
+        }
+        *heard_ms = scene.now_ms;
+        match frame {
+            Frame::Accept => *accepted = true,
+            // It may not have heard yet that it leads: asked again at the next tick.
+            Frame::Refuse => *heard_ms = scene.now_ms.saturating_sub(SILENCE_MS - 100),
+            Frame::Truncate { to } => {
+                let cut = match is_on(Mutation::CutAtHigh) {
+                    true => self.high,
+                    false => to,
+                };
+                let end = self.log.log_end_offset();
+                let result = match cut < self.log.log_start_offset() {
+                    true => self.log.start_over(cut, scene.local_ms),
+                    false => self.log.truncate_to(cut, scene.local_ms),
+                };
+                result.map_err(|error| Fatal(error.to_string()))?;
+                self.shortened(scene);
+                let is_cut = is_on(Mutation::CutAtHigh) && self.log.log_end_offset() == end;
+                match is_cut {
+                    true => *heard_at(&mut self.role) = 0,
+                    false => self.follow(scene)?,
+                }
+            }
+            Frame::StartOver { at } => {
+                let result = self.log.start_over(at, scene.local_ms);
+                result.map_err(|error| Fatal(error.to_string()))?;
+                self.shortened(scene);
+                self.follow(scene)?;
+            }
+            Frame::Batches {
+                epoch,
+                bytes,
+                high,
+                log_start,
+            } => {
+                if epoch == own_epoch && *accepted || is_on(Mutation::IgnoreEpoch) {
+                    self.copy(&bytes, high, log_start, scene)?;
+                }
+            }
+            Frame::Follow { .. } | Frame::Ack { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn copy(
+        &mut self,
+        bytes: &Bytes,
+        high: Offset,
+        log_start: Offset,
+        scene: &mut Scene<'_>,
+    ) -> Result<(), Fatal> {
+        match self.log.append_as_follower(bytes, scene.local_ms) {
+            Ok(()) => {}
+            Err(error @ (AppendError::Poisoned(_) | AppendError::Io(_))) => {
+                return Err(Fatal(error.to_string()));
+            }
+            Err(_) => {
+                // Begun again after a while, from where the log ends.
+                if let Role::Follower { accepted, .. } = &mut self.role {
+                    *accepted = false;
+                }
+                return Ok(());
+            }
+        }
+        self.high = self.high.max(high.min(self.log.log_end_offset()));
+        let start = log_start.min(self.high).min(self.log.flushed_offset());
+        if start > self.log.log_start_offset() {
+            self.delete_before(start)?;
+        }
+        if is_on(Mutation::AckUnsynced) {
+            self.acknowledge(scene);
+        }
+        self.request_sync(scene);
+        Ok(())
+    }
+
+    fn shortened(&mut self, scene: &mut Scene<'_>) {
+        let (start, end) = (self.log.log_start_offset(), self.log.log_end_offset());
+        self.high = self.high.clamp(start, end.max(start));
+        let flushed = self.log.flushed_offset();
+        scene.judge.durable(scene.life.node, self.index, flushed.0);
+    }
+
+    /// Begins a stream to the leader.
+    fn follow(&mut self, scene: &mut Scene<'_>) -> Result<(), Fatal> {
+        let fresh = scene.random.next_u64();
+        let Role::Follower {
+            leader,
+            session,
+            accepted,
+            heard_ms,
+        } = &mut self.role
+        else {
+            return Ok(());
+        };
+        (*session, *accepted, *heard_ms) = (fresh, false, scene.now_ms);
+        let leader = *leader;
+        let frame = Frame::Follow {
+            epoch: self.epoch,
+            log_end: self.log.log_end_offset(),
+            last_epoch: self.log.latest_leader_epoch().unwrap_or(LeaderEpoch::UNKNOWN),
+            durable_end: self.held(),
+        };
+        send(scene, leader, fresh, self.index, frame);
+        self.request_sync(scene);
+        Ok(())
+    }
+
+    fn held(&self) -> Offset {
+        match is_on(Mutation::AckUnsynced) {
+            true => self.log.log_end_offset(),
+            false => self.log.flushed_offset(),
+        }
+    }
+
+    fn acknowledge(&self, scene: &mut Scene<'_>) {
+        if let Role::Follower {
+            leader,
+            session,
+            accepted: true,
+            ..
+        } = &self.role
+        {
+            let frame = Frame::Ack {
+                epoch: self.epoch,
+                durable_end: self.held(),
+            };
+            send(scene, *leader, *session, self.index, frame);
+        }
+    }
+
+    /// A stream ended.
+    pub fn closed(&mut self, ended: SessionId, scene: &mut Scene<'_>) -> Result<(), Fatal> {
+        match &mut self.role {
+            Role::Follower { session, .. } if *session == ended => self.follow(scene),
+            Role::Leader { leader, feeds } => {
+                feeds.retain(|follower, feed| {
+                    if feed.session == ended {
+                        leader.disconnected(BrokerId(*follower as i32));
+                    }
+                    feed.session != ended
+                });
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Looks at the clock.
+    pub fn tick(&mut self, scene: &mut Scene<'_>) -> Result<(), Fatal> {
+        match &mut self.role {
+            Role::Leader { leader, .. } => {
+                let effects = leader.tick(scene.local_ms, LAG_MS_MAX);
+                self.carry_out(effects, scene)?;
+                self.beat(scene);
+            }
+            Role::Follower { heard_ms, .. } if scene.now_ms >= *heard_ms + SILENCE_MS => {
+                self.follow(scene)?
+            }
+            _ => {}
+        }
+        if self.log.flushed_offset() < self.log.log_end_offset() {
+            self.request_sync(scene);
+        }
+        Ok(())
+    }
+
+    /// Lets every follower know where the log is, also when nothing happens.
+    fn beat(&self, scene: &mut Scene<'_>) {
+        let Role::Leader { leader, feeds } = &self.role else {
+            return;
+        };
+        for (follower, feed) in feeds {
+            let frame = Frame::Batches {
+                epoch: self.epoch,
+                bytes: Bytes::new(),
+                high: leader.high_watermark(),
+                log_start: self.log.log_start_offset(),
+            };
+            send(scene, *follower, feed.session, self.index, frame);
+        }
+    }
+
+    /// Sends every follower what it lacks, as far as may be under way at once.
+    fn feed(&mut self, scene: &mut Scene<'_>) -> Result<(), Fatal> {
+        let Role::Leader { leader, feeds } = &mut self.role else {
+            return Ok(());
+        };
+        let first = first_base(&self.log)?;
+        let mut gone = Vec::new();
+        for (follower, feed) in feeds.iter_mut() {
+            let log_start = self.log.log_start_offset();
+            if feed.next < first {
+                gone.push((*follower, feed.session));
+                continue;
+            }
+            while feed.next < self.log.log_end_offset() && feed.next.since(feed.acked) < UNDER_WAY_MAX {
+                let from = feed.next.max(log_start);
+                let bytes = read(&self.log, from, BATCHES_BYTES, self.log.log_end_offset())?;
+                let Some(end) = end_of(&bytes) else {
+                    break;
+                };
+                feed.next = end;
+                let frame = Frame::Batches {
+                    epoch: self.epoch,
+                    bytes,
+                    high: leader.high_watermark(),
+                    log_start,
+                };
+                send(scene, *follower, feed.session, self.index, frame);
+            }
+        }
+        for (follower, session) in gone {
+            feeds.remove(&follower);
+            scene.bus.close(session, [scene.life.node, follower]);
+        }
+        Ok(())
+    }
+
+    fn request_sync(&mut self, scene: &mut Scene<'_>) {
+        if !self.syncing && self.log.flushed_offset() < self.log.log_end_offset() {
+            self.syncing = true;
+            let (life, partition) = (scene.life, self.index);
+            let delay_ms = 1 + scene.random.below(15);
+            scene.bus.after(delay_ms, Event::Sync { life, partition });
+        }
+    }
+
+    /// The sync ends.
+    pub fn sync(&mut self, scene: &mut Scene<'_>) -> Result<(), Fatal> {
+        self.syncing = false;
+        let handle = self.log.sync_handle();
+        self.disk
+            .sync_many(&handle.files)
+            .map_err(|error| Fatal(error.to_string()))?;
+        self.log.synced(handle);
+        let flushed = self.log.flushed_offset();
+        scene.judge.durable(scene.life.node, self.index, flushed.0);
+        if scene.random.below(10) == 0 {
+            let written = self.log.write_checkpoint();
+            let is_full = |error: &std::io::Error| error.kind() == std::io::ErrorKind::StorageFull;
+            if let Err(error) = written
+                && !is_full(&error)
+            {
+                return Err(Fatal(error.to_string()));
+            }
+        }
+        match &mut self.role {
+            Role::Leader { leader, .. } => {
+                if leader.flushed(flushed) {
+                    self.high_moved(scene)?;
+                }
+            }
+            Role::Follower { .. } => self.acknowledge(scene),
+            Role::Offline => {}
+        }
+        Ok(())
+    }
+
+    /// What became of a proposal.
+    pub fn proposed(
+        &mut self,
+        epoch: LeaderEpoch,
+        partition_epoch: i32,
+        refused: bool,
+        scene: &mut Scene<'_>,
+    ) -> Result<(), Fatal> {
+        let Role::Leader { leader, .. } = &mut self.role else {
+            return Ok(());
+        };
+        if leader.epoch() != epoch {
+            return Ok(());
+        }
+        if !refused {
+            leader.proposal_failed(partition_epoch);
+        } else if leader.proposal_refused(partition_epoch) {
+            self.high_moved(scene)?;
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, effects: Effects, scene: &mut Scene<'_>) -> Result<(), Fatal> {
+        if let Some(proposal) = effects.proposal {
+            self.proposal = Some(proposal);
+        }
+        match effects.high_moved {
+            true => self.high_moved(scene),
+            false => Ok(()),
+        }
+    }
+
+    fn high_moved(&mut self, scene: &mut Scene<'_>) -> Result<(), Fatal> {
+        let high = self.high();
+        scene
+            .judge
+            .high(scene.life.node, self.index, self.epoch.0, high.0);
+        let is_safe = |waiting: &Waiting| waiting.end <= high.0 || is_on(Mutation::AnswerAtOnce);
+        let safe: Vec<_> = self.waiting.extract_if(.., |waiting| is_safe(waiting)).collect();
+        for Waiting {
+            client,
+            id,
+            base,
+            values,
+            ..
+        } in safe
+        {
+            scene.judge.acknowledged(self.index, base, &values);
+            scene
+                .bus
+                .answer(scene.life.node, client, id, Answer::Produced { base });
+        }
+        self.beat(scene);
+        Ok(())
+    }
+
+    fn first_base(&self) -> Result<Offset, Fatal> {
+        first_base(&self.log)
+    }
+
+    fn bytes(&self, from: Offset, bytes_max: usize, upper: Offset) -> Result<Bytes, Fatal> {
+        let mut all = Vec::new();
+        let mut next = from;
+        while next < upper {
+            let bytes = read(&self.log, next, bytes_max, upper)?;
+            let Some(end) = end_of(&bytes) else {
+                break;
+            };
+            next = end;
+            all.extend_from_slice(&bytes);
+            if all.len() >= bytes_max {
+                break;
+            }
+        }
+        Ok(all.into())
+    }
+}
+
+fn heard_at(role: &mut Role) -> &mut u64 {
+    match role {
+        Role::Follower { heard_ms, .. } => heard_ms,
+        _ => unreachable!("only a follower hears its leader"),
+    }
+}
+
+/// The log may begin in the middle of a batch; who copies it needs all of it.
+fn first_base(log: &Log<LifeDisk>) -> Result<Offset, Fatal> {
+    let start = log.log_start_offset();
+    let bytes = read(log, start, 1, log.log_end_offset())?;
+    let first = millstream_kafka::records::batches(&bytes).next();
+    Ok(first.map_or(start, |batch| {
+        batch.map_or(start, |batch| Offset(batch.header().base_offset))
+    }))
+}
+
+fn read(log: &Log<LifeDisk>, from: Offset, bytes_max: usize, upper: Offset) -> Result<Bytes, Fatal> {
+    let slice = log.read(from, bytes_max, upper, true);
+    let Some(slice) = slice.map_err(|error| Fatal(error.to_string()))? else {
+        return Ok(Bytes::new());
+    };
+    let mut bytes = vec![0; slice.len];
+    let read = slice.file.read_at(&mut bytes, slice.position);
+    read.map_err(|error| Fatal(error.to_string()))?;
+    Ok(bytes.into())
+}
+
+fn end_of(bytes: &Bytes) -> Option<Offset> {
+    let last = millstream_kafka::records::batches(bytes).flatten().last()?;
+    Some(Offset(last.header().next_offset()))
+}
+
+fn send(scene: &Scene<'_>, to: u64, session: SessionId, partition: i32, frame: Frame) {
+    let message = Message::Stream {
+        session,
+        partition,
+        frame,
+    };
+    scene.bus.send(scene.life.node, to, message);
+}
+
+fn log_config() -> LogConfig {
+    LogConfig {
+        segment_bytes: 4000,
+        ..LogConfig::default()
+    }
+}
+
+/// Milliseconds since 1970 on a clock that says so many since the beginning.
+pub fn wall_ms(clock_ms: u64) -> i64 {
+    EPOCH_MS + clock_ms as i64
+}
+
+const FETCH_BYTES: usize = 600;
+const BATCHES_BYTES: usize = 500;
+/// Offsets under way to a follower.
+const UNDER_WAY_MAX: i64 = 40;
+const LAG_MS_MAX: i64 = 1500;
+/// A stream on which nothing is heard for so long is begun anew.
+const SILENCE_MS: u64 = 1500;
