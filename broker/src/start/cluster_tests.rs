@@ -308,6 +308,9 @@ async fn refused(settings: Settings) -> String {
 async fn a_broker_that_falls_silent_is_fenced_within_a_second() {
     let mut cluster = Cluster::new(&[1, 2, 3]);
     cluster.start(&[1, 2, 3]).await;
+    cluster
+        .until("all serve", |image| serving(image) == [1, 2, 3])
+        .await;
     let topic = cluster.create(1, "a", 3, 3).await;
     cluster
         .until("all know it", |image| image.topic_by_id(topic).is_some())
@@ -340,4 +343,77 @@ async fn silence(silent: &Broker, cluster: &Cluster, topic: TopicId, id: i32) ->
         })
         .await;
     since.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_was_acknowledged_outlives_its_leader_and_the_old_leader_agrees_again() {
+    let mut cluster = Cluster::new(&[1, 2, 3]);
+    cluster.start(&[1, 2, 3]).await;
+    let topic = cluster.create(1, "a", 1, 3).await;
+    cluster
+        .until("all know it", |image| image.topic_by_id(topic).is_some())
+        .await;
+    let leader = leaders(&cluster.image(1), topic)[0].unwrap();
+    for n in 0..100 {
+        produce(&cluster, leader, n).await;
+    }
+    let silent = cluster.running.remove(&leader).unwrap();
+    silence(&silent, &cluster, topic, leader).await;
+    let next = leaders(
+        cluster
+            .running
+            .values()
+            .next()
+            .unwrap()
+            .context()
+            .controller
+            .image()
+            .as_ref(),
+        topic,
+    );
+    let next = next[0].unwrap();
+    assert!(partition(&cluster, next).watermarks().log_end.0 >= 100);
+    for n in 100..200 {
+        produce(&cluster, next, n).await;
+    }
+    eprintln!("H5 ok failover");
+    silent.shutdown().await;
+    cluster.start(&[leader]).await;
+    cluster
+        .until("all are in sync", |image| {
+            image.topic_by_id(topic).unwrap().partitions[0].isr.len() == 3
+        })
+        .await;
+    produce(&cluster, next, 200).await;
+    for id in [1, 2, 3] {
+        assert_eq!(partition(&cluster, id).watermarks().log_end.0, 201, "broker {id}");
+    }
+    for id in [1, 2, 3] {
+        cluster.stop(id).await;
+    }
+}
+
+fn partition(cluster: &Cluster, at: i32) -> Arc<crate::partitions::Partition> {
+    let topic = cluster.running[&at]
+        .context()
+        .topics
+        .find("a", Uuid::nil())
+        .unwrap();
+    topic.partition(0).unwrap().clone()
+}
+
+/// Appends a record and waits until it is safe.
+async fn produce(cluster: &Cluster, at: i32, n: u32) {
+    let mut batch = millstream_kafka::records::BatchBuilder::new();
+    batch.append(0, None, Some(&n.to_be_bytes()), &[]).unwrap();
+    let receipt = partition(cluster, at)
+        .append(&batch.finish().unwrap(), 0)
+        .unwrap();
+    if let Some(durable) = receipt.durable {
+        tokio::time::timeout(WAIT, durable)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+    }
 }

@@ -50,7 +50,7 @@ async fn a_leader_whose_disk_fails_has_others_take_over() {
     world.produce(1, b"a").await;
     world.agree(&[1, 2]).await;
     world.partition(1).poison();
-    eventually(|| world.described().leader == Some(BrokerId(2))).await;
+    eventually(|| world.partition(2).is_leader()).await;
     assert_eq!(world.in_sync(), [2]);
     assert_eq!(world.nodes[&BrokerId(1)].replication.failed_partitions().len(), 1);
     world.produce(2, b"b").await;
