@@ -395,7 +395,7 @@ impl Member {
                     }),
                     Err(error) => self.fail(format!("an image cannot be carried out: {error}")),
                 }
-                self.beat_if_fenced();
+                self.beat_if_due();
             }
             tokio::select! {
                 changed = decided.changed() => if changed.is_err() { return },
@@ -404,10 +404,9 @@ impl Member {
         }
     }
 
-    /// A broker that is out of service says at once that it has caught up.
-    fn beat_if_fenced(&self) {
-        let image = self.in_force.image();
-        if image.brokers().get(&self.me).is_some_and(|me| me.fenced) {
+    /// A broker that is out of service says at once that it has caught up, and one that is back asks for its lease.
+    fn beat_if_due(&self) {
+        if !self.lease.is_valid() {
             self.beat.notify_one();
         }
     }

@@ -183,6 +183,11 @@ async fn produce_partition(
         .as_ref()
         .map_err(|code| Refusal::new(*code, "unknown topic"))?;
     ingest::entrance(context, topic, data.index)?;
+    if asked.acks == Acks::All && !context.lease.is_valid() {
+        // Others may lead already: the client is to look for them, rather than to wait for what cannot come.
+        let message = "this broker has lost touch with its cluster";
+        return Err(Refusal::new(ErrorCode::NotLeaderOrFollower, message));
+    }
     let records: &Bytes = match payload {
         Some(records) if !records.is_empty() => records,
         _ => return Err(Refusal::new(ErrorCode::InvalidRecord, "no records")),
