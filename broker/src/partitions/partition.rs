@@ -49,6 +49,8 @@ pub(super) struct Office {
 pub(super) struct State {
     pub log: Log<RealDisk>,
     pub role: Role,
+    /// The entry of the image that gave it its role: the partition's epoch, and how many copies must be in sync.
+    pub entry: Option<(i32, usize)>,
     /// The largest leader epoch that this broker has heard of.
     pub epoch: LeaderEpoch,
     /// The high watermark as far as it is known; a leader's is in its role.
@@ -135,6 +137,7 @@ impl Partition {
     ) -> Arc<Self> {
         let state = State {
             role: Role::Offline,
+            entry: None,
             epoch: LeaderEpoch::UNKNOWN,
             high: log.log_start_offset(),
             leader_log_start: Offset::ZERO,

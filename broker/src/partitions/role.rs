@@ -32,6 +32,11 @@ impl Partition {
     /// in sync for anything to be acknowledged.
     pub fn take_role(self: &Arc<Self>, described: &cluster::Partition, min_insync: usize, now_ms: i64) {
         let epoch = described.leader_epoch;
+        let entry = (described.partition_epoch, min_insync);
+        // Most partitions are the same in the next image.
+        if self.lock().entry.replace(entry) == Some(entry) {
+            return;
+        }
         match described.leader {
             Some(leader) if leader == self.office.me => {
                 let term = Term {

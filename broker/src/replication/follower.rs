@@ -61,8 +61,8 @@ struct State {
     last_slot: u32,
     /// To follow now.
     due: Vec<Key>,
-    /// To follow a little later: the leader did not want it yet.
-    refused: Vec<Key>,
+    /// To follow later: the leader did not want it yet, or the disk did not take it.
+    refused: Vec<(Instant, Key)>,
     /// Slots to tell the leader that they are over.
     given_up: Vec<Slot>,
 }
@@ -141,7 +141,6 @@ impl Session {
     /// Says what there is to say, for ever.
     async fn speak(self: Arc<Self>, mut sink: Box<dyn Sink>) -> io::Result<()> {
         let mut broker_epoch = None;
-        let mut retry_at: Option<Instant> = None;
         self.compare_wants();
         loop {
             let mut out = Vec::new();
@@ -160,9 +159,7 @@ impl Session {
                 sink.send(Bytes::from(out)).await?;
                 continue;
             }
-            if retry_at.is_none() && !self.lock().refused.is_empty() {
-                retry_at = Some(Instant::now() + REFUSED_WAIT);
-            }
+            let retry_at = self.lock().refused.iter().map(|(at, _)| *at).min();
             let retry = async {
                 match retry_at {
                     Some(at) => tokio::time::sleep_until(at).await,
@@ -173,12 +170,7 @@ impl Session {
                 () = self.acks.filled() => {}
                 () = self.stirred.notified() => {}
                 () = self.following.changed.notified() => self.compare_wants(),
-                () = retry => {
-                    retry_at = None;
-                    let mut state = self.lock();
-                    let mut refused = std::mem::take(&mut state.refused);
-                    state.due.append(&mut refused);
-                }
+                () = retry => self.lock().retry(Instant::now()),
             }
         }
     }
@@ -252,7 +244,7 @@ impl Session {
                     let mut state = self.lock();
                     state.give_up(slot, &self.acks);
                     state.given_up.pop();
-                    state.refused.push(key);
+                    state.refuse(key, REFUSED_WAIT);
                 }
             }
         }
@@ -306,7 +298,7 @@ impl Session {
                             tracing::warn!(%topic, partition, %leader, ?reason, "the leader does not serve a partition");
                         }
                     }
-                    self.lock().refused.push(copied.key);
+                    self.lock().refuse(copied.key, REFUSED_WAIT);
                     self.stirred.notify_one();
                 }
             }
@@ -341,7 +333,7 @@ impl Session {
             failed => {
                 let (topic, index) = (&partition.topic, partition.index.0);
                 tracing::error!(%topic, partition = index, ?failed, "a log cannot be made to agree with its leader's");
-                state.refused.push(key);
+                state.refuse(key, FAILED_WAIT);
             }
         }
         drop(state);
@@ -361,7 +353,7 @@ impl Session {
                 self.following.leader,
             );
             tracing::error!(%topic, partition, %leader, %error, "records cannot be copied");
-            state.refused.push(copied.key);
+            state.refuse(copied.key, FAILED_WAIT);
         }
         drop(state);
         self.stirred.notify_one();
@@ -394,6 +386,17 @@ impl State {
         Some(copied)
     }
 
+    fn refuse(&mut self, key: Key, wait: Duration) {
+        self.refused.push((Instant::now() + wait, key));
+    }
+
+    /// What has waited long enough is to be followed.
+    fn retry(&mut self, now: Instant) {
+        let is_due = |(at, _): &mut (Instant, Key)| *at <= now;
+        let due = self.refused.extract_if(.., is_due).map(|(_, key)| key);
+        self.due.extend(due);
+    }
+
     /// Ends a slot; the leader is to be told.
     fn give_up(&mut self, slot: Slot, acks: &Arc<ReadyQueue>) -> Option<Copied> {
         let copied = self.remove(slot)?;
@@ -421,6 +424,8 @@ const ACKS_BYTES: usize = 64 << 10;
 const READ_BYTES: usize = 64 << 10;
 /// Time after which a leader is asked again that did not serve a partition: it may not have heard of its role.
 const REFUSED_WAIT: Duration = Duration::from_millis(50);
+/// Time after which a partition is followed again whose log did not take what came.
+const FAILED_WAIT: Duration = Duration::from_secs(1);
 /// Time between two attempts to reach a leader, at first and at most.
 const DIAL_WAIT_MIN: Duration = Duration::from_millis(10);
 const DIAL_WAIT_MAX: Duration = Duration::from_millis(250);

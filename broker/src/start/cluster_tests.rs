@@ -349,6 +349,9 @@ async fn silence(silent: &Broker, cluster: &Cluster, topic: TopicId, id: i32) ->
 async fn what_was_acknowledged_outlives_its_leader_and_the_old_leader_agrees_again() {
     let mut cluster = Cluster::new(&[1, 2, 3]);
     cluster.start(&[1, 2, 3]).await;
+    cluster
+        .until("all serve", |image| serving(image) == [1, 2, 3])
+        .await;
     let topic = cluster.create(1, "a", 1, 3).await;
     cluster
         .until("all know it", |image| image.topic_by_id(topic).is_some())
