@@ -83,12 +83,13 @@ impl Following {
         })
     }
 
-    /// Says what is to be copied from now on.
-    pub fn want(&self, wants: BTreeMap<Key, Want>) {
+    /// Says what is to be copied from now on, and whether the leader is to hear who this broker is now.
+    pub fn want(&self, wants: BTreeMap<Key, Want>, is_registered_anew: bool) {
         let mut now = self.wants();
-        if *now != wants {
-            *now = wants;
-            drop(now);
+        let is_other = *now != wants;
+        *now = wants;
+        drop(now);
+        if is_other || is_registered_anew {
             self.changed.notify_one();
         }
     }

@@ -159,9 +159,8 @@ impl Replication {
         if self.dial.is_none() {
             return;
         }
-        if let Some(me) = image.brokers().get(&self.me) {
-            self.broker_epoch.store(me.epoch, Ordering::Release);
-        }
+        let epoch = image.brokers().get(&self.me).map_or(0, |me| me.epoch);
+        let is_registered_anew = self.broker_epoch.swap(epoch, Ordering::AcqRel) != epoch;
         self.image.store(image.clone());
         self.throttle.set(throttled_rate(image, self.me));
         let mut wants = self.wants(image);
@@ -181,7 +180,7 @@ impl Replication {
         }
         state.leaders.retain(|id, leading| match wants.remove(id) {
             Some(wants) => {
-                leading.following.want(wants);
+                leading.following.want(wants, is_registered_anew);
                 true
             }
             None => false,
