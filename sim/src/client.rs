@@ -25,8 +25,8 @@ pub enum Request {
 /// What a broker answers.
 #[derive(Debug, Clone)]
 pub enum Answer {
-    /// The batch is safe, and begins here.
-    Produced { base: i64 },
+    /// The batch is safe.
+    Produced,
     /// Another broker leads, perhaps this one.
     NotLeader(Option<u64>),
     /// Not now.
@@ -96,14 +96,6 @@ impl Client {
         matches!(self.work, Work::Produce { .. })
     }
 
-    /// The offset that a reader wants next.
-    pub fn position(&self) -> i64 {
-        match self.work {
-            Work::Read { next, .. } => next,
-            Work::Produce { .. } => 0,
-        }
-    }
-
     /// Looks at the clock: asks, or asks again when nobody answered.
     pub fn tick(&mut self, bus: &Bus, now_ms: u64) {
         let waits = self
@@ -171,7 +163,7 @@ impl Client {
         self.sent_ms = None;
         let partition = self.partition;
         match (answer, &mut self.work) {
-            (Answer::Produced { .. }, Work::Produce { sequence, values, .. }) => {
+            (Answer::Produced, Work::Produce { sequence, values, .. }) => {
                 *sequence += values.len() as i32;
                 values.clear();
                 self.done += 1;

@@ -20,7 +20,7 @@ impl World {
         let id = ids[self.random.below(ids.len() as u64) as usize];
         let other = ids[self.random.below(ids.len() as u64) as usize];
         let span_ms = 100 + self.random.below(3500);
-        let told = match self.random.below(20) {
+        let told = match self.random.below(21) {
             0..4 => self.crash(id, span_ms),
             4..6 => self.kill(id, span_ms),
             6 => {
@@ -30,6 +30,7 @@ impl World {
             }
             7..9 => self.part(id, other, span_ms),
             9..11 => self.isolate(id, &ids, span_ms),
+            17 => self.part_from_controller(id, span_ms),
             11 => self.pause(now_ms, id, span_ms),
             12 => self.fail_sync(id),
             13 => self.fill_disk(id, span_ms),
@@ -59,6 +60,19 @@ impl World {
         self.bus.network(|n| n.block(from, to));
         self.bus.after(span_ms, Event::Recover(Recovery::Pass(from, to)));
         format!("nothing passes from {from} to {to} for {span_ms} ms")
+    }
+
+    /// It does not learn what the quorum decides, and goes on with others.
+    fn part_from_controller(&mut self, id: u64, span_ms: u64) -> String {
+        let running = self.nodes.values().filter_map(|node| node.process.as_ref());
+        let controller = running
+            .filter(|process| process.is_controller())
+            .map(|process| process.life.node)
+            .last();
+        let controller = controller.unwrap_or(1);
+        self.part(id, controller, span_ms);
+        self.part(controller, id, span_ms);
+        format!("node {id} and the controller {controller} are parted for {span_ms} ms")
     }
 
     fn isolate(&mut self, id: u64, ids: &[u64], span_ms: u64) -> String {
@@ -125,7 +139,7 @@ impl World {
 
     fn shut_down(&mut self, id: u64, span_ms: u64) -> String {
         let broker = BrokerId(id as i32);
-        if let Some(known) = self.judge.latest.brokers().get(&broker) {
+        if let Some(known) = self.judge.latest().brokers().get(&broker) {
             let epoch = known.epoch;
             self.operate(Command::FenceBroker { id: broker, epoch });
         }
@@ -135,7 +149,7 @@ impl World {
     }
 
     fn operation(&mut self, id: u64, ids: &[u64]) -> String {
-        let image = self.judge.latest.clone();
+        let image = self.judge.latest().clone();
         let Some(topic) = image.topics().next() else {
             return "nothing".to_owned();
         };

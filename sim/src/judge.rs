@@ -21,13 +21,16 @@ pub struct Judge {
     seen: BTreeMap<(i32, i64), String>,
     /// Where each value was seen: an idempotent write is there once.
     places: BTreeMap<(i32, String), i64>,
+    /// One past the last record that was acknowledged, by partition.
+    ends: BTreeMap<i32, i64>,
+    /// Where each producer's last acknowledged batch begins, by partition.
+    lasts: BTreeMap<(i32, String), i64>,
     leaders: BTreeMap<(i32, i32), Life>,
     durable: BTreeMap<(u64, i32), i64>,
     /// The largest offset before which records were deleted.
     starts: BTreeMap<i32, i64>,
     reader_highs: BTreeMap<u64, i64>,
-    /// The newest image that any node has.
-    pub latest: Arc<Image>,
+    latest: Arc<Image>,
 }
 
 impl Judge {
@@ -43,6 +46,11 @@ impl Judge {
 
     /// A producer is told that its records are safe.
     pub fn acknowledged(&mut self, partition: i32, base: i64, values: &[String]) {
+        let end = self.ends.entry(partition).or_default();
+        *end = (*end).max(base + values.len() as i64);
+        if let Some((producer, _)) = values.first().and_then(|value| value.split_once('-')) {
+            self.lasts.insert((partition, producer.to_owned()), base);
+        }
         for (offset, value) in (base..).zip(values) {
             let known = self
                 .acked
@@ -98,6 +106,19 @@ impl Judge {
         }
     }
 
+    /// Up to where records may be deleted: no producer's last batch. Who copies a log that lacks it cannot know that the
+    /// producer sends it again. It is so with Kafka, and not the mistake that is looked for here.
+    pub fn deletable(&self, partition: i32) -> i64 {
+        let lasts = self
+            .lasts
+            .range((partition, String::new())..(partition + 1, String::new()));
+        let known: Vec<_> = lasts.map(|(_, base)| *base).collect();
+        match known.len() >= PRODUCERS {
+            true => known.into_iter().min().unwrap_or(0),
+            false => 0,
+        }
+    }
+
     /// Records before `start` are deleted.
     pub fn begins(&mut self, partition: i32, start: i64) {
         let known = self.starts.entry(partition).or_default();
@@ -130,7 +151,39 @@ impl Judge {
 
     /// A node holds everything before `end` on its disk, and nothing behind it for sure.
     pub fn durable(&mut self, node: u64, partition: i32, end: i64) {
-        self.durable.insert((node, partition), end);
+        let before = self.durable.insert((node, partition), end).unwrap_or(0);
+        if end < before {
+            self.holds_all(node, partition);
+        }
+    }
+
+    /// A node has an image. Who is in sync in it, if it is the newest, holds everything that was acknowledged.
+    pub fn image(&mut self, image: &Arc<Image>) {
+        if image.version() <= self.latest.version() {
+            return;
+        }
+        self.latest = image.clone();
+        for partition in self.ends.keys().copied().collect::<Vec<_>>() {
+            for id in self
+                .entry(partition)
+                .map(|entry| entry.isr.clone())
+                .unwrap_or_default()
+            {
+                self.holds_all(id.0 as u64, partition);
+            }
+        }
+    }
+
+    fn holds_all(&mut self, node: u64, partition: i32) {
+        let id = BrokerId(node as i32);
+        let is_in_sync = self.entry(partition).is_some_and(|entry| entry.isr.contains(&id));
+        let held = self.durable.get(&(node, partition)).copied().unwrap_or(0);
+        let end = self.ends.get(&partition).copied().unwrap_or(0);
+        if is_in_sync && held < end {
+            self.breaks(|| {
+                format!("broker {id} is in sync in partition {partition} and has {held} on its disk, but {end} are acknowledged")
+            });
+        }
     }
 
     /// A leader's high watermark is at `high` now.
@@ -199,6 +252,11 @@ impl Judge {
         }
     }
 
+    /// The newest image that any node has.
+    pub fn latest(&self) -> &Arc<Image> {
+        &self.latest
+    }
+
     /// The newest entry of a partition.
     pub fn entry(&self, partition: i32) -> Option<&Partition> {
         let topic = self.latest.topics().next()?;
@@ -229,6 +287,9 @@ impl Judge {
         }
     }
 }
+
+/// Producers of a partition.
+pub const PRODUCERS: usize = 2;
 
 /// The records of whole batches.
 pub fn records(bytes: &Bytes) -> Vec<(i64, String)> {

@@ -70,7 +70,9 @@ impl Network {
     pub fn duplicate(&mut self, from: u64, to: u64) -> Option<u64> {
         let twice = self.random.below(1000) < self.now.twice_per_1000;
         match twice {
-            true => self.delay(from, to).map(|delay_ms| delay_ms * 4),
+            true => self
+                .delay(from, to)
+                .map(|delay_ms| delay_ms + self.random.below(TWICE_WITHIN_MS)),
             false => None,
         }
     }
@@ -121,3 +123,6 @@ impl Network {
         (self.usual, self.now) = (Quality::GOOD, Quality::GOOD);
     }
 }
+
+/// Within this time a message arrives again, as if it had been sent again.
+const TWICE_WITHIN_MS: u64 = 2500;

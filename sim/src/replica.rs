@@ -314,6 +314,7 @@ impl Replica {
 
     /// Deletes records that are safe.
     pub fn trim(&mut self, before: i64, scene: &mut Scene<'_>) -> Result<(), Fatal> {
+        let before = before.min(scene.judge.deletable(self.index));
         if matches!(self.role, Role::Leader { .. }) && before < self.high().0 && before > 0 {
             scene.judge.begins(self.index, before);
             self.delete_before(Offset(before))?;
@@ -455,22 +456,8 @@ impl Replica {
             // It may not have heard yet that it leads: asked again at the next tick.
             Frame::Refuse => *heard_ms = scene.now_ms.saturating_sub(SILENCE_MS - 100),
             Frame::Truncate { to } => {
-                let cut = match is_on(Mutation::CutAtHigh) {
-                    true => self.high,
-                    false => to,
-                };
-                let end = self.log.log_end_offset();
-                let result = match cut < self.log.log_start_offset() {
-                    true => self.log.start_over(cut, scene.local_ms),
-                    false => self.log.truncate_to(cut, scene.local_ms),
-                };
-                result.map_err(|error| Fatal(error.to_string()))?;
-                self.shortened(scene);
-                let is_cut = is_on(Mutation::CutAtHigh) && self.log.log_end_offset() == end;
-                match is_cut {
-                    true => *heard_at(&mut self.role) = 0,
-                    false => self.follow(scene)?,
-                }
+                self.cut(to, scene)?;
+                self.follow(scene)?;
             }
             Frame::StartOver { at } => {
                 let result = self.log.start_over(at, scene.local_ms);
@@ -525,6 +512,16 @@ impl Replica {
         Ok(())
     }
 
+    fn cut(&mut self, to: Offset, scene: &mut Scene<'_>) -> Result<(), Fatal> {
+        let result = match to < self.log.log_start_offset() {
+            true => self.log.start_over(to, scene.local_ms),
+            false => self.log.truncate_to(to, scene.local_ms),
+        };
+        result.map_err(|error| Fatal(error.to_string()))?;
+        self.shortened(scene);
+        Ok(())
+    }
+
     fn shortened(&mut self, scene: &mut Scene<'_>) {
         let (start, end) = (self.log.log_start_offset(), self.log.log_end_offset());
         self.high = self.high.clamp(start, end.max(start));
@@ -535,6 +532,9 @@ impl Replica {
     /// Begins a stream to the leader.
     fn follow(&mut self, scene: &mut Scene<'_>) -> Result<(), Fatal> {
         let fresh = scene.random.next_u64();
+        if is_on(Mutation::CutAtHigh) {
+            self.cut(self.high, scene)?;
+        }
         let Role::Follower {
             leader,
             session,
@@ -756,9 +756,7 @@ impl Replica {
         } in safe
         {
             scene.judge.acknowledged(self.index, base, &values);
-            scene
-                .bus
-                .answer(scene.life.node, client, id, Answer::Produced { base });
+            scene.bus.answer(scene.life.node, client, id, Answer::Produced);
         }
         self.beat(scene);
         Ok(())
@@ -783,13 +781,6 @@ impl Replica {
             }
         }
         Ok(all.into())
-    }
-}
-
-fn heard_at(role: &mut Role) -> &mut u64 {
-    match role {
-        Role::Follower { heard_ms, .. } => heard_ms,
-        _ => unreachable!("only a follower hears its leader"),
     }
 }
 

@@ -8,10 +8,10 @@ use millstream_storage::sim_disk::Random;
 
 use crate::bus::{Bus, Event, Life, Recovery};
 use crate::client::{Answer, Client, Request};
-use crate::judge::Judge;
+use crate::judge::{Judge, PRODUCERS};
 use crate::message::Message;
 use crate::network::{Network, Quality};
-use crate::node::{Node, PARTITIONS, Process, TICK_MS, VOTERS, scene};
+use crate::node::{Node, PARTITIONS, Process, TICK_MS, scene};
 use crate::replica::{Fatal, Replica, Role, Scene};
 use crate::trace::Trace;
 
@@ -53,7 +53,7 @@ impl World {
         }
         let mut clients = BTreeMap::new();
         for partition in 0..PARTITIONS as i32 {
-            for n in 0..2 {
+            for n in 0..PRODUCERS as u64 {
                 let id = 100 + partition as u64 * 10 + n;
                 clients.insert(id, Client::producer(id, partition, random.next_u64()));
             }
@@ -156,9 +156,7 @@ impl World {
             Event::Image { life, image } => {
                 self.trace
                     .line(now_ms, || format!("{life:?} has image {}", image.version()));
-                if image.version() > self.judge.latest.version() {
-                    self.judge.latest = image.clone();
-                }
+                self.judge.image(&image);
                 self.of(life, |process, scene| process.image_changed(image, scene));
             }
             Event::Opened { life, result } => self.of(life, |process, _| match result {
@@ -426,11 +424,6 @@ impl World {
             Recovery::Network => self.bus.network(Network::recover),
             Recovery::Stop(id) => self.stop(id, false),
         }
-    }
-
-    /// Whether a node votes in the quorum.
-    pub fn is_voter(id: u64) -> bool {
-        VOTERS.contains(&id)
     }
 }
 
