@@ -450,7 +450,10 @@ impl Replica {
         if !is_own && !is_on(Mutation::IgnoreEpoch) {
             return Ok(());
         }
-        *heard_ms = scene.now_ms;
+        // One that could not be taken is not followed by others that can: the stream is begun anew.
+        if *accepted || !matches!(frame, Frame::Batches { .. }) {
+            *heard_ms = scene.now_ms;
+        }
         match frame {
             Frame::Accept => *accepted = true,
             // It may not have heard yet that it leads: asked again at the next tick.

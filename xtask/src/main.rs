@@ -1,4 +1,4 @@
-//! Development tasks: `cargo xtask demo`, `test`, `bench` and `plugins`.
+//! Development tasks: `cargo xtask demo`, `test`, `bench`, `sim` and `plugins`.
 //!
 //! Each task is a module. They run programs (`cargo`, the broker, pytest) and know nothing of the broker's insides;
 //! what they download goes into `.tools/`, what they build into `target/` or wherever `CARGO_TARGET_DIR` points.
@@ -10,6 +10,7 @@ mod licences;
 mod map;
 mod plugins;
 mod shell;
+mod sim;
 mod test;
 mod tools;
 
@@ -27,6 +28,8 @@ enum Task {
     Test(test::TestArgs),
     /// Measures the broker beside Apache Kafka
     Bench(bench::BenchArgs),
+    /// Simulates a whole cluster under faults, and says which rule is broken first
+    Sim(sim::SimArgs),
     /// Builds the shipped plugins into `target/plugins/`
     Plugins,
 }
@@ -48,6 +51,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(args),
+        Task::Sim(args) => sim::run(&args),
         Task::Plugins => plugins::build().map(|files| {
             for file in files {
                 println!("{}", file.display());

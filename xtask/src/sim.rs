@@ -1,0 +1,64 @@
+//! `cargo xtask sim`: runs seeds of the simulator, or looks which bugs it finds.
+//!
+//! It is built with tokio's own random numbers seeded too, which is behind a switch of the compiler, and, for the
+//! mutation gate only, with the bugs that can be switched on.
+
+use clap::Args;
+
+use crate::shell;
+
+/// What `cargo xtask sim` takes.
+#[derive(Debug, Args)]
+pub struct SimArgs {
+    /// How many seeds to run
+    #[arg(long, default_value_t = 20)]
+    seeds: u64,
+    /// The first seed
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Stop after so many minutes, whatever is left
+    #[arg(long)]
+    minutes: Option<u64>,
+    /// Print all that happens
+    #[arg(long)]
+    trace: bool,
+    /// Switch bugs on, one after the other, and look whether each is found
+    #[arg(long)]
+    mutations: bool,
+    /// Only these bugs
+    #[arg(long, requires = "mutations")]
+    only: Vec<String>,
+    /// Optimise: worth the time to build for many seeds
+    #[arg(long)]
+    release: bool,
+}
+
+/// Builds and runs the simulator.
+///
+/// # Errors
+/// It cannot be built, a rule was broken, or a bug was not found.
+pub fn run(args: &SimArgs) -> anyhow::Result<()> {
+    let mut command = shell::cargo(".", &["run", "--quiet", "--package", "millstream-sim"]);
+    let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
+    command.env("RUSTFLAGS", format!("{flags} --cfg tokio_unstable").trim());
+    if args.mutations {
+        command.args(["--features", "mutations"]);
+    }
+    if args.release {
+        command.arg("--release");
+    }
+    command.args(["--", "--seed", &args.seed.to_string()]);
+    command.args(["--seeds", &args.seeds.to_string()]);
+    if let Some(minutes) = args.minutes {
+        command.args(["--minutes", &minutes.to_string()]);
+    }
+    for (is_on, flag) in [(args.trace, "--trace"), (args.mutations, "--mutations")] {
+        if is_on {
+            command.arg(flag);
+        }
+    }
+    for name in &args.only {
+        command.args(["--only", name]);
+    }
+    shell::run(&mut command)
+}
