@@ -113,7 +113,7 @@ fn main() -> ExitCode {
         Err(error) => return refuse_arguments(&error),
     };
     let is_broker = matches!(cli.command, Command::Broker(_));
-    start_log(if is_broker { "info" } else { "error" });
+    start_log(if is_broker { "info,openraft=error" } else { "error" });
     let global = cli.global.clone();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,

@@ -104,8 +104,8 @@ pub struct CreateArgs {
     /// Number of partitions; without it, the broker's num.partitions
     #[arg(long, short)]
     partitions: Option<i32>,
-    /// Copies of each partition; without it, the broker's default.replication.factor
-    #[arg(long)]
+    /// Copies of each partition, on as many brokers; without it, the broker's default.replication.factor
+    #[arg(long = "replication", alias = "replicas", value_name = "COPIES")]
     replicas: Option<i16>,
     /// Config of the topic; may be repeated
     #[arg(long = "config", short, value_name = "KEY=VALUE", value_parser = parse_pair)]

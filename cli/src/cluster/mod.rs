@@ -1,6 +1,7 @@
 //! `millstream cluster`: brokers, the quorum that decides, and where partitions lie.
 
 mod brokers;
+mod certs;
 mod describe;
 mod elect;
 mod quorum;
@@ -16,6 +17,9 @@ pub enum ClusterCommand {
     /// Shows the cluster: its quorum, its brokers, and whether partitions lack anything
     #[command(after_help = "Example:\n  millstream cluster describe")]
     Describe,
+    /// Makes an authority for a cluster and certificates for its nodes
+    #[command(after_help = certs::EXAMPLE)]
+    Certs(certs::CertsArgs),
     /// Lists brokers, what they hold, and whether they serve
     #[command(after_help = "Example:\n  millstream cluster brokers")]
     Brokers,
@@ -52,6 +56,7 @@ pub enum ClusterCommand {
 /// Runs a command.
 pub async fn run(global: &Global, command: ClusterCommand) -> anyhow::Result<()> {
     match command {
+        ClusterCommand::Certs(args) => certs::run(&args),
         ClusterCommand::Describe => describe::describe(global).await,
         ClusterCommand::Brokers => brokers::list(global),
         ClusterCommand::Quorum(args) => quorum::run(global, args).await,
