@@ -185,6 +185,11 @@ pub async fn remove_voter(
                 "broker {id} is the last that votes: give another one a vote first"
             ));
         }
+        if status.leader.and_then(|leader| i32::try_from(leader).ok()) == Some(id) {
+            return refused(format!(
+                "broker {id} leads the quorum: restart it, so that another one leads, and ask again"
+            ));
+        }
     }
     context
         .controller

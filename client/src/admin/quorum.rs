@@ -1,7 +1,7 @@
 //! The quorum that decides on the cluster's metadata, and brokers that are gone.
 
 use millstream_kafka::api::describe_quorum::{
-    DescribeQuorumRequest, PartitionRequest, ReplicaState, TopicRequest,
+    DescribeQuorumRequest, DescribeQuorumResponse, PartitionRequest, ReplicaState, TopicRequest,
 };
 use millstream_kafka::api::unregister_broker::UnregisterBrokerRequest;
 use millstream_kafka::wire::Text;
@@ -37,7 +37,7 @@ pub struct QuorumMember {
 }
 
 impl Admin {
-    /// The quorum.
+    /// The quorum. How far its members are only its leader knows, so that is asked where it can be.
     ///
     /// # Errors
     /// No broker answers, or it cannot tell.
@@ -56,27 +56,15 @@ impl Admin {
             ..Default::default()
         };
         let answer = self.ask_controller(i16::MAX, &request, self.limit()).await?;
-        let what = || "the quorum".to_owned();
-        Error::check(answer.error_code, answer.error_message.as_deref(), what)?;
-        let mut partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
-        let found = partitions.next().ok_or_else(|| said_nothing(what()))?;
-        Error::check(found.error_code, found.error_message.as_deref(), what)?;
-        let member = |state: &ReplicaState| {
-            let node = answer.nodes.iter().find(|node| node.node_id == state.replica_id);
-            let listener = node.and_then(|node| node.listeners.first());
-            QuorumMember {
-                id: state.replica_id,
-                log_end: (state.log_end_offset >= 0).then_some(state.log_end_offset),
-                address: listener.map(|listener| format!("{}:{}", &*listener.host, listener.port)),
+        let told = read_quorum(&answer)?;
+        let mut members = told.voters.iter().chain(&told.observers);
+        match told.leader {
+            Some(leader) if members.any(|member| member.log_end.is_none()) => {
+                let by_leader = self.ask_broker(leader, &request).await;
+                Ok(by_leader.and_then(|answer| read_quorum(&answer)).unwrap_or(told))
             }
-        };
-        Ok(QuorumDescription {
-            leader: (found.leader_id >= 0).then_some(found.leader_id),
-            epoch: found.leader_epoch,
-            decided: found.high_watermark,
-            voters: found.current_voters.iter().map(member).collect(),
-            observers: found.observers.iter().map(member).collect(),
-        })
+            _ => Ok(told),
+        }
     }
 
     /// Forgets a broker that is stopped and empty.
@@ -93,6 +81,30 @@ impl Admin {
             format!("removing broker {id}")
         })
     }
+}
+
+fn read_quorum(answer: &DescribeQuorumResponse) -> Result<QuorumDescription> {
+    let what = || "the quorum".to_owned();
+    Error::check(answer.error_code, answer.error_message.as_deref(), what)?;
+    let mut partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
+    let found = partitions.next().ok_or_else(|| said_nothing(what()))?;
+    Error::check(found.error_code, found.error_message.as_deref(), what)?;
+    let member = |state: &ReplicaState| {
+        let node = answer.nodes.iter().find(|node| node.node_id == state.replica_id);
+        let listener = node.and_then(|node| node.listeners.first());
+        QuorumMember {
+            id: state.replica_id,
+            log_end: (state.log_end_offset >= 0).then_some(state.log_end_offset),
+            address: listener.map(|listener| format!("{}:{}", &*listener.host, listener.port)),
+        }
+    };
+    Ok(QuorumDescription {
+        leader: (found.leader_id >= 0).then_some(found.leader_id),
+        epoch: found.leader_epoch,
+        decided: found.high_watermark,
+        voters: found.current_voters.iter().map(member).collect(),
+        observers: found.observers.iter().map(member).collect(),
+    })
 }
 
 /// Kafka's topic of the cluster's metadata.
