@@ -21,14 +21,30 @@ pub struct Certificates {
     pub chain: Vec<CertificateDer<'static>>,
     pub key: PrivateKeyDer<'static>,
     pub folder: PathBuf,
+    /// When the files were written: as it was before they were read, so that no later change is missed.
+    written: [Option<SystemTime>; 3],
 }
 
 impl Certificates {
+    /// Reads the files, and checks that others will take the certificate.
+    ///
+    /// # Errors
+    /// A file is missing or holds something else, or the certificate is another node's, has expired, or is of another
+    /// authority.
+    pub fn load(folder: &Path, node: BrokerId) -> Result<Self, IdentityError> {
+        let certificates = Self::read(folder, node)?;
+        // Others would refuse it: better said now, and here.
+        tls::check_own(&certificates.chain, &certificates.authorities)
+            .map_err(|reason| wrong(&folder.join(CERTIFICATE), reason))?;
+        Ok(certificates)
+    }
+
     /// Reads the files.
     ///
     /// # Errors
     /// A file is missing or holds something else, or the certificate is another node's.
-    pub fn load(folder: &Path, node: BrokerId) -> Result<Self, IdentityError> {
+    pub fn read(folder: &Path, node: BrokerId) -> Result<Self, IdentityError> {
+        let written = written(folder);
         let mut authorities = RootCertStore::empty();
         for certificate in chain(&folder.join(AUTHORITY))? {
             authorities
@@ -56,6 +72,7 @@ impl Certificates {
             chain,
             key,
             folder: folder.to_owned(),
+            written,
         })
     }
 
@@ -110,23 +127,29 @@ pub struct Renewal {
 
 impl Renewal {
     pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
-        let mut seen = written(&self.folder);
+        let mut told = None;
         while !*shutdown.borrow() {
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
                 _ = shutdown.changed() => break,
             }
             let now = written(&self.folder);
-            if now == seen {
+            let used = self
+                .certificates
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .written;
+            if now == used {
                 continue;
             }
             match self.renew() {
-                Ok(()) => {
-                    seen = now;
-                    tracing::info!(folder = %self.folder.display(), "new certificates are in use");
-                }
+                Ok(()) => tracing::info!(folder = %self.folder.display(), "new certificates are in use"),
                 // Files that are being written are looked at again; those in use go on being used.
-                Err(error) => tracing::warn!(%error, "changed certificates cannot be used"),
+                Err(error) if told != Some(now) => {
+                    told = Some(now);
+                    tracing::warn!(%error, "changed certificates cannot be used");
+                }
+                Err(_) => {}
             }
         }
     }

@@ -9,7 +9,7 @@ use millstream_core::ids::BrokerId;
 use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream};
 
 use super::certificates::Certificates;
-use super::{CallKind, Class, Known, PeerError, PeerStats, REPLICATION, tls};
+use super::{CallKind, Class, Known, PeerError, PeerStats, REPLICATION, frame, tls};
 
 /// The way to one broker for one class.
 #[derive(Default)]
@@ -135,9 +135,16 @@ pub async fn connect(
 fn explain(error: &ConnectionError) -> String {
     match error {
         ConnectionError::TimedOut => "nobody answers".to_owned(),
-        ConnectionError::TransportError(error) => error.reason.clone(),
+        ConnectionError::TransportError(error) => tls::told(&error.reason).to_owned(),
         ConnectionError::ConnectionClosed(close) => {
-            format!("it was refused: {}", String::from_utf8_lossy(&close.reason))
+            let reason = String::from_utf8_lossy(&close.reason);
+            format!("it is refused over there: {}", tls::told(&reason))
+        }
+        ConnectionError::ApplicationClosed(close) => {
+            format!(
+                "it was closed over there: {}",
+                String::from_utf8_lossy(&close.reason)
+            )
         }
         other => other.to_string(),
     }
@@ -161,30 +168,38 @@ pub async fn call(
     request: &Bytes,
     to: &str,
 ) -> Result<Bytes, PeerError> {
-    let broken = |reason: String| PeerError::Broken {
-        to: to.to_owned(),
-        reason,
-    };
+    if request.len() > kind.bytes_max() {
+        return Err(PeerError::TooLarge {
+            bytes: request.len(),
+            max: kind.bytes_max(),
+        });
+    }
     let (mut send, mut recv) = connection
         .open_bi()
         .await
-        .map_err(|error| broken(explain(&error)))?;
-    let head = Bytes::copy_from_slice(&[kind.code()]);
-    let mut chunks = [head, request.clone()];
-    send.write_all_chunks(&mut chunks)
+        .map_err(|error| broken(connection, to, error))?;
+    frame::write(&mut send, kind.code(), request.clone())
         .await
-        .map_err(|error| broken(error.to_string()))?;
-    // It fails only if it was done before.
-    let _ = send.finish();
-    let answer = recv.read_to_end(kind.bytes_max() + 1).await;
-    let answer = Bytes::from(answer.map_err(|error| broken(error.to_string()))?);
-    match answer.first() {
-        Some(&STATUS_DONE) => Ok(answer.slice(1..)),
-        Some(_) => Err(PeerError::Refused {
+        .map_err(|error| broken(connection, to, error))?;
+    let status = frame::what(&mut recv).await;
+    let status = status.map_err(|error| broken(connection, to, error))?;
+    let answer = frame::body(&mut recv, kind.bytes_max()).await;
+    let answer = answer.map_err(|error| broken(connection, to, error))?;
+    match status {
+        STATUS_DONE => Ok(answer),
+        _ => Err(PeerError::Refused {
             to: to.to_owned(),
-            reason: String::from_utf8_lossy(&answer[1..]).into_owned(),
+            reason: String::from_utf8_lossy(&answer).into_owned(),
         }),
-        None => Err(broken("the answer is empty".to_owned())),
+    }
+}
+
+/// A call came to nothing: because the connection ended, which says more than what its stream says; or else the stream.
+fn broken(connection: &Connection, to: &str, error: impl std::fmt::Display) -> PeerError {
+    let ended = connection.close_reason();
+    PeerError::Broken {
+        to: to.to_owned(),
+        reason: ended.map_or_else(|| error.to_string(), |ended| explain(&ended)),
     }
 }
 
@@ -193,17 +208,13 @@ pub async fn open_replication(
     connection: &Connection,
     to: &str,
 ) -> Result<(SendStream, RecvStream), PeerError> {
-    let broken = |reason: String| PeerError::Broken {
-        to: to.to_owned(),
-        reason,
-    };
     let (mut send, recv) = connection
         .open_bi()
         .await
-        .map_err(|error| broken(explain(&error)))?;
+        .map_err(|error| broken(connection, to, error))?;
     send.write_all(&[REPLICATION])
         .await
-        .map_err(|error| broken(error.to_string()))?;
+        .map_err(|error| broken(connection, to, error))?;
     Ok((send, recv))
 }
 

@@ -3,10 +3,11 @@
 //! Both sides of a connection show a certificate that names their cluster and node id (`identity.rs`, `tls.rs`); nobody
 //! else gets further than the handshake. A broker dials two connections to each other one ([`Class`]): what the quorum
 //! says is never behind records that are copied, neither in a queue nor in what congestion control allows. A call is
-//! one stream: its kind, the request, the end of the stream; a status, the answer, the end. What calls are about, this
-//! module does not know: a [`Service`] answers them.
+//! one stream: its kind and the request, a status and the answer (`frame.rs`). What calls are about, this module does not
+//! know: a [`Service`] answers them.
 
 mod certificates;
+mod frame;
 mod identity;
 mod link;
 mod serve;
@@ -119,6 +120,14 @@ pub enum PeerError {
         to: String,
         /// Why not.
         reason: String,
+    },
+    /// The request is larger than such calls may be.
+    #[error("a call of {bytes} bytes is too large: {max} are allowed")]
+    TooLarge {
+        /// Bytes of the request.
+        bytes: usize,
+        /// Bytes that it may have.
+        max: usize,
     },
     /// The connection broke while the call was under way.
     #[error("the connection to {to} broke: {reason}")]

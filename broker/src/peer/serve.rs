@@ -1,12 +1,14 @@
 //! What other brokers dial: connections, and on each of them calls and streams of replication.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_core::ids::BrokerId;
 use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream};
 use tokio::sync::watch;
 
+use super::frame::{self, FrameError};
 use super::link::{STATUS_DONE, STATUS_FAILED};
 use super::{CLOSE_GARBAGE, CallKind, REPLICATION, Service, tls};
 
@@ -32,8 +34,11 @@ async fn connection(incoming: Incoming, service: Arc<dyn Service>) {
     let connection = match incoming.await {
         Ok(connection) => connection,
         Err(error) => {
-            // A certificate that is refused is told of where that is found out.
-            tracing::debug!(%from, %error, "no connection with a broker comes about");
+            match tls::shows_no_certificate(&error) {
+                true => tracing::warn!(%from, "a caller that shows no certificate is refused"),
+                // A certificate that is refused is told of where that is found out.
+                false => tracing::debug!(%from, %error, "no connection with a broker comes about"),
+            }
             return;
         }
     };
@@ -60,11 +65,10 @@ async fn stream(
     mut recv: RecvStream,
     service: Arc<dyn Service>,
 ) {
-    let mut kind = [0];
-    if recv.read_exact(&mut kind).await.is_err() {
+    let Ok(Ok(kind)) = tokio::time::timeout(REQUEST_WAIT, frame::what(&mut recv)).await else {
         return;
-    }
-    match (kind[0], CallKind::from_code(kind[0])) {
+    };
+    match (kind, CallKind::from_code(kind)) {
         (REPLICATION, _) => service.replication(from, send, recv).await,
         (_, Some(kind)) => call(&connection, from, kind, send, recv, service).await,
         (code, None) => {
@@ -86,31 +90,42 @@ async fn call(
     mut recv: RecvStream,
     service: Arc<dyn Service>,
 ) {
-    let request = match recv.read_to_end(kind.bytes_max()).await {
-        Ok(request) => Bytes::from(request),
-        Err(quinn::ReadToEndError::TooLong) => {
+    let reading = frame::body(&mut recv, kind.bytes_max());
+    let request = match tokio::time::timeout(REQUEST_WAIT, reading).await {
+        Ok(Ok(request)) => request,
+        Ok(Err(FrameError::TooLarge { length, max })) => {
             tracing::warn!(
                 node = from.0,
                 ?kind,
-                max = kind.bytes_max(),
+                length,
+                max,
                 "a call of a broker is too large; the connection is closed"
             );
             connection.close(CLOSE_GARBAGE, b"a call is too large");
             return;
         }
-        Err(quinn::ReadToEndError::Read(_)) => return,
+        // Given up by the one who called; or it says nothing more, and its stream is needed for others.
+        Ok(Err(FrameError::Ended | FrameError::Stream(_))) | Err(_) => return,
     };
     let (status, answer) = match service.call(from, kind, request).await {
         Ok(answer) if answer.len() <= kind.bytes_max() => (STATUS_DONE, answer),
         Ok(_) => (STATUS_FAILED, Bytes::from_static(b"the answer is too large")),
-        Err(reason) => (STATUS_FAILED, Bytes::from(reason)),
+        Err(mut reason) => {
+            let mut end = reason.len().min(REASON_BYTES_MAX);
+            while !reason.is_char_boundary(end) {
+                end -= 1;
+            }
+            reason.truncate(end);
+            (STATUS_FAILED, Bytes::from(reason))
+        }
     };
-    let mut chunks = [Bytes::copy_from_slice(&[status]), answer];
     // Who asked may have gone.
-    if send.write_all_chunks(&mut chunks).await.is_ok() {
-        let _ = send.finish();
-    }
+    let _ = frame::write(&mut send, status, answer).await;
 }
 
 /// Connections of brokers at a time: two each way with each of a hundred others, and some that are ending.
 const CONNECTIONS_MAX: usize = 1000;
+/// Longest time that a request may take to arrive, once its stream is there.
+const REQUEST_WAIT: Duration = Duration::from_secs(60);
+/// Longest text that says why a call failed: it fits in the answer of any call.
+const REASON_BYTES_MAX: usize = 16 << 10;

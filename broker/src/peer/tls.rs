@@ -2,9 +2,8 @@
 //!
 //! A certificate must come from an authority in `ca.pem`, be valid now, and name a node of the same cluster
 //! (`identity.rs`). Who dials a broker by its id wants that node; who is dialled takes the caller for the node that its
-//! certificate names. Where the image knows a broker's certificate, it must be that one... unless it was renewed: a
-//! renewed certificate becomes known when its broker registers, so the fingerprint is a hint that is logged, and the
-//! authority and the name are what decides.
+//! certificate names. The fingerprint that a broker registered with does not decide: a renewed certificate is used
+//! before the quorum can hear of it, and refusing it would keep its broker from telling. Another one is logged.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -20,7 +19,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
+    SignatureScheme,
 };
 
 use super::certificates::{Certificates, fingerprint};
@@ -127,9 +127,9 @@ impl ClientCertVerifier for Callers {
         let verified = self
             .chain
             .verify_client_cert(end_entity, intermediates, now)
-            .inspect_err(|error| refuse("caller", end_entity, &why(error)))?;
+            .map_err(|error| refuse("caller", end_entity, &error))?;
         let identity = check_name(end_entity, &self.cluster, None)
-            .inspect_err(|error| refuse("caller", end_entity, &why(error)))?;
+            .map_err(|error| refuse("caller", end_entity, &error))?;
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let expected = known
             .get(&identity.node)
@@ -169,7 +169,7 @@ impl ClientCertVerifier for Callers {
 /// Checks the certificate of the one that is dialled.
 #[derive(Debug)]
 struct Callee {
-    authorities: Arc<rustls::RootCertStore>,
+    authorities: Arc<RootCertStore>,
     algorithms: WebPkiSupportedAlgorithms,
     cluster: String,
     node: Option<BrokerId>,
@@ -184,19 +184,9 @@ impl ServerCertVerifier for Callee {
         _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let chain = ParsedCertificate::try_from(end_entity).and_then(|parsed| {
-            let algorithms = self.algorithms.all;
-            verify_server_cert_signed_by_trust_anchor(
-                &parsed,
-                &self.authorities,
-                intermediates,
-                now,
-                algorithms,
-            )
-        });
-        chain
-            .and_then(|()| check_name(end_entity, &self.cluster, self.node).map(|_| ()))
-            .inspect_err(|error| refuse("callee", end_entity, &why(error)))?;
+        check_chain(end_entity, &self.authorities, intermediates, now)
+            .and_then(|()| check_name(end_entity, &self.cluster, self.node))
+            .map_err(|error| refuse("callee", end_entity, &error))?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -255,6 +245,37 @@ fn check_name(
     }
 }
 
+fn check_chain(
+    end_entity: &CertificateDer<'_>,
+    authorities: &RootCertStore,
+    intermediates: &[CertificateDer<'_>],
+    now: UnixTime,
+) -> Result<(), Error> {
+    let parsed = ParsedCertificate::try_from(end_entity)?;
+    let algorithms = provider().signature_verification_algorithms.all;
+    verify_server_cert_signed_by_trust_anchor(&parsed, authorities, intermediates, now, algorithms)
+}
+
+/// What others would say to a broker's own certificate.
+///
+/// # Errors
+/// Why they would refuse it.
+pub fn check_own(chain: &[CertificateDer<'_>], authorities: &RootCertStore) -> Result<(), String> {
+    let (own, intermediates) = chain.split_first().ok_or("there is no certificate")?;
+    check_chain(own, authorities, intermediates, UnixTime::now()).map_err(|error| why(&error))
+}
+
+/// Whether a handshake failed because the caller has no certificate.
+pub fn shows_no_certificate(error: &quinn::ConnectionError) -> bool {
+    matches!(error, quinn::ConnectionError::TransportError(error)
+        if error.code == quinn::TransportErrorCode::crypto(CERTIFICATE_REQUIRED))
+}
+
+/// What a side that refuses a certificate says about it, without the words around it.
+pub fn told(reason: &str) -> &str {
+    reason.strip_prefix(BEFORE_REASON).unwrap_or(reason)
+}
+
 /// What is wrong with a certificate, in words that say which of the usual things it is.
 fn why(error: &Error) -> String {
     match error {
@@ -272,16 +293,17 @@ fn why(error: &Error) -> String {
     }
 }
 
-/// Tells of a certificate that is refused. Bounded by handshakes, of which the endpoint bounds the number.
-fn refuse(who: &str, certificate: &CertificateDer<'_>, reason: &str) {
+/// Tells of a certificate that is refused, here and, with the error, on the other side.
+fn refuse(who: &str, certificate: &CertificateDer<'_>, error: &Error) -> Error {
     let named = Identity::of(certificate).map(|identity| identity.dns_name());
-    tracing::warn!(
-        who,
-        certificate = named.as_deref().unwrap_or("of no node"),
-        reason,
-        "certificate refused"
-    );
+    let (certificate, reason) = (named.as_deref().unwrap_or("of no node"), why(error));
+    tracing::warn!(who, certificate, reason, "certificate refused");
+    Error::General(format!("certificate {certificate}: {reason}"))
 }
 
 /// What brokers speak with each other (ALPN, RFC 7301).
 const PROTOCOL: &[u8] = b"millstream/1";
+/// What rustls says before the text of an [`Error::General`].
+const BEFORE_REASON: &str = "unexpected error: ";
+/// The alert of TLS 1.3 for that (RFC 8446, 6.2).
+const CERTIFICATE_REQUIRED: u8 = 116;
