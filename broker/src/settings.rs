@@ -87,8 +87,8 @@ settings! {
     /// A broker that is silent for so many milliseconds is fenced, and others lead its partitions. Six heartbeats must be
     /// lost one after the other: less would take a busy broker for a dead one, more would let clients wait longer.
     broker_lease_ms: i32 = 600, "millstream.broker.lease.ms", 100..=600_000;
-    /// Milliseconds without a word from the quorum's leader until another one is elected; a random part of it is added,
-    /// so that the voters do not all stand at once.
+    /// Milliseconds without a word from the quorum's leader until another one is elected. The first voter stands then;
+    /// the others a third later each, so that they do not all stand at once. Kafka has 1000.
     quorum_election_timeout_ms: i32 = 300, "controller.quorum.election.timeout.ms", 100..=600_000;
     /// Whether partitions go back to their preferred leaders by themselves.
     auto_leader_rebalance_enable: bool = true, "auto.leader.rebalance.enable";

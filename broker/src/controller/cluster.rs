@@ -4,12 +4,10 @@
 //! once it is committed, and in force on the broker that asked. A command whose answer got lost is sent again if doing
 //! it twice is the same as doing it once.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use millstream_core::cluster::{Command, Image, Outcome, Refusal};
 use millstream_core::ids::BrokerId;
 use millstream_kafka::ErrorCode;
@@ -23,6 +21,7 @@ use super::Refused;
 use super::guard::Guard;
 use super::in_force::InForce;
 use super::lease::Lease;
+use super::link::{Link, broker_id};
 use super::messages::{Answer, Node, Request, decode, encode};
 use crate::peer::{CallKind, Peers};
 
@@ -73,7 +72,7 @@ pub struct MemberConfig {
     pub directory: std::path::PathBuf,
     /// How long a broker may be silent.
     pub lease: Duration,
-    /// How long the quorum's leader may be silent, without the random part.
+    /// How long the quorum's leader may be silent.
     pub election_ms: u64,
     /// What this broker held when it was alone.
     pub lone_image: Option<String>,
@@ -97,11 +96,9 @@ impl Member {
             told.know(&image);
             images.send_replace(image);
         };
-        // A voter stands once the upper bound has passed, in which nobody votes for another one, and then its own time.
-        let half = (config.election_ms / 2).max(2 * HEARTBEAT_MS_MIN);
         let quorum = QuorumConfig {
-            heartbeat_ms: (half / 3).max(HEARTBEAT_MS_MIN),
-            election_ms: (half, half + 2 * half / 3),
+            heartbeat_ms: heartbeat_ms(config.election_ms),
+            election_ms: patience_ms(config.election_ms, config.me),
             ..QuorumConfig::new(config.me.0 as u64, config.directory)
         };
         let quorum = Quorum::open(quorum, RealDisk, link.clone(), on_image).await?;
@@ -441,83 +438,6 @@ impl Member {
     }
 }
 
-/// The ways to the other nodes of the quorum.
-#[derive(Clone)]
-pub struct Link {
-    me: BrokerId,
-    peers: Arc<Peers>,
-    known: Arc<Mutex<BTreeMap<u64, String>>>,
-}
-
-impl Link {
-    fn new(me: BrokerId, peers: Arc<Peers>) -> Self {
-        Self {
-            me,
-            peers,
-            known: Arc::default(),
-        }
-    }
-
-    /// The ways themselves.
-    pub fn peers(&self) -> &Arc<Peers> {
-        &self.peers
-    }
-
-    /// A node is reached at this address, as long as the image does not say otherwise.
-    pub fn learn(&self, id: u64, address: &str) {
-        let Some(broker) = broker_id(id).filter(|broker| *broker != self.me) else {
-            return;
-        };
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if !known.contains_key(&id) && !address.is_empty() {
-            known.insert(id, address.to_owned());
-            self.peers.set_address(broker, Some(address.to_owned()), None);
-        }
-    }
-
-    /// The image says where brokers are.
-    fn know(&self, image: &Image) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        for broker in image.brokers().values().filter(|broker| broker.id != self.me) {
-            let id = broker.id.0 as u64;
-            if let Some(address) = &broker.peer
-                && known.get(&id) != Some(address)
-            {
-                known.insert(id, address.clone());
-                self.peers
-                    .set_address(broker.id, Some(address.clone()), broker.fingerprint.clone());
-            }
-        }
-    }
-
-    pub(super) async fn ask(
-        &self,
-        id: u64,
-        address: &str,
-        kind: CallKind,
-        request: Bytes,
-        wait: Duration,
-    ) -> Result<Bytes, String> {
-        let broker = broker_id(id).ok_or_else(|| format!("{id} is no broker's id"))?;
-        self.learn(id, address);
-        let called = self.peers.call(broker, kind, request, wait).await;
-        called.map_err(|error| error.to_string())
-    }
-}
-
-impl Transport for Link {
-    async fn call(&self, target: u64, address: &str, request: Vec<u8>) -> std::io::Result<Vec<u8>> {
-        let called = self.ask(target, address, CallKind::Quorum, request.into(), QUORUM_WAIT);
-        let answer = called.await.map_err(std::io::Error::other)?;
-        Ok(answer.into())
-    }
-}
-
-/// The broker of a node of the quorum.
-pub(super) fn broker_id(id: u64) -> Option<BrokerId> {
-    i32::try_from(id).ok().map(BrokerId)
-}
-
 fn done(result: Result<(), MemberError>) -> Answer {
     match result {
         Ok(()) => Answer::Done,
@@ -532,6 +452,22 @@ fn done(result: Result<(), MemberError>) -> Answer {
 /// The address of a node, for messages.
 pub(super) fn show(node: &Node) -> String {
     format!("broker {} at {}", node.0, node.1)
+}
+
+/// Pause between two signs of life of the quorum's leader. It is also how long the leader waits for an answer before it
+/// asks anew, so a disk that syncs slowly must not make it much shorter.
+fn heartbeat_ms(election_ms: u64) -> u64 {
+    election_ms / 5
+}
+
+/// Bounds of a voter's own patience with a silent leader. It stands once both its lease, which is the upper bound, and
+/// its patience have passed: so half of it here. Voters whose ids follow each other differ by a third of that, which is
+/// longer than it takes until they look: were they to stand at the same moment, nobody would win.
+fn patience_ms(election_ms: u64, me: BrokerId) -> (u64, u64) {
+    let half = election_ms / 2;
+    let place = me.0.unsigned_abs().wrapping_sub(1) % PLACES;
+    let least = half + u64::from(place) * half / 3;
+    (least, least + half / 10)
 }
 
 /// Whether doing it twice is the same as doing it once, or is noticed.
@@ -557,11 +493,31 @@ const APPLY_WAIT: Duration = Duration::from_secs(15);
 const CARRY_OUT_WAIT: Duration = Duration::from_secs(600);
 /// Longest time until the quorum's leader answers.
 const ASK_WAIT: Duration = Duration::from_secs(5);
-/// Longest time until a node of the quorum answers another one.
-const QUORUM_WAIT: Duration = Duration::from_secs(5);
 /// Pause before the quorum's leader is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 /// Longest time that an ending broker waits for others to lead.
 const LEAVE_WAIT: Duration = Duration::from_millis(1500);
-/// Shortest pause between two signs of life of the quorum's leader.
-const HEARTBEAT_MS_MIN: u64 = 25;
+/// Voters that stand one after the other; with more than five, two may stand at the same moment.
+const PLACES: u32 = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn voters_stand_one_after_the_other_and_whoever_is_first_finds_the_others_ready() {
+        for election_ms in [100, 300, 1000, 600_000] {
+            let voters = [1, 2, 3].map(|id| patience_ms(election_ms, BrokerId(id)));
+            let stands = voters.map(|(least, lease)| lease + least);
+            // openraft looks every one and a half heartbeats.
+            let look = heartbeat_ms(election_ms) * 3 / 2;
+            assert!(stands.is_sorted_by(|a, b| b - a >= look), "{stands:?}");
+            assert!(
+                voters
+                    .iter()
+                    .all(|(least, lease)| *lease <= stands[0] && least < lease)
+            );
+            assert!(voters[0].0 > heartbeat_ms(election_ms));
+        }
+    }
+}

@@ -12,6 +12,7 @@ mod heartbeats;
 mod in_force;
 pub mod journal;
 mod lease;
+mod link;
 pub mod lone;
 pub mod messages;
 mod service;
