@@ -1,13 +1,13 @@
 //! What goes wrong, and what operators do meanwhile.
 
-use millstream_core::cluster::{Command, Election, Reassignment, rebalance};
+use millstream_core::cluster::{Command, Election, Image, Reassignment, rebalance};
 use millstream_core::ids::{BrokerId, PartitionIndex};
 use millstream_storage::disk::Disk;
 use uuid::Uuid;
 
 use crate::bus::{Event, Recovery};
 use crate::network::Quality;
-use crate::node::PARTITIONS;
+use crate::node::{PARTITIONS, VOTERS};
 use crate::world::World;
 
 impl World {
@@ -19,8 +19,13 @@ impl World {
         let ids: Vec<u64> = self.nodes.keys().copied().collect();
         let id = ids[self.random.below(ids.len() as u64) as usize];
         let other = ids[self.random.below(ids.len() as u64) as usize];
+        let other = if other == id {
+            ids[(id % ids.len() as u64) as usize]
+        } else {
+            other
+        };
         let span_ms = 100 + self.random.below(3500);
-        let told = match self.random.below(21) {
+        let told = match self.random.below(22) {
             0..4 => self.crash(id, span_ms),
             4..6 => self.kill(id, span_ms),
             6 => {
@@ -30,6 +35,7 @@ impl World {
             }
             7..9 => self.part(id, other, span_ms),
             9..11 => self.isolate(id, &ids, span_ms),
+            18 => self.leave(id, span_ms),
             17 => self.part_from_controller(id, span_ms),
             11 => self.pause(now_ms, id, span_ms),
             12 => self.fail_sync(id),
@@ -148,6 +154,49 @@ impl World {
         format!("node {id} shuts down for {span_ms} ms")
     }
 
+    /// A broker without a vote is emptied, stopped and forgotten; later it comes back as another one.
+    fn leave(&mut self, id: u64, span_ms: u64) -> String {
+        if VOTERS.contains(&id) || self.leaving.is_some() {
+            return self.kill(id, span_ms);
+        }
+        self.leaving = Some(id);
+        format!("node {id} begins to leave")
+    }
+
+    /// The next step of a broker that leaves.
+    pub fn go_on_leaving(&mut self) {
+        let Some(id) = self.leaving else {
+            return;
+        };
+        let image = self.judge.latest().clone();
+        let broker = BrokerId(id as i32);
+        let replicas = image.replica_counts().get(&broker).copied().unwrap_or(0);
+        let is_up = self.nodes.get(&id).is_some_and(|node| node.process.is_some());
+        match image.brokers().get(&broker) {
+            None => {
+                self.leaving = None;
+                self.bus.after(1000, Event::Recover(Recovery::Start(id)));
+            }
+            Some(known) if !known.draining => self.operate(Command::DrainBroker {
+                id: broker,
+                draining: true,
+            }),
+            Some(_) if replicas > 0 => self.operate(planned(&image)),
+            Some(_) if is_up => self.stop(id, false),
+            Some(known) if known.fenced => self.operate(Command::RemoveBroker { id: broker }),
+            Some(_) => {}
+        }
+    }
+
+    /// Who was leaving stays.
+    pub fn stay(&mut self) {
+        if let Some(id) = self.leaving.take() {
+            let id = BrokerId(id as i32);
+            let draining = false;
+            self.operate(Command::DrainBroker { id, draining });
+        }
+    }
+
     fn operation(&mut self, id: u64, ids: &[u64]) -> String {
         let image = self.judge.latest().clone();
         let Some(topic) = image.topics().next() else {
@@ -163,16 +212,7 @@ impl World {
                 id: BrokerId(id as i32),
                 draining: self.random.below(2) == 0,
             },
-            2 => Command::Reassign {
-                changes: rebalance::plan(&image)
-                    .into_iter()
-                    .map(|step| Reassignment {
-                        topic: step.topic,
-                        partition: step.partition,
-                        replicas: Some(step.to),
-                    })
-                    .collect(),
-            },
+            2 => planned(&image),
             3 => Command::Reassign {
                 changes: vec![Reassignment {
                     topic: topic.id,
@@ -201,5 +241,18 @@ impl World {
         let told = format!("{command:?}");
         self.operate(command);
         told
+    }
+}
+
+/// What the plan says.
+fn planned(image: &Image) -> Command {
+    let steps = rebalance::plan(image).into_iter();
+    let changes = steps.map(|step| Reassignment {
+        topic: step.topic,
+        partition: step.partition,
+        replicas: Some(step.to),
+    });
+    Command::Reassign {
+        changes: changes.collect(),
     }
 }

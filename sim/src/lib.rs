@@ -11,9 +11,6 @@
 //! Groups, plugins and throttles; a clock that drifts inside of openraft (brokers' own clocks do); bits that rot on a
 //! disk, which storage has its own simulation for.
 
-// The parts of the simulation see each other's fields: what is only used here needs no words beside its name.
-#![allow(missing_docs)]
-
 use std::cell::RefCell;
 
 use millstream_core::mutation::Mutation;
@@ -33,6 +30,7 @@ mod world;
 /// What became of one seed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
+    /// The seed.
     pub seed: u64,
     /// The first rule that was broken.
     pub broken: Option<String>,

@@ -455,7 +455,11 @@ impl Replica {
             *heard_ms = scene.now_ms;
         }
         match frame {
-            Frame::Accept => *accepted = true,
+            Frame::Accept => {
+                *accepted = true;
+                // A sync may have ended since it said what it holds, and another one may not follow.
+                self.acknowledge(scene);
+            }
             // It may not have heard yet that it leads: asked again at the next tick.
             Frame::Refuse => *heard_ms = scene.now_ms.saturating_sub(SILENCE_MS - 100),
             Frame::Truncate { to } => {

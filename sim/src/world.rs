@@ -11,7 +11,7 @@ use crate::client::{Answer, Client, Request};
 use crate::judge::{Judge, PRODUCERS};
 use crate::message::Message;
 use crate::network::{Network, Quality};
-use crate::node::{Node, PARTITIONS, Process, TICK_MS, scene};
+use crate::node::{Node, PARTITIONS, Process, TICK_MS, VOTERS, scene};
 use crate::replica::{Fatal, Replica, Role, Scene};
 use crate::trace::Trace;
 
@@ -29,6 +29,8 @@ pub struct World {
     healed: Option<(u64, BTreeMap<u64, u64>)>,
     /// A disk was lost.
     pub has_lost_disk: bool,
+    /// A broker that is being emptied, to be forgotten.
+    pub leaving: Option<u64>,
     next_operation: u64,
 }
 
@@ -72,6 +74,7 @@ impl World {
             trouble: true,
             healed: None,
             has_lost_disk: false,
+            leaving: None,
             next_operation: 0,
         }
     }
@@ -79,7 +82,14 @@ impl World {
     /// Lives through it. Ends when a rule is broken or all is well again.
     pub async fn live(&mut self) {
         for node in self.nodes.values_mut() {
-            node.start(&self.bus, &mut self.random);
+            match VOTERS.contains(&node.id) {
+                true => node.start(&self.bus, &mut self.random),
+                // Others join at any time.
+                false => {
+                    let delay_ms = self.random.below(10_000);
+                    self.bus.after(delay_ms, Event::Recover(Recovery::Start(node.id)));
+                }
+            }
         }
         for id in self.clients.keys() {
             self.bus.after(500, Event::ClientTick(*id));
@@ -203,6 +213,7 @@ impl World {
             Event::Recover(recovery) => self.recover(recovery),
             Event::Check => {
                 self.compare();
+                self.go_on_leaving();
                 self.bus.after(1000, Event::Check);
             }
         }
@@ -323,6 +334,7 @@ impl World {
                 node.start(&self.bus, &mut self.random);
             }
         }
+        self.stay();
         let done = self
             .clients
             .iter()
