@@ -5,6 +5,6 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
-import cluster  # noqa: E402
+import brokers  # noqa: E402
 
-OWN_NETWORK = cluster.own_network()
+OWN_NETWORK = brokers.own_network()

@@ -4,7 +4,7 @@ import os
 import subprocess
 import time
 
-from cluster import Cuts, can_cut, wait_until
+from brokers import Cuts, can_cut, wait_until
 
 MARGIN_S = 0.5
 

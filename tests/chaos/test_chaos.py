@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from cluster import Cluster
+from brokers import Cluster
 from confluent_kafka.admin import AdminClient, NewTopic
 from judge import judge
 from nemesis import Nemesis
