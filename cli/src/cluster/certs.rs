@@ -203,7 +203,8 @@ pub const EXAMPLE: &str = "\
 Examples:
   millstream cluster certs --out certs --cluster prod --nodes 1,2,3
   millstream cluster certs --out more --cluster prod --nodes 4 --ca certs
-  millstream cluster certs --out renewed --cluster prod --nodes 1,2,3 --ca certs --days 90";
+  millstream cluster certs --out renewed --cluster prod --nodes 1,2,3 \\
+      --ca certs --days 90";
 
 #[cfg(test)]
 mod tests {
