@@ -1,9 +1,10 @@
-//! Development tasks: `cargo xtask demo`, `test`, `bench`, `sim` and `plugins`.
+//! Development tasks: `cargo xtask demo`, `test`, `bench`, `sim`, `chaos` and `plugins`.
 //!
 //! Each task is a module. They run programs (`cargo`, the broker, pytest) and know nothing of the broker's insides;
 //! what they download goes into `.tools/`, what they build into `target/` or wherever `CARGO_TARGET_DIR` points.
 
 mod bench;
+mod chaos;
 mod demo;
 mod licences;
 #[cfg(test)]
@@ -30,6 +31,8 @@ enum Task {
     Bench(bench::BenchArgs),
     /// Simulates a whole cluster under faults, and says which rule is broken first
     Sim(sim::SimArgs),
+    /// Puts three real brokers under faults, and judges what their clients saw
+    Chaos(chaos::ChaosArgs),
     /// Builds the shipped plugins into `target/plugins/`
     Plugins,
 }
@@ -52,6 +55,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(args),
         Task::Sim(args) => sim::run(&args),
+        Task::Chaos(args) => chaos::run(&args),
         Task::Plugins => plugins::build().map(|files| {
             for file in files {
                 println!("{}", file.display());

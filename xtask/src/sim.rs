@@ -33,6 +33,33 @@ pub struct SimArgs {
     release: bool,
 }
 
+impl SimArgs {
+    /// As many seeds as fit into the time that a test run has for them.
+    pub fn short() -> Self {
+        Self {
+            seeds: u64::MAX - 1,
+            minutes: Some(SHORT_MINUTES),
+            ..Self::gate(&[])
+        }
+    }
+
+    /// Whether some bugs are found.
+    pub fn gate(bugs: &[&str]) -> Self {
+        Self {
+            seeds: 20,
+            seed: 1,
+            minutes: None,
+            trace: false,
+            mutations: !bugs.is_empty(),
+            only: bugs.iter().map(|bug| (*bug).to_owned()).collect(),
+            release: false,
+        }
+    }
+}
+
+/// Minutes that a test run simulates for.
+const SHORT_MINUTES: u64 = 2;
+
 /// Builds and runs the simulator.
 ///
 /// # Errors

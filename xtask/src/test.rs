@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::Args;
 
-use crate::{demo, licences, plugins, shell, tools};
+use crate::{chaos, demo, licences, plugins, shell, sim, tools};
 
 /// Which steps to run.
 #[derive(Debug, Args)]
@@ -352,6 +352,22 @@ fn pytest(args: &TestArgs, count: &mut Count, broker: &Path, folder: &str) -> an
     count.run(&mut command)
 }
 
+fn clusters(args: &TestArgs, count: &mut Count) -> anyhow::Result<()> {
+    let broker = plugins::millstream()?;
+    plugins::build()?;
+    pytest(args, count, &broker, "tests/cluster")
+}
+
+fn chaotic(_: &TestArgs, count: &mut Count) -> anyhow::Result<()> {
+    let broker = plugins::millstream()?;
+    count.run(&mut chaos::command(&broker, CHAOS_MINUTES, None)?)
+}
+
+fn simulated(_: &TestArgs, _: &mut Count) -> anyhow::Result<()> {
+    sim::run(&sim::SimArgs::short())?;
+    sim::run(&sim::SimArgs::gate(&MUTATIONS))
+}
+
 fn demo(_: &TestArgs, _: &mut Count) -> anyhow::Result<()> {
     demo::run(&demo::DemoArgs::default())
 }
@@ -400,6 +416,12 @@ const STEPS: &[Step] = &[
         run: fuzz,
     },
     Step {
+        name: "sim",
+        what: "a simulated cluster under faults, and whether it finds bugs that are switched on",
+        needs: &[],
+        run: simulated,
+    },
+    Step {
         name: "demo",
         what: "the flights example",
         needs: &["rustup"],
@@ -423,7 +445,24 @@ const STEPS: &[Step] = &[
         needs: &["python3", "java", "mvn"],
         run: crashes,
     },
+    Step {
+        name: "cluster",
+        what: "several brokers: their life, failures and bad input",
+        needs: &["python3", "java", "mvn"],
+        run: clusters,
+    },
+    Step {
+        name: "chaos",
+        what: "three brokers under faults, judged by their clients, a short run",
+        needs: &["python3"],
+        run: chaotic,
+    },
 ];
+
+/// Minutes of faults in a test run; `cargo xtask chaos` takes longer ones.
+const CHAOS_MINUTES: f64 = 2.0;
+/// Bugs that the simulator must find in every test run; `cargo xtask sim --mutations` tries all.
+const MUTATIONS: [&str; 3] = ["cut-at-high", "ack-unsynced", "elect-anybody"];
 
 const WORKSPACES: [&str; 5] = [
     ".",

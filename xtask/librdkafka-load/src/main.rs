@@ -1,9 +1,11 @@
 //! A load with librdkafka's default settings: `librdkafka-load produce|consume ADDRESS TOPIC RECORD_BYTES SECONDS`.
 //!
 //! Prints `{"bytes": .., "records": .., "seconds": ..}` for what was acknowledged or received.
+//! `librdkafka-load trickle ADDRESS TOPIC` sends without end and prints when each record was acknowledged.
 //! `librdkafka-load round-trip ADDRESS TOPIC RECORDS` is a test: it fails if a record does not come back as it was sent.
 
 mod round_trip;
+mod trickle;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -23,9 +25,14 @@ fn main() -> anyhow::Result<()> {
     {
         return round_trip::run(address, topic, records.parse()?);
     }
+    if let [mode, address, topic] = &arguments[..]
+        && mode == "trickle"
+    {
+        return trickle::run(address, topic);
+    }
     let [mode, address, topic, record_bytes, seconds] = &arguments[..] else {
         anyhow::bail!(
-            "usage: librdkafka-load produce|consume ADDRESS TOPIC RECORD_BYTES SECONDS, or round-trip ADDRESS TOPIC RECORDS"
+            "usage: librdkafka-load produce|consume ADDRESS TOPIC RECORD_BYTES SECONDS, trickle ADDRESS TOPIC, or round-trip ADDRESS TOPIC RECORDS"
         );
     };
     let duration = Duration::from_secs(seconds.parse()?);

@@ -77,7 +77,7 @@ fn run(
 }
 
 /// A package of its own: librdkafka is C and takes a minute to build, which no other task should wait for.
-fn build() -> anyhow::Result<std::path::PathBuf> {
+pub fn build() -> anyhow::Result<std::path::PathBuf> {
     let mut cargo = shell::cargo("xtask/librdkafka-load", &["build", "--quiet", "--release"]);
     ensure!(
         cargo.status()?.success(),

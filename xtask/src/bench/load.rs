@@ -17,7 +17,7 @@ use super::wire;
 pub struct Load {
     pub address: String,
     pub topic: String,
-    pub partitions: usize,
+    pub partitions: Vec<usize>,
     /// Partitions in one request, one batch for each.
     pub batches_per_request: usize,
     pub batch: Vec<u8>,
@@ -56,7 +56,8 @@ impl Outcome {
         self.latencies_us.get(at).map_or(f64::NAN, |us| *us as f64 / 1e3)
     }
 
-    fn join(parts: Vec<Self>, seconds: f64) -> Self {
+    /// What several loads came to, that ran at the same time.
+    pub fn join(parts: Vec<Self>, seconds: f64) -> Self {
         let mut all = Self {
             seconds,
             ..Self::default()
@@ -105,8 +106,7 @@ impl Load {
 
     /// The requests that this connection sends in turn; with many partitions each connection has its own share.
     fn frames(&self, connection: usize) -> Vec<Vec<u8>> {
-        let all: Vec<usize> = (0..self.partitions).collect();
-        let groups: Vec<_> = all.chunks(self.batches_per_request).collect();
+        let groups: Vec<_> = self.partitions.chunks(self.batches_per_request).collect();
         let mine = groups
             .iter()
             .enumerate()

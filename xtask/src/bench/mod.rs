@@ -5,6 +5,7 @@
 //! defaults (it does not wait for the disk), this broker with its own (it does).
 
 mod baseline;
+mod cluster;
 mod codec;
 mod fetch;
 mod librdkafka;
@@ -50,6 +51,9 @@ pub struct BenchArgs {
     /// Folder for data directories; it should lie on a disk, not in memory.
     #[arg(long, value_name = "FOLDER", default_value = "target/bench/data")]
     data: PathBuf,
+    /// Brokers of each kind: 1, or a cluster of 3.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=3))]
+    brokers: u8,
     /// Print the names of the scenarios and end.
     #[arg(long)]
     list: bool,
@@ -89,6 +93,11 @@ impl BenchArgs {
 /// # Errors
 /// A server cannot be built or started, or refuses a request; no scenario has the name asked for.
 pub fn run(args: BenchArgs) -> anyhow::Result<()> {
+    match args.brokers {
+        1 => {}
+        3 => return cluster::run(&args),
+        other => bail!("a cluster of {other} is not measured: a quorum of two fails with either of them"),
+    }
     if args.list {
         SCENARIOS
             .iter()

@@ -267,7 +267,7 @@ fn recovery(server: &mut Server, args: &BenchArgs, report: &mut Report) -> anyho
 }
 
 /// Seconds of load that are not counted: Java compiles while it runs.
-fn warm_up(kind: Kind, args: &BenchArgs) -> Duration {
+pub fn warm_up(kind: Kind, args: &BenchArgs) -> Duration {
     let seconds = if kind == Kind::Kafka { 4 } else { 1 };
     Duration::from_secs(if args.quick { seconds.min(2) } else { seconds })
 }

@@ -14,6 +14,7 @@ use clap::ValueEnum;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::BenchArgs;
+use super::cluster::Member;
 use super::wire::Client;
 use crate::{shell, tools};
 
@@ -114,6 +115,27 @@ impl Server {
         })
     }
 
+    /// Starts a broker of a cluster, and does not wait for the others.
+    pub fn launch_member(kind: Kind, binaries: &Binaries, member: &Member<'_>) -> anyhow::Result<Self> {
+        let (address, other) = (free_address()?, free_address()?);
+        let command = match kind {
+            Kind::Kafka => kafka_member(&binaries.kafka_classpath, member, &address)?,
+            Kind::Millstream => millstream_member(&binaries.millstream, member, &address, &other),
+        };
+        let start = Instant::now();
+        let child = spawn(&command, &[], member.folder)?;
+        Ok(Self {
+            kind,
+            address,
+            http_address: other,
+            folder: member.folder.to_owned(),
+            child,
+            command,
+            environment: Vec::new(),
+            ready: start.elapsed(),
+        })
+    }
+
     pub fn client(&self) -> anyhow::Result<Client> {
         Client::connect(&self.address)
     }
@@ -191,7 +213,8 @@ impl Server {
         self.start_again()
     }
 
-    fn start_again(&mut self) -> anyhow::Result<()> {
+    /// Starts it again on the same data.
+    pub fn start_again(&mut self) -> anyhow::Result<()> {
         (self.child, self.ready) = launch(&self.command, &self.environment, &self.folder, &self.address)?;
         Ok(())
     }
@@ -202,7 +225,16 @@ impl Server {
         fs::remove_dir_all(&self.folder).context("removing its data")
     }
 
-    fn end(&mut self, signal: Signal) -> anyhow::Result<()> {
+    /// Fails if the process has ended by itself.
+    pub fn check_runs(&mut self) -> anyhow::Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("{} ended with {status}, see {}", self.kind, self.folder.display()),
+        }
+    }
+
+    /// Sends it a signal that ends it, and waits until it has ended.
+    pub fn end(&mut self, signal: Signal) -> anyhow::Result<()> {
         kill_process(Pid::from_child(&self.child), signal)?;
         let deadline = Instant::now() + Duration::from_secs(60);
         while self.child.try_wait()?.is_none() {
@@ -221,25 +253,29 @@ impl Drop for Server {
     }
 }
 
-fn launch(
-    command: &[String],
-    environment: &[(&'static str, String)],
-    folder: &Path,
-    address: &str,
-) -> anyhow::Result<(Child, Duration)> {
+fn spawn(command: &[String], environment: &[(&'static str, String)], folder: &Path) -> anyhow::Result<Child> {
     let log = File::options()
         .create(true)
         .append(true)
         .open(folder.join("server.log"))?;
-    let start = Instant::now();
-    let mut child = Command::new(&command[0])
+    Command::new(&command[0])
         .args(&command[1..])
         .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
         .spawn()
-        .with_context(|| format!("cannot start {}", command[0]))?;
+        .with_context(|| format!("cannot start {}", command[0]))
+}
+
+fn launch(
+    command: &[String],
+    environment: &[(&'static str, String)],
+    folder: &Path,
+    address: &str,
+) -> anyhow::Result<(Child, Duration)> {
+    let start = Instant::now();
+    let mut child = spawn(command, environment, folder)?;
     loop {
         let brokers = Client::connect(address).and_then(|mut client| client.broker_count());
         if brokers.is_ok_and(|brokers| brokers > 0) {
@@ -260,24 +296,41 @@ fn launch(
     }
 }
 
-/// Formats the directory and gives the command that Kafka's own script would run: its heap, its collector.
+/// A lone broker of Kafka's, that is its own controller.
 fn kafka_command(
     classpath: &str,
     folder: &Path,
     address: &str,
     controller: &str,
 ) -> anyhow::Result<Vec<String>> {
-    let properties = folder.join("server.properties");
+    let member = Member {
+        id: 1,
+        folder,
+        quorum: controller,
+        voters: &format!("1@{controller}"),
+        certs: folder,
+    };
+    kafka_member(classpath, &member, address)
+}
+
+/// Formats the directory and gives the command that Kafka's own script would run: its heap, its collector.
+fn kafka_member(classpath: &str, member: &Member<'_>, address: &str) -> anyhow::Result<Vec<String>> {
+    let properties = member.folder.join("server.properties");
+    let Member {
+        id, quorum, voters, ..
+    } = member;
+    let internal = free_address()?;
     fs::write(
         &properties,
         format!(
-            "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@{controller}\n\
-             listeners=PLAINTEXT://{address},CONTROLLER://{controller}\nadvertised.listeners=PLAINTEXT://{address}\n\
-             controller.listener.names=CONTROLLER\ninter.broker.listener.name=PLAINTEXT\n\
-             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\nlog.dirs={}\n\
-             offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
+            "process.roles=broker,controller\nnode.id={id}\ncontroller.quorum.voters={voters}\n\
+             listeners=PLAINTEXT://{address},INTERNAL://{internal},CONTROLLER://{quorum}\n\
+             advertised.listeners=PLAINTEXT://{address},INTERNAL://{internal}\n\
+             controller.listener.names=CONTROLLER\ninter.broker.listener.name=INTERNAL\n\
+             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+             log.dirs={}\noffsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
              transaction.state.log.min.isr=1\nshare.coordinator.state.topic.replication.factor=1\n",
-            folder.join("data").display()
+            member.folder.join("data").display()
         ),
     )?;
     let properties = properties.display().to_string();
@@ -307,6 +360,31 @@ fn kafka_command(
     Ok(command)
 }
 
-fn free_address() -> anyhow::Result<String> {
+fn millstream_member(binary: &Path, member: &Member<'_>, address: &str, http: &str) -> Vec<String> {
+    let shown = |path: &Path| path.display().to_string();
+    let id = member.id.to_string();
+    let (data, certs) = (member.folder.join("data"), member.certs.join(&id));
+    let words = [
+        &shown(binary),
+        "broker",
+        "--node-id",
+        &id,
+        "--data-dir",
+        &shown(&data),
+        "--certs",
+        &shown(&certs),
+        "--kafka",
+        address,
+        "--http",
+        http,
+        "--cluster",
+        member.quorum,
+        "--voters",
+        member.voters,
+    ];
+    words.map(str::to_owned).into()
+}
+
+pub fn free_address() -> anyhow::Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }

@@ -35,7 +35,7 @@ pub fn load(
     Ok(Load {
         address: server.address.clone(),
         topic: topic.to_owned(),
-        partitions,
+        partitions: (0..partitions).collect(),
         batches_per_request: partitions,
         batch: load::batch(records, record_bytes, codec)?,
         records_per_batch: records,

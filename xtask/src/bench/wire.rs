@@ -40,6 +40,12 @@ impl Client {
 
     /// Partitions of `topic` that have a leader.
     pub fn led_partitions(&mut self, topic: &str) -> anyhow::Result<usize> {
+        let all = self.partitions_of(topic)?;
+        Ok(all.iter().filter(|partition| partition.leader >= 0).count())
+    }
+
+    /// Who leads the partitions of `topic`, by index.
+    pub fn partitions_of(&mut self, topic: &str) -> anyhow::Result<Vec<Led>> {
         let mut answer = self.ask(&Frame::new(3, 8).i32(1).text(topic).u8(0).u8(0).u8(0).done())?;
         answer.i32()?;
         for _ in 0..answer.i32()? {
@@ -57,16 +63,22 @@ impl Client {
         answer.i16()?;
         answer.text()?;
         answer.skip(1)?;
-        let mut led = 0;
+        let mut all = Vec::new();
         for _ in 0..answer.i32()? {
-            let (error, _, leader, _) = (answer.i16()?, answer.i32()?, answer.i32()?, answer.i32()?);
-            for _ in 0..3 {
+            let (error, index, leader, _) = (answer.i16()?, answer.i32()?, answer.i32()?, answer.i32()?);
+            let mut in_sync = 0;
+            for list in 0..3 {
                 let replicas = answer.i32()? as usize;
                 answer.skip(4 * replicas)?;
+                if list == 1 {
+                    in_sync = replicas;
+                }
             }
-            led += usize::from(error == 0 && leader >= 0);
+            let leader = if error == 0 { leader } else { -1 };
+            all.push((index, Led { leader, in_sync }));
         }
-        Ok(led)
+        all.sort_by_key(|(index, _)| *index);
+        Ok(all.into_iter().map(|(_, led)| led).collect())
     }
 
     /// Makes a topic and waits until all of its partitions have a leader.
@@ -76,11 +88,34 @@ impl Client {
         partitions: usize,
         configs: &[(&str, &str)],
     ) -> anyhow::Result<()> {
+        self.create_replicated(name, partitions, 1, configs)?;
+        // Metadata may be ahead of the broker that it names: ask that one too.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        for partition in 0..partitions {
+            while !self.is_served(name, partition)? {
+                ensure!(
+                    Instant::now() < deadline,
+                    "partition {partition} of {name} is not served"
+                );
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a topic with so many replicas and waits until all of its partitions have a leader.
+    pub fn create_replicated(
+        &mut self,
+        name: &str,
+        partitions: usize,
+        replicas: usize,
+        configs: &[(&str, &str)],
+    ) -> anyhow::Result<()> {
         let mut frame = Frame::new(19, 4)
             .i32(1)
             .text(name)
             .i32(partitions as i32)
-            .i16(1)
+            .i16(replicas as i16)
             .i32(0)
             .i32(configs.len() as i32);
         for (key, value) in configs {
@@ -105,16 +140,6 @@ impl Client {
             );
             std::thread::sleep(Duration::from_millis(5));
         }
-        // Metadata may be ahead of the broker that it names: ask that one too.
-        for partition in 0..partitions {
-            while !self.is_served(name, partition)? {
-                ensure!(
-                    Instant::now() < deadline,
-                    "partition {partition} of {name} is not served"
-                );
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        }
         Ok(())
     }
 
@@ -128,6 +153,15 @@ impl Client {
         self.ask(&Frame::new(20, 3).i32(1).text(name).i32(30_000).done())
             .map(|_| ())
     }
+}
+
+/// A partition as Metadata tells of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Led {
+    /// Id of the broker; negative where there is none.
+    pub leader: i32,
+    /// Replicas in sync.
+    pub in_sync: usize,
 }
 
 pub fn connect(address: &str) -> anyhow::Result<TcpStream> {

@@ -1,0 +1,157 @@
+//! Leaders that go away, as a producer of librdkafka with its default settings sees it.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, ensure};
+use rustix::process::Signal;
+
+use super::super::BenchArgs;
+use super::super::librdkafka;
+use super::super::report::Report;
+use super::servers::Servers;
+use super::{kills as times, throughput};
+
+/// Kills leaders with SIGKILL.
+pub fn kills(servers: &mut Servers, args: &BenchArgs, report: &mut Report) -> anyhow::Result<()> {
+    let count = times(servers.kind, args);
+    leaders_go(servers, report, "kill-leader", Signal::KILL, count)
+}
+
+/// Asks leaders to end.
+pub fn stops(servers: &mut Servers, args: &BenchArgs, report: &mut Report) -> anyhow::Result<()> {
+    let count = times(servers.kind, args).min(10);
+    leaders_go(servers, report, "stop-leader", Signal::TERM, count)
+}
+
+fn leaders_go(
+    servers: &mut Servers,
+    report: &mut Report,
+    name: &str,
+    signal: Signal,
+    count: usize,
+) -> anyhow::Result<()> {
+    servers.topic(name, 1)?;
+    let writer = Writer::start(servers, name)?;
+    let mut pauses = Vec::new();
+    for _ in 0..count {
+        let victim = servers.leader(name, 0)?;
+        // Settled, so that every kill meets a cluster that is well.
+        thread::sleep(Duration::from_millis(1500));
+        let at = writer.now_us();
+        servers.nodes[victim].end(signal)?;
+        pauses.push(writer.pause_after(at)?);
+        servers.nodes[victim].start_again()?;
+        servers.wait_in_sync(name, 1, Duration::from_secs(120))?;
+    }
+    pauses.sort_by(f64::total_cmp);
+    let of = |share: f64| pauses[((pauses.len() - 1) as f64 * share).round() as usize];
+    for (figure, share) in [
+        ("median pause", 0.5),
+        ("95th percentile", 0.95),
+        ("longest pause", 1.0),
+    ] {
+        report.add(&format!("{name}: {figure}"), servers.kind, "ms", of(share));
+    }
+    report.add(&format!("{name}: times"), servers.kind, "", count as f64);
+    writer.end()?;
+    servers.client()?.delete_topic(name)
+}
+
+/// A broker is away while much is written, and comes back.
+pub fn catch_up(servers: &mut Servers, args: &BenchArgs, report: &mut Report) -> anyhow::Result<()> {
+    let (kind, name) = (servers.kind, "catch-up");
+    servers.topic(name, 12)?;
+    let away = servers.leader(name, 0)?;
+    servers.nodes[away].end(Signal::KILL)?;
+    let gone = away as i32 + 1;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while servers
+        .client()?
+        .partitions_of(name)?
+        .iter()
+        .any(|p| p.leader == gone)
+    {
+        ensure!(
+            Instant::now() < deadline,
+            "partitions stay with the broker that is gone"
+        );
+        thread::sleep(Duration::from_millis(50));
+    }
+    let bytes: u64 = if args.quick { 256 << 20 } else { 1 << 30 };
+    throughput::fill(servers, name, bytes)?;
+    servers.nodes[away].start_again()?;
+    let start = Instant::now();
+    servers.wait_in_sync(name, 12, Duration::from_secs(300))?;
+    let rate = bytes as f64 / 1e6 / start.elapsed().as_secs_f64();
+    report.add(&format!("{name}: until in sync"), kind, "MB/s", rate);
+    servers.client()?.delete_topic(name)
+}
+
+/// A producer that sends to partition 0 without end, and tells when each record was acknowledged.
+struct Writer {
+    child: Child,
+    acknowledged_us: Arc<Mutex<Vec<u64>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Writer {
+    fn start(servers: &Servers, topic: &str) -> anyhow::Result<Self> {
+        let mut child = Command::new(librdkafka::build()?)
+            .args(["trickle", &servers.bootstrap(), topic])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot start the librdkafka load")?;
+        let lines = BufReader::new(child.stdout.take().expect("standard output is a pipe")).lines();
+        let acknowledged_us: Arc<Mutex<Vec<u64>>> = Arc::default();
+        let written = acknowledged_us.clone();
+        let reader = thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if let Ok(time) = line.parse() {
+                    written.lock().expect("no panic while held").push(time);
+                }
+            }
+        });
+        Ok(Self {
+            child,
+            acknowledged_us,
+            reader,
+        })
+    }
+
+    fn now_us(&self) -> u64 {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_micros() as u64)
+    }
+
+    /// Milliseconds of the longest pause between two acknowledgements since shortly before `at`, once they go on.
+    fn pause_after(&self, at: u64) -> anyhow::Result<f64> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            thread::sleep(Duration::from_millis(1000));
+            let times = self.acknowledged_us.lock().expect("no panic while held").clone();
+            let from = times.partition_point(|time| *time < at.saturating_sub(1_000_000));
+            let goes_on = times.last().is_some_and(|last| self.now_us() - last < 300_000);
+            if goes_on {
+                let pauses = times[from..].windows(2).map(|pair| pair[1] - pair[0]);
+                let longest = pauses.max().context("there are acknowledgements")?;
+                return Ok(longest as f64 / 1e3);
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "no acknowledgement for a minute after a leader went"
+            );
+        }
+    }
+
+    fn end(mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        self.reader.join().ok().context("the reading thread panicked")
+    }
+}

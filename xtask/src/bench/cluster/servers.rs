@@ -1,0 +1,168 @@
+//! Three brokers of a kind, each with a data directory of its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use rustix::process::Signal;
+
+use super::super::BenchArgs;
+use super::super::server::{Binaries, Kind, Server, free_address};
+use super::super::wire::Client;
+use crate::shell;
+
+/// A cluster that runs.
+pub struct Servers {
+    pub kind: Kind,
+    pub nodes: Vec<Server>,
+    folder: PathBuf,
+}
+
+impl Servers {
+    /// Starts `count` brokers on empty directories, and waits until each knows all.
+    pub fn start(kind: Kind, binaries: &Binaries, args: &BenchArgs, count: usize) -> anyhow::Result<Self> {
+        let folder = std::path::absolute(args.data.join(format!("{kind}-cluster")))?;
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+        fs::create_dir_all(&folder)?;
+        let quorum: Vec<String> = (0..count).map(|_| free_address()).collect::<Result<_, _>>()?;
+        let voters: Vec<String> = quorum
+            .iter()
+            .enumerate()
+            .map(|(at, address)| format!("{}@{address}", at + 1))
+            .collect();
+        let voters = voters.join(",");
+        if kind == Kind::Millstream {
+            make_certificates(&binaries.millstream, &folder, count)?;
+        }
+        let mut nodes = Vec::new();
+        for (at, address) in quorum.iter().enumerate() {
+            let of = folder.join(format!("{}", at + 1));
+            fs::create_dir_all(&of)?;
+            let member = Member {
+                id: at + 1,
+                folder: &of,
+                quorum: address,
+                voters: &voters,
+                certs: &folder.join("certs"),
+            };
+            nodes.push(Server::launch_member(kind, binaries, &member)?);
+        }
+        let mut servers = Self { kind, nodes, folder };
+        servers.wait_complete(count)?;
+        Ok(servers)
+    }
+
+    fn wait_complete(&mut self, count: usize) -> anyhow::Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        for node in &mut self.nodes {
+            loop {
+                let brokers = node.client().and_then(|mut client| client.broker_count());
+                if brokers.is_ok_and(|brokers| brokers == count) {
+                    break;
+                }
+                node.check_runs()?;
+                ensure!(
+                    Instant::now() < deadline,
+                    "the cluster is not complete after 120 s"
+                );
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+        Ok(())
+    }
+
+    /// A connection to some broker that runs.
+    pub fn client(&self) -> anyhow::Result<Client> {
+        let mut clients = self.nodes.iter().filter_map(|node| node.client().ok());
+        clients.next().context("no broker can be reached")
+    }
+
+    /// Makes a topic with three replicas of each partition, all in sync.
+    pub fn topic(&self, name: &str, partitions: usize) -> anyhow::Result<()> {
+        let configs: &[_] = match self.kind {
+            Kind::Kafka => &[("file.delete.delay.ms", "0")],
+            Kind::Millstream => &[],
+        };
+        self.client()?
+            .create_replicated(name, partitions, self.nodes.len(), configs)?;
+        self.wait_in_sync(name, partitions, Duration::from_secs(60))
+    }
+
+    /// Waits until every partition has all replicas in sync.
+    pub fn wait_in_sync(&self, topic: &str, partitions: usize, wait: Duration) -> anyhow::Result<()> {
+        let deadline = Instant::now() + wait;
+        loop {
+            let led = self.client().and_then(|mut client| client.partitions_of(topic));
+            if let Ok(led) = led
+                && led.len() == partitions
+                && led.iter().all(|p| p.leader >= 0 && p.in_sync == self.nodes.len())
+            {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "the replicas of {topic} are not in sync after {wait:?}"
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Where in `nodes` the leader of a partition is.
+    pub fn leader(&self, topic: &str, partition: usize) -> anyhow::Result<usize> {
+        let led = self.client()?.partitions_of(topic)?;
+        let leader = led
+            .get(partition)
+            .map(|p| p.leader)
+            .context("there is such a partition")?;
+        ensure!(leader > 0, "{topic}-{partition} has no leader");
+        Ok(leader as usize - 1)
+    }
+
+    /// Addresses of all brokers, as clients are told.
+    pub fn bootstrap(&self) -> String {
+        let addresses: Vec<&str> = self.nodes.iter().map(|node| node.address.as_str()).collect();
+        addresses.join(",")
+    }
+
+    /// Processor time used so far by all brokers, milliseconds.
+    pub fn cpu_ms(&self) -> anyhow::Result<f64> {
+        self.nodes.iter().map(Server::cpu_ms).sum()
+    }
+
+    /// Ends all of them and removes their data.
+    pub fn stop(mut self) -> anyhow::Result<()> {
+        for node in &mut self.nodes {
+            node.end(Signal::KILL)?;
+        }
+        fs::remove_dir_all(&self.folder).context("removing the cluster's data")
+    }
+}
+
+/// One broker of a cluster, as it is to be started.
+pub struct Member<'a> {
+    pub id: usize,
+    pub folder: &'a Path,
+    /// Its address in the quorum.
+    pub quorum: &'a str,
+    /// All of these, as both kinds write them: `ID@HOST:PORT,...`.
+    pub voters: &'a str,
+    pub certs: &'a Path,
+}
+
+fn make_certificates(binary: &Path, folder: &Path, count: usize) -> anyhow::Result<()> {
+    let nodes: Vec<String> = (1..=count).map(|id| id.to_string()).collect();
+    let mut command = std::process::Command::new(binary);
+    command.args([
+        "cluster",
+        "certs",
+        "--cluster",
+        "bench",
+        "--nodes",
+        &nodes.join(","),
+    ]);
+    shell::read(command.arg("--out").arg(folder.join("certs"))).map(|_| ())
+}
