@@ -74,7 +74,7 @@ impl World {
         let controller = running
             .filter(|process| process.is_controller())
             .map(|process| process.life.node)
-            .last();
+            .next_back();
         let controller = controller.unwrap_or(1);
         self.part(id, controller, span_ms);
         self.part(controller, id, span_ms);

@@ -186,18 +186,20 @@ impl Judge {
         }
     }
 
+    /// Whether the newest image says that a node leads in an epoch.
+    pub fn is_leader(&self, node: u64, partition: i32, epoch: i32) -> bool {
+        let entry = self.entry(partition);
+        entry
+            .is_some_and(|entry| entry.leader_epoch.0 == epoch && entry.leader == Some(BrokerId(node as i32)))
+    }
+
     /// A leader's high watermark is at `high` now.
     pub fn high(&mut self, node: u64, partition: i32, epoch: i32, high: i64) {
-        let Some(entry) = self
-            .entry(partition)
-            .filter(|entry| entry.leader_epoch.0 == epoch)
-        else {
-            return;
-        };
-        if entry.leader != Some(BrokerId(node as i32)) {
+        if !self.is_leader(node, partition, epoch) {
             return;
         }
-        for id in entry.isr.clone() {
+        let isr = self.entry(partition).map(|entry| entry.isr.clone());
+        for id in isr.unwrap_or_default() {
             let held = self.durable.get(&(id.0 as u64, partition)).copied().unwrap_or(0);
             if held < high {
                 self.breaks(|| {

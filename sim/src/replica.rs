@@ -249,9 +249,12 @@ impl Replica {
             // A copy of a request that came late: nobody waits for the answer.
             Err(AppendError::DuplicateSequence { .. }) => return Ok(()),
             Err(error) => {
-                scene
-                    .bus
-                    .answer(node, client, id, Answer::Sequence(error.to_string()));
+                // A leader that does not know yet that it is none lacks what others acknowledged since.
+                let answer = match scene.judge.is_leader(node, self.index, self.epoch.0) {
+                    true => Answer::Sequence(error.to_string()),
+                    false => Answer::NotLeader(None),
+                };
+                scene.bus.answer(node, client, id, answer);
                 return Ok(());
             }
         };
