@@ -203,7 +203,7 @@ const CLUSTER_EXAMPLE: &str = "\
 Example:
   millstream cluster describe
   millstream cluster drain 3
-  millstream cluster rebalance --run";
+  millstream cluster rebalance";
 
 const LOG_EXAMPLE: &str = "\
 Example:

@@ -11,7 +11,7 @@ use millstream_client::{
 use serde_json::{Value, json};
 
 use crate::Global;
-use crate::cluster::rebalance;
+use crate::cluster::rebalance::{self, ReassignArgs};
 use crate::output::{Format, Rows, print_json, print_text};
 use crate::plugin::chain::Chain;
 use crate::time::parse_start;
@@ -45,24 +45,7 @@ pub enum TopicCommand {
     Alter(AlterArgs),
     /// Moves partitions of a topic to other brokers, or takes such moves back
     #[command(after_help = REASSIGN_EXAMPLE)]
-    Reassign {
-        /// Name of the topic
-        topic: String,
-        /// Partition; without it, all
-        #[arg(long)]
-        partition: Option<i32>,
-        /// Brokers that are to hold it, the preferred leader first
-        #[arg(
-            long,
-            value_name = "ID,ID,...",
-            value_delimiter = ',',
-            required_unless_present = "cancel"
-        )]
-        to: Vec<i32>,
-        /// Takes back the moves that are under way
-        #[arg(long, conflicts_with = "to")]
-        cancel: bool,
-    },
+    Reassign(ReassignArgs),
     /// Deletes topics with everything in them
     #[command(after_help = "Example:\n  millstream topic delete flights")]
     Delete {
@@ -155,12 +138,7 @@ pub async fn run(global: &Global, command: TopicCommand) -> anyhow::Result<()> {
         TopicCommand::List { internal } => list(global, &client, internal).await,
         TopicCommand::Describe { topic, all } => describe(global, &client, &admin, &topic, all).await,
         TopicCommand::Alter(args) => alter(global, &admin, args).await,
-        TopicCommand::Reassign {
-            topic,
-            partition,
-            to,
-            cancel,
-        } => rebalance::reassign(global, &topic, partition, (!cancel).then_some(to)).await,
+        TopicCommand::Reassign(args) => rebalance::reassign(global, &args).await,
         TopicCommand::Delete { topics, if_exists } => {
             delete(global, &client, &admin, topics, if_exists).await
         }
@@ -521,7 +499,8 @@ pub fn parse_pair(text: &str) -> Result<(String, String), String> {
 
 const REASSIGN_EXAMPLE: &str = "\
 Examples:
-  millstream topic reassign flights --partition 0 --to 1,2,3
+  millstream topic reassign flights --replicas 0:1,2,4 --replicas 1:2,4,1
+  millstream topic reassign flights --brokers 1,2,4
   millstream topic reassign flights --cancel";
 
 const ALTER_EXAMPLE: &str = r#"Examples:

@@ -11,6 +11,7 @@ import time
 import pytest
 from brokers import Cluster
 from confluent_kafka.admin import AdminClient, NewTopic
+from harness import wait_until
 from judge import judge
 from nemesis import Nemesis
 from workload import Committer, Reader, Sender, read_all
@@ -91,7 +92,13 @@ def test_what_was_acknowledged_outlives_whatever_happens(cluster):
 
 def make_topic(cluster):
     admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
-    admin.create_topics([NewTopic(TOPIC, PARTITIONS, 3)])[TOPIC].result(30)
+
+    def made():
+        # On a busy machine a broker may be taken for dead for a moment, and three replicas need three.
+        admin.create_topics([NewTopic(TOPIC, PARTITIONS, 3)])[TOPIC].result(30)
+        return True
+
+    wait_until(made, 30, "the topic is made")
     cluster.wait_in_sync(TOPIC)
 
 

@@ -71,7 +71,7 @@ pub fn drain(global: &Global, args: &DrainArgs) -> anyhow::Result<()> {
     } else {
         admin.post(&path, &[], &[])?;
         format!(
-            "broker {} gets no more replicas; 'millstream cluster rebalance --run' moves those that it has",
+            "broker {} gets no more replicas; 'millstream cluster rebalance' moves those that it has",
             args.broker
         )
     };
@@ -93,7 +93,7 @@ pub async fn remove(global: &Global, broker: i32) -> anyhow::Result<()> {
 pub const DRAIN_EXAMPLE: &str = "\
 Examples:
   millstream cluster drain 3
-  millstream cluster rebalance --run    # moves what it holds
+  millstream cluster rebalance    # moves what it holds
   millstream cluster drain 3 --cancel";
 
 #[cfg(test)]

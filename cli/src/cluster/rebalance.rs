@@ -16,15 +16,41 @@ use crate::topic::done;
 /// What `cluster rebalance` takes.
 #[derive(Debug, Args)]
 pub struct RebalanceArgs {
-    /// Makes the moves and waits for them; by default they are only shown
+    /// Shows the moves, and makes none
     #[arg(long)]
-    run: bool,
+    dry_run: bool,
     /// Most partitions that are copied at a time
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..), value_name = "N")]
     at_a_time: u16,
-    /// Most bytes that each leader sends in a second to brokers that copy, until all have arrived
-    #[arg(long, requires = "run", value_name = "BYTES_PER_S")]
+    /// Most bytes that each leader sends in a second to brokers that copy, until all have arrived: 50MB/s, 800kB/s, 5000000
+    #[arg(long, conflicts_with = "dry_run", value_name = "RATE", value_parser = parse_rate)]
     throttle: Option<u64>,
+}
+
+/// What `topic reassign` takes.
+#[derive(Debug, Args)]
+pub struct ReassignArgs {
+    /// Name of the topic
+    topic: String,
+    /// A partition and the brokers that are to hold it, the preferred leader first; may be repeated
+    #[arg(
+        long,
+        value_name = "PARTITION:ID,ID,...",
+        value_parser = parse_replicas,
+        required_unless_present_any = ["brokers", "cancel"]
+    )]
+    replicas: Vec<(i32, Vec<i32>)>,
+    /// Brokers that are to hold all partitions, which take turns at being the preferred leader
+    #[arg(
+        long,
+        value_name = "ID,ID,...",
+        value_delimiter = ',',
+        conflicts_with = "replicas"
+    )]
+    brokers: Vec<i32>,
+    /// Takes back the moves that are under way
+    #[arg(long, conflicts_with_all = ["replicas", "brokers"])]
+    cancel: bool,
 }
 
 /// A planned move, as the admin interface tells it.
@@ -50,11 +76,14 @@ impl Planned {
     }
 }
 
-/// Shows the plan, or makes it so.
+/// Shows the plan, and makes it so.
 pub async fn run(global: &Global, args: &RebalanceArgs) -> anyhow::Result<()> {
     let planned = plan(global)?;
-    if !args.run {
+    if args.dry_run {
         return show(global, &planned);
+    }
+    if global.output == Format::Table && !planned.is_empty() {
+        show(global, &planned)?;
     }
     let client = global.connect().await?;
     let admin = Admin::new(&client);
@@ -145,35 +174,42 @@ pub async fn list(global: &Global) -> anyhow::Result<()> {
 }
 
 /// Moves one topic's partitions, or takes their moves back.
-pub async fn reassign(
-    global: &Global,
-    topic: &str,
-    partition: Option<i32>,
-    replicas: Option<Vec<i32>>,
-) -> anyhow::Result<()> {
+pub async fn reassign(global: &Global, args: &ReassignArgs) -> anyhow::Result<()> {
+    let topic = &args.topic;
     let client = global.connect().await?;
     let admin = Admin::new(&client);
     let known = client.topic(topic, false).await?.partitions;
-    let mut wanted: Vec<_> = known
-        .iter()
-        .map(|known| TopicPartition::new(topic, known.index))
-        .filter(|at| partition.is_none_or(|wanted| wanted == at.partition))
-        .collect();
-    if let (Some(partition), true) = (partition, wanted.is_empty()) {
-        bail!("topic '{topic}' has no partition {partition}; 'millstream topic describe' shows those it has");
-    }
-    if replicas.is_none() {
+    let at = |index: i32| TopicPartition::new(topic, index);
+    let moves: Vec<Reassignment> = if args.cancel {
+        let all: Vec<_> = known.iter().map(|known| at(known.index)).collect();
         // Those that do not move have nothing to take back.
-        let moving = admin.reassignments(Some(&wanted)).await?;
-        wanted = moving.into_iter().map(|step| step.at).collect();
-    }
-    let moves: Vec<_> = wanted
-        .into_iter()
-        .map(|at| Reassignment {
-            at,
-            replicas: replicas.clone(),
-        })
-        .collect();
+        let moving = admin.reassignments(Some(&all)).await?.into_iter();
+        let take_back = |at| Reassignment { at, replicas: None };
+        moving.map(|step| take_back(step.at)).collect()
+    } else if args.brokers.is_empty() {
+        for (partition, _) in &args.replicas {
+            if !known.iter().any(|known| known.index == *partition) {
+                bail!(
+                    "topic '{topic}' has no partition {partition}; 'millstream topic describe' shows those it has"
+                );
+            }
+        }
+        let wanted = args.replicas.iter().map(|(partition, replicas)| Reassignment {
+            at: at(*partition),
+            replicas: Some(replicas.clone()),
+        });
+        wanted.collect()
+    } else {
+        let turned = known.iter().map(|known| {
+            let mut replicas = args.brokers.clone();
+            replicas.rotate_left(known.index as usize % args.brokers.len());
+            Reassignment {
+                at: at(known.index),
+                replicas: Some(replicas),
+            }
+        });
+        turned.collect()
+    };
     if moves.is_empty() {
         return done(
             global,
@@ -186,14 +222,42 @@ pub async fn reassign(
         moved?;
         begun.push(at.partition);
     }
-    let text = match &replicas {
-        Some(_) => format!(
+    let text = match args.cancel {
+        false => format!(
             "moving {} partitions of {topic}; 'millstream cluster reassignments' shows those under way",
             begun.len()
         ),
-        None => format!("took back the moves of {} partitions of {topic}", begun.len()),
+        true => format!("took back the moves of {} partitions of {topic}", begun.len()),
     };
     done(global, &text, json!({"topic": topic, "partitions": begun}))
+}
+
+/// A partition and its brokers: `0:1,2,4`.
+fn parse_replicas(text: &str) -> Result<(i32, Vec<i32>), String> {
+    let wrong = || format!("'{text}' is not PARTITION:ID,ID,..., such as 0:1,2,4");
+    let (partition, brokers) = text.split_once(':').ok_or_else(wrong)?;
+    let number = |text: &str| text.trim().parse::<i32>().ok().filter(|number| *number >= 0);
+    let brokers: Option<Vec<i32>> = brokers.split(',').map(number).collect();
+    number(partition).zip(brokers).ok_or_else(wrong)
+}
+
+/// Bytes in a second: `50MB/s`, `800kB/s`, `5000000`.
+fn parse_rate(text: &str) -> Result<u64, String> {
+    let wrong = || format!("'{text}' is no rate such as 50MB/s");
+    let number = text.strip_suffix("/s").unwrap_or(text).trim();
+    let end = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
+    let factor = match number[end..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" => 1_000,
+        "m" | "mb" => 1_000_000,
+        "g" | "gb" => 1_000_000_000,
+        _ => return Err(wrong()),
+    };
+    let bytes = number[..end]
+        .parse::<u64>()
+        .ok()
+        .and_then(|n| n.checked_mul(factor));
+    bytes.filter(|bytes| *bytes > 0).ok_or_else(wrong)
 }
 
 /// Kafka's setting of how fast a leader sends to followers that are not in sync.
@@ -203,5 +267,26 @@ const POLL_INTERVAL: Duration = Duration::from_millis(300);
 
 pub const EXAMPLE: &str = "\
 Examples:
-  millstream cluster rebalance
-  millstream cluster rebalance --run --at-a-time 2 --throttle 10000000";
+  millstream cluster rebalance --dry-run
+  millstream cluster rebalance --at-a-time 2 --throttle 50MB/s";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replicas_and_rates_are_read_as_they_are_written() {
+        assert_eq!(parse_replicas("0:1,2,4"), Ok((0, vec![1, 2, 4])));
+        for wrong in ["1,2", ":1", "0:", "0:1,,2", "0:a", "-1:1"] {
+            assert!(parse_replicas(wrong).is_err(), "{wrong}");
+        }
+        let rates = ["50MB/s", "800kB/s", "5000000", "1 GB/s"].map(parse_rate);
+        assert_eq!(
+            rates,
+            [Ok(50_000_000), Ok(800_000), Ok(5_000_000), Ok(1_000_000_000)]
+        );
+        for wrong in ["", "0", "MB/s", "5 apples", "99999999999GB"] {
+            assert!(parse_rate(wrong).is_err(), "{wrong}");
+        }
+    }
+}
