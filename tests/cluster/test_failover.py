@@ -1,0 +1,156 @@
+"""Brokers die and come back, one at a time: clients go on, nothing is lost, and replicas are the same."""
+
+import shutil
+import time
+
+from brokers import wait_until
+from confluent_kafka import Consumer, TopicPartition
+from steps import PATIENCE, brokers, heal, leads, make_topic, move, numbers, producer, read, same_everywhere, write
+from wire import Connection
+from writers import PARTITIONS, check, write_while
+
+
+def test_a_leader_is_killed(three, name):
+    make_topic(three, name)
+    write(three.bootstrap, name, numbers(500))
+    killed = three.leader(name)
+    killed.kill()
+    wait_until(lambda: leads(three, name) not in (-1, killed.number), 10, "another one leads")
+    assert killed.number not in three.partitions(name)[0].isrs
+    write(three.bootstrap, name, numbers(500, 500))
+    killed.start()
+    three.wait_in_sync(name)
+    write(three.bootstrap, name, numbers(500, 1000))
+    assert read(three.bootstrap, name, 1500) == numbers(1500)
+    same_everywhere(three, name)
+
+
+def test_every_broker_is_killed_in_turn_under_load(three, name):
+    """The leader's log may be longer than what was acknowledged: what is cut off must be the same everywhere."""
+    make_topic(three, name, PARTITIONS)
+    nodes = iter(list(three.nodes.values()) * 2)
+
+    def happens():
+        node = next(nodes)
+        node.kill()
+        node.start()
+        three.wait_in_sync(name)
+
+    acknowledged = write_while(three.bootstrap, name, happens, 6)
+    found = check(three.bootstrap, name, acknowledged)
+    moved = [key for key, place in acknowledged.items() if place[1] >= 0 and found[key] != place]
+    assert not moved, f"{len(moved)} records are not where they were said to be, such as {moved[:3]}"
+    same_everywhere(three, name, PARTITIONS)
+
+
+def test_an_idempotent_producer_goes_on_through_a_rolling_restart(three, name):
+    make_topic(three, name, PARTITIONS)
+    nodes = iter(three.nodes.values())
+
+    def happens():
+        node = next(nodes)
+        assert node.terminate() == 0
+        node.start()
+        three.wait_in_sync(name)
+
+    acknowledged = write_while(three.bootstrap, name, happens, 3)
+    check(three.bootstrap, name, acknowledged)
+    same_everywhere(three, name, PARTITIONS)
+
+
+def test_a_broker_that_ends_in_good_order_hands_over_first(three, name):
+    make_topic(three, name)
+    acknowledged, failures = [], []
+
+    def report(error, _):
+        failures.append(error) if error else acknowledged.append(time.monotonic())
+
+    writer = producer(three.bootstrap)
+    leader = three.leader(name)
+    until = None
+    while until is None or time.monotonic() < until:
+        if until is None and len(acknowledged) > 100:
+            leader.process.terminate()
+            until = time.monotonic() + 2
+        writer.produce(name, b"x", on_delivery=report)
+        writer.poll(0.002)
+    assert writer.flush(20) == 0 and not failures
+    assert leader.process.wait(20) == 0
+    assert leads(three, name) not in (-1, leader.number)
+    pause = max(later - sooner for sooner, later in zip(acknowledged, acknowledged[1:]))
+    print(f"longest pause {pause:.3f} s")
+    assert pause < 1, "nobody waits for a lease to run out"
+
+
+def test_a_group_goes_on_when_its_coordinator_is_killed(three, name):
+    make_topic(three, name)
+    write(three.bootstrap, name, numbers(200))
+    config = {"bootstrap.servers": three.bootstrap, "group.id": name, "auto.offset.reset": "earliest", **PATIENCE}
+    member = Consumer({**config, "enable.auto.commit": False, "session.timeout.ms": 20_000})
+    member.subscribe([name])
+    values = []
+
+    def reads(count):
+        wait_until(lambda: values.extend(m.value() for m in member.consume(50, 0.1) if not m.error()) or len(values) >= count, 30, f"{count} records")
+
+    reads(100)
+    member.commit(asynchronous=False)
+    stands = member.committed([TopicPartition(name, 0)], 10)[0].offset
+    assert stands >= 100
+    coordinator_of(three, name).kill()
+    write(three.bootstrap, name, numbers(100, 200))
+    reads(300)
+    wait_until(lambda: member.committed([TopicPartition(name, 0)], 10)[0].offset == stands, 20, "offsets survive")
+    wait_until(lambda: member.commit(asynchronous=False), 20, "the group commits again")
+    assert member.committed([TopicPartition(name, 0)], 10)[0].offset == 300
+    assert [value.decode() for value in values] == numbers(300), "each record once, in order"
+    heal(three)
+    coordinator_of(three, name)
+    assert member.committed([TopicPartition(name, 0)], 10)[0].offset == 300
+    member.close()
+
+
+def coordinator_of(cluster, group):
+    """The broker that coordinates the group."""
+    def find():
+        connection = Connection(cluster.any_up().address)
+        answer = connection.call("FindCoordinator", 4, key_type=0, coordinator_keys=[group])
+        connection.close()
+        return cluster.nodes.get(answer["coordinators"][0]["node_id"])
+
+    return wait_until(find, 20, "the group has a coordinator")
+
+
+def test_a_broker_that_lost_its_disk_catches_up(three, name):
+    make_topic(three, name, min_insync_replicas=1)
+    write(three.bootstrap, name, numbers(1000))
+    lost = three.leader(name)
+    lost.kill()
+    shutil.rmtree(lost.data)
+    lost.start()
+    heal(three)
+    three.wait_in_sync(name)
+    assert read(three.bootstrap, name, 1000) == numbers(1000)
+    same_everywhere(three, name)
+
+
+def test_an_empty_disk_is_never_in_sync(three, name):
+    """Its broker was the last in sync: nobody leads until a person decides, and nobody is told that all was well."""
+    make_topic(three, name, min_insync_replicas=1)
+    nodes = list(three.nodes.values())
+    last = three.leader(name)
+    others = [node for node in nodes if node is not last]
+    write(three.bootstrap, name, numbers(10))
+    # With the others down there is no quorum that could shrink the set, so it is moved to one broker.
+    three.admin("topic", "reassign", name, "--replicas", f"0:{last.number}")
+    wait_until(lambda: three.partitions(name)[0].replicas == [last.number], 20, "one replica is left")
+    last.kill()
+    shutil.rmtree(last.data)
+    last.start()
+    wait_until(lambda: all(broker["state"] == "serving" for broker in brokers(three)), 20, "it serves")
+    assert leads(three, name) == -1
+    assert others[0].is_up()
+    three.admin("cluster", "elect-leaders", "--topic", name, "--partition", "0", "--unclean", "--yes")
+    wait_until(lambda: leads(three, name) == last.number, 10, "it leads, as was wanted")
+    write(three.bootstrap, name, ["after"])
+    three.admin("topic", "delete", name)
