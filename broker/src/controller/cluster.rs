@@ -11,13 +11,12 @@ use std::time::{Duration, Instant};
 use millstream_core::cluster::{Command, Image, Outcome, Refusal};
 use millstream_core::ids::BrokerId;
 use millstream_kafka::ErrorCode;
-use millstream_quorum::{
-    MemberError, Quorum, QuorumConfig, QuorumError, QuorumStatus, SubmitError, Transport,
-};
+use millstream_quorum::{MemberError, Quorum, QuorumConfig, QuorumError, QuorumStatus, SubmitError};
 use millstream_storage::disk::RealDisk;
 use tokio::sync::{Notify, OnceCell, watch};
 
 use super::Refused;
+use super::entry::EntryError;
 use super::guard::Guard;
 use super::in_force::InForce;
 use super::lease::Lease;
@@ -49,6 +48,8 @@ pub struct Member {
     /// Why this broker cannot go on.
     pub(super) failed: watch::Sender<Option<String>>,
     pub(super) stopped: watch::Sender<bool>,
+    /// Whether this broker may answer the quorum: it was in it before, or is known to be new.
+    pub(super) is_in: watch::Sender<bool>,
     /// What this broker held when it was alone, encoded.
     pub(super) lone_image: Mutex<Option<String>>,
 }
@@ -102,6 +103,7 @@ impl Member {
             ..QuorumConfig::new(config.me.0 as u64, config.directory)
         };
         let quorum = Quorum::open(quorum, RealDisk, link.clone(), on_image).await?;
+        let was_in = quorum.is_initialised();
         Ok(Arc::new(Self {
             me: config.me,
             cluster: config.cluster,
@@ -119,6 +121,7 @@ impl Member {
             decided,
             failed: watch::Sender::new(None),
             stopped: watch::Sender::new(false),
+            is_in: watch::Sender::new(was_in),
             lone_image: Mutex::new(config.lone_image),
         }))
     }
@@ -216,7 +219,9 @@ impl Member {
                 }
                 Answer::Unknown(reason) => return Err(Refused::new(ErrorCode::RequestTimedOut, reason)),
                 Answer::Failed(reason) => return Err(Refused::new(ErrorCode::UnknownServerError, reason)),
-                Answer::Done | Answer::LoneImage(_) => "an answer to another question".to_owned(),
+                Answer::Done | Answer::LoneImage(_) | Answer::Standing(_) => {
+                    "an answer to another question".to_owned()
+                }
             };
             if Instant::now() >= deadline {
                 let message = format!("the quorum does not decide: {reason}");
@@ -274,8 +279,10 @@ impl Member {
 
     /// Does what only the quorum's leader can do, for `from`.
     pub(super) async fn answer(&self, from: BrokerId, request: Request) -> Answer {
-        if matches!(request, Request::LoneImage) {
-            return Answer::LoneImage(self.lone_image());
+        match request {
+            Request::LoneImage => return Answer::LoneImage(self.lone_image()),
+            Request::Hello => return Answer::Standing(self.standing(from)),
+            _ => {}
         }
         if !self.is_leader() {
             return Answer::NotLeader(self.quorum.leader());
@@ -286,13 +293,17 @@ impl Member {
                 if let Some(reason) = self.is_taken(from, storage) {
                     return Answer::Failed(reason);
                 }
+                // Whoever asks has an empty disk: it would count again without what it promised.
+                if self.has_vote(from) {
+                    return Answer::Failed(EntryError::LostDisk(from).to_string());
+                }
                 self.link.learn(from.0 as u64, &address);
                 done(self.quorum.add_learner(from.0 as u64, address).await)
             }
             Request::AddVoter(id) => done(self.quorum.add_voter(id.0 as u64).await),
             Request::RemoveVoter(id) => done(self.quorum.remove_voter(id.0 as u64).await),
             Request::Forget(id) => done(self.quorum.remove_node(id.0 as u64).await),
-            Request::LoneImage => unreachable!("answered above"),
+            Request::LoneImage | Request::Hello => unreachable!("answered above"),
         }
     }
 
@@ -352,7 +363,9 @@ impl Member {
                 Answer::Failed(reason) => return Err(reason),
                 Answer::NotLeader(_) => "nobody leads the quorum".to_owned(),
                 Answer::Unknown(reason) => reason,
-                Answer::Applied { .. } | Answer::LoneImage(_) => "an answer to another question".to_owned(),
+                Answer::Applied { .. } | Answer::LoneImage(_) | Answer::Standing(_) => {
+                    "an answer to another question".to_owned()
+                }
             };
             if Instant::now() >= deadline {
                 return Err(reason);

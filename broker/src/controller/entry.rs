@@ -76,6 +76,16 @@ pub enum EntryError {
         /// What the image says.
         quorum: String,
     },
+    /// It voted before, and what it promised is gone.
+    #[error(
+        "broker {0} has lost its disk, or at least its part in the quorum: it was a voter, and must not vote again without what it promised. Run 'millstream cluster quorum remove {0}' on a broker that runs, start this one with --join HOST:PORT in place of --voters, and then run 'millstream cluster quorum add {0}'"
+    )]
+    LostDisk(BrokerId),
+    /// The cluster goes on without its vote.
+    #[error(
+        "broker {0} does not vote in the cluster, which has begun: start it with --join HOST:PORT in place of --voters; 'millstream cluster quorum add {0}' gives it a vote"
+    )]
+    NoVote(BrokerId),
     /// The quorum does not begin.
     #[error("the quorum does not begin: {0}")]
     Begin(#[from] QuorumError),
@@ -186,15 +196,19 @@ impl Member {
         }
         match way {
             Way::Begin(voters) => {
+                self.introduce(voters).await?;
                 let voters = voters.iter().map(|(id, address)| (id.0 as u64, address.clone()));
                 self.quorum.initialise(voters.collect()).await?;
-                Ok(())
             }
-            Way::Join(whom) => self.join(whom, address, storage).await,
-            Way::Resume => Err(EntryError::Missing(
-                "--voters or --join: it began to be of a cluster before, and did not get into it",
-            )),
+            Way::Join(whom) => self.join(whom, address, storage).await?,
+            Way::Resume => {
+                return Err(EntryError::Missing(
+                    "--voters or --join: it began to be of a cluster before, and did not get into it",
+                ));
+            }
         }
+        self.let_in();
+        Ok(())
     }
 
     async fn join(&self, whom: &str, address: &str, storage: Uuid) -> Result<(), EntryError> {
@@ -231,10 +245,6 @@ impl Member {
                 Ok(answer) => format!("{answer:?}"),
                 Err(reason) => reason,
             };
-            // It may have been done although no answer came.
-            if self.quorum.is_initialised() {
-                return Ok(());
-            }
             patience.tell(|| tracing::warn!(whom = asked, reason, "cannot join the cluster yet"));
             tokio::time::sleep(TRY_AGAIN).await;
         }
@@ -328,14 +338,14 @@ impl Member {
 }
 
 /// Tells from time to time what is waited for.
-struct Patience(Instant);
+pub(super) struct Patience(Instant);
 
 impl Patience {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Instant::now())
     }
 
-    fn tell(&mut self, tell: impl FnOnce()) {
+    pub(super) fn tell(&mut self, tell: impl FnOnce()) {
         if self.0.elapsed() >= TELL_EVERY {
             tell();
             self.0 = Instant::now();

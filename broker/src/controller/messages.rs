@@ -31,6 +31,8 @@ pub enum Request {
     Forget(BrokerId),
     /// Asks a voter what it held when it was alone. Everybody answers, not only the leader.
     LoneImage,
+    /// Asks what is known of the broker that asks, which has an empty disk. Everybody answers, not only the leader.
+    Hello,
 }
 
 /// What came of it.
@@ -54,6 +56,22 @@ pub enum Answer {
     Done,
     /// The image of a broker that was alone, if it held anything.
     LoneImage(Option<String>),
+    /// What is known of the broker that asks.
+    Standing(Standing),
+}
+
+/// What a broker knows of another one that has an empty disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// Nothing: it knows of no cluster that has begun.
+    NotBegun,
+    /// The cluster has begun, and the broker is to vote in it, which was not there yet.
+    Awaited,
+    /// The broker was there before: it has lost its disk.
+    Known,
+    /// The cluster has begun, and the broker does not vote in it.
+    NoVote,
 }
 
 /// A sign of life.

@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod entry;
 pub mod guard;
 mod heartbeats;
+mod hello;
 mod in_force;
 pub mod journal;
 mod lease;

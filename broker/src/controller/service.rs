@@ -43,6 +43,7 @@ impl Services {
         let member = &self.member;
         match kind {
             CallKind::Quorum => {
+                member.is_in().await?;
                 let answer = member.quorum.handle(&request).await;
                 answer.map(Bytes::from).map_err(|error| error.to_string())
             }

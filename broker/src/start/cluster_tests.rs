@@ -104,6 +104,16 @@ impl Cluster {
         controller.apply(command).await.unwrap()
     }
 
+    /// Gives a broker a vote, or takes it, as broker `at` is asked to.
+    async fn voter(&self, at: i32, id: i32, votes: bool) {
+        let controller = &self.running[&at].context().controller;
+        let changed = match votes {
+            true => controller.add_voter(BrokerId(id)).await,
+            false => controller.remove_voter(BrokerId(id)).await,
+        };
+        changed.unwrap();
+    }
+
     async fn create(&self, at: i32, name: &str, partitions: usize, factor: usize) -> TopicId {
         let id = TopicId(Uuid::new_v4());
         let image = self.image(at);
@@ -293,6 +303,77 @@ async fn a_broker_that_the_cluster_does_not_take_is_told_why() {
     .await;
     assert!(error.contains("nowhere"), "{error}");
     cluster.stop(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_voter_that_lost_its_disk_votes_again_only_after_its_vote_was_taken() {
+    let mut cluster = Cluster::new(&[1, 2, 3]);
+    cluster.start(&[1, 2, 3]).await;
+    cluster
+        .until("all serve", |image| serving(image) == [1, 2, 3])
+        .await;
+    let topic = cluster.create(1, "a", 1, 3).await;
+    let leader = cluster.running[&1].context().controller.leader().unwrap().0;
+    let lost = [1, 2, 3].into_iter().find(|id| *id != leader).unwrap();
+    cluster.stop(lost).await;
+    std::fs::remove_dir_all(cluster.dir.path().join(format!("data-{lost}"))).unwrap();
+
+    let voter = cluster.settings(lost, &[]);
+    let error = refused(voter.clone()).await;
+    let told = format!("broker {lost} has lost its disk");
+    let remedy = format!("'millstream cluster quorum remove {lost}'");
+    assert!(error.contains(&told) && error.contains(&remedy), "{error}");
+    // Nor does it get its vote back where it joins.
+    let joins = Settings {
+        cluster_voters: None,
+        cluster_join: Some(cluster.voters[&leader].clone()),
+        ..voter.clone()
+    };
+    let error = refused(joins.clone()).await;
+    assert!(error.contains(&told), "{error}");
+
+    let mut ids = [1, 2, 3].into_iter();
+    let remains = ids.find(|id| ![leader, lost].contains(id)).unwrap();
+    cluster.voter(remains, lost, false).await;
+    let error = refused(voter).await;
+    assert!(error.contains(&told), "{error}");
+    let started = tokio::time::timeout(WAIT, Broker::start(joins)).await.unwrap();
+    cluster.running.insert(lost, started.unwrap());
+    cluster.voter(remains, lost, true).await;
+    let status = cluster.running[&remains]
+        .context()
+        .controller
+        .quorum_status()
+        .unwrap();
+    assert_eq!((status.voters.len(), status.learners.len()), (3, 0));
+    cluster
+        .until("all are in sync", |image| {
+            serving(image) == [1, 2, 3] && image.topic_by_id(topic).unwrap().partitions[0].isr.len() == 3
+        })
+        .await;
+    // Its vote counts: it and another one decide.
+    cluster.stop(leader).await;
+    cluster.create(lost, "b", 1, 2).await;
+    for id in [lost, remains] {
+        cluster.stop(id).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_of_three_voters_begin_and_the_third_comes_later() {
+    let mut cluster = Cluster::new(&[1, 2, 3]);
+    let since = Instant::now();
+    cluster.start(&[1, 3]).await;
+    let took = since.elapsed();
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    cluster.until("two serve", |image| serving(image) == [1, 3]).await;
+    cluster.start(&[2]).await;
+    cluster
+        .until("all serve", |image| serving(image) == [1, 2, 3])
+        .await;
+    for id in [1, 2, 3] {
+        cluster.stop(id).await;
+    }
 }
 
 async fn refused(settings: Settings) -> String {
