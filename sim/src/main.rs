@@ -45,7 +45,7 @@ fn main() -> ExitCode {
 }
 
 /// Every so many seeds one is run twice, to see that it tells the same story.
-const TWICE_EVERY: u64 = 8;
+const TWICE_EVERY: u64 = 4;
 
 fn seeds(args: &Args) -> bool {
     let begin = Instant::now();

@@ -1,6 +1,8 @@
 """What the stories have in common: topics, records written and read, logs compared, refusals."""
 
+import json
 import struct
+import urllib.request
 
 from brokers import wait_until
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
@@ -17,16 +19,23 @@ def heal(cluster):
             node.go_on()
         else:
             node.start()
-    wait_until(lambda: all(is_whole(broker) for broker in brokers(cluster)), 30, "every broker serves and is in sync")
+    nodes = cluster.nodes.values()
+    wait_until(lambda: all(is_whole(broker) for node in nodes for broker in brokers(node)), 30, "every broker serves and is in sync")
 
 
 def is_whole(broker):
-    return broker["state"] == "serving" and not broker["lagging"]
+    return not broker["fenced"] and not broker["lagging"]
 
 
-def brokers(cluster, node=None):
-    """What the command line tells of brokers."""
-    return cluster.admin("cluster", "brokers", node=node)
+def brokers(node):
+    """The cluster's brokers as one of them sees them."""
+    with urllib.request.urlopen(f"http://{node.http}/v1/cluster", timeout=5) as answer:
+        return json.load(answer)["brokers"]
+
+
+def broker(node, number):
+    """One of them; none where there is no such broker."""
+    return next((broker for broker in brokers(node) if broker["id"] == number), None)
 
 
 def make_topic(cluster, name, partitions=1, replicas=3, **config):

@@ -5,7 +5,7 @@ import time
 
 from brokers import wait_until
 from confluent_kafka import Consumer, TopicPartition
-from steps import PATIENCE, brokers, heal, leads, make_topic, move, numbers, producer, read, same_everywhere, write
+from steps import PATIENCE, broker, heal, leads, make_topic, move, numbers, producer, read, same_everywhere, write
 from wire import Connection
 from writers import PARTITIONS, check, write_while
 
@@ -147,7 +147,7 @@ def test_an_empty_disk_is_never_in_sync(three, name):
     last.kill()
     shutil.rmtree(last.data)
     last.start()
-    wait_until(lambda: all(broker["state"] == "serving" for broker in brokers(three)), 20, "it serves")
+    wait_until(lambda: not broker(last, last.number)["fenced"], 20, "it serves")
     assert leads(three, name) == -1
     assert others[0].is_up()
     three.admin("cluster", "elect-leaders", "--topic", name, "--partition", "0", "--unclean", "--yes")

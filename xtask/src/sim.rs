@@ -1,7 +1,6 @@
 //! `cargo xtask sim`: runs seeds of the simulator, or looks which bugs it finds.
 //!
-//! It is built with tokio's own random numbers seeded too, which is behind a switch of the compiler, and, for the
-//! mutation gate only, with the bugs that can be switched on.
+//! For the mutation gate, and only for that, it is built with the bugs that can be switched on.
 
 use clap::Args;
 
@@ -66,8 +65,6 @@ const SHORT_MINUTES: u64 = 2;
 /// It cannot be built, a rule was broken, or a bug was not found.
 pub fn run(args: &SimArgs) -> anyhow::Result<()> {
     let mut command = shell::cargo(".", &["run", "--quiet", "--package", "millstream-sim"]);
-    let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
-    command.env("RUSTFLAGS", format!("{flags} --cfg tokio_unstable").trim());
     if args.mutations {
         command.args(["--features", "mutations"]);
     }

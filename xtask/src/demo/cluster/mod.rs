@@ -117,12 +117,18 @@ fn kill_and_start_again(cluster: &mut Cluster, steps: &mut Steps) -> anyhow::Res
         let leaderless = rows.iter().any(|row| row["leader"].as_i64().unwrap_or(-1) < 0);
         Ok((!leaderless && led_by(&rows, victim) == 0).then_some(rows))
     })?;
+    let elected = killed.elapsed();
     let leaders: BTreeSet<_> = moved.iter().filter_map(|row| row["leader"].as_i64()).collect();
     let leaders: Vec<String> = leaders.iter().map(i64::to_string).collect();
     steps.row(
         "new leaders",
         &format!("{led} partitions"),
-        &format!("all {} are led by brokers {}", moved.len(), leaders.join(" and ")),
+        &format!(
+            "all {} are led by brokers {} after {} ms",
+            moved.len(),
+            leaders.join(" and "),
+            elected.as_millis()
+        ),
     );
     sleep(AWAY);
 

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -30,9 +30,14 @@ pub struct Slice {
 /// Producers at work. Each sends one slice after the other, as fast as they are acknowledged.
 pub struct Producers {
     threads: Vec<JoinHandle<anyhow::Result<Vec<Slice>>>>,
+    /// What each of them runs.
+    running: Vec<Running>,
     stop: Arc<AtomicBool>,
     flights: Arc<Vec<String>>,
 }
+
+/// The command that a producer waits for.
+type Running = Arc<Mutex<Option<Child>>>;
 
 impl Producers {
     /// Starts them.
@@ -41,30 +46,34 @@ impl Producers {
         let flights: Arc<Vec<String>> = Arc::new(text.lines().map(str::to_owned).collect());
         ensure!(!flights.is_empty(), "{FLIGHTS} is empty");
         let stop = Arc::new(AtomicBool::new(false));
-        let threads = (0..PRODUCERS).map(|producer| {
+        let (mut threads, mut running) = (Vec::new(), Vec::new());
+        for producer in 0..PRODUCERS {
             let (commands, flights, stop) = (commands.clone(), Arc::clone(&flights), Arc::clone(&stop));
-            std::thread::spawn(move || {
+            let command = Running::default();
+            running.push(Arc::clone(&command));
+            threads.push(std::thread::spawn(move || {
                 let mut slices = Vec::new();
                 let mut first = 0;
                 while !stop.load(Ordering::Relaxed) {
-                    slices.push(send(&commands, &flights, producer, first)?);
+                    slices.push(send(&commands, &flights, producer, first, &command)?);
                     first += SLICE;
                 }
                 Ok(slices)
-            })
-        });
+            }));
+        }
         Ok(Self {
-            threads: threads.collect(),
+            threads,
+            running,
             stop,
             flights,
         })
     }
 
     /// Lets each finish its slice; gives all that was sent.
-    pub fn finish(self) -> anyhow::Result<Sent> {
+    pub fn finish(mut self) -> anyhow::Result<Sent> {
         self.stop.store(true, Ordering::Relaxed);
         let mut producers = Vec::new();
-        for thread in self.threads {
+        for thread in std::mem::take(&mut self.threads) {
             let Ok(slices) = thread.join() else {
                 bail!("a producer panicked");
             };
@@ -72,8 +81,23 @@ impl Producers {
         }
         Ok(Sent {
             producers,
-            flights: self.flights,
+            flights: Arc::clone(&self.flights),
         })
+    }
+}
+
+impl Drop for Producers {
+    fn drop(&mut self) {
+        // After a failed step they still run, and would try again for long.
+        self.stop.store(true, Ordering::Relaxed);
+        for running in &self.running {
+            if let Some(child) = running.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+                let _ = child.kill();
+            }
+        }
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
     }
 }
 
@@ -122,7 +146,13 @@ impl Sent {
     }
 }
 
-fn send(commands: &Commands, flights: &[String], producer: usize, first: usize) -> anyhow::Result<Slice> {
+fn send(
+    commands: &Commands,
+    flights: &[String],
+    producer: usize,
+    first: usize,
+    running: &Running,
+) -> anyhow::Result<Slice> {
     let mut lines = String::new();
     for number in first..first + SLICE {
         lines += &key(producer, number);
@@ -141,19 +171,26 @@ fn send(commands: &Commands, flights: &[String], producer: usize, first: usize) 
             "--quiet",
         ])
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .spawn()
         .context("cannot start a producer")?;
-    if let Some(mut input) = child.stdin.take() {
+    let (input, output) = (child.stdin.take(), child.stdout.take());
+    *running.lock().unwrap_or_else(PoisonError::into_inner) = Some(child);
+    if let Some(mut input) = input {
         // Who ends before it has read everything fails, which is seen below.
         let _ = input.write_all(lines.as_bytes());
     }
-    let acknowledged = child.wait()?.success();
+    if let Some(mut output) = output {
+        // Its output ends when it does.
+        let _ = output.read_to_end(&mut Vec::new());
+    }
+    let child = running.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let status = child.context("a producer is gone")?.wait()?;
     Ok(Slice {
         producer,
         first,
         ended: Instant::now(),
-        acknowledged,
+        acknowledged: status.success(),
     })
 }
 

@@ -1,0 +1,95 @@
+"""Who decides on metadata: what goes on without a quorum, and which changes of it are refused."""
+
+import time
+
+from brokers import wait_until
+from confluent_kafka import KafkaError
+from steps import brokers, heal, make_topic, numbers, producer, read, refused, same_everywhere, write
+
+
+def test_without_a_quorum_reads_go_on_and_writes_wait(own):
+    """Two of three are killed: the one that is left knows that it cannot know whether another one leads by now."""
+    cluster = own(settings=["min.insync.replicas=1"]).start()
+    make_topic(cluster, "orders", partitions=3)
+    for partition in range(3):
+        write(cluster.bootstrap, "orders", numbers(50), partition)
+    left = cluster.nodes[1]
+    led = next(index for index, partition in cluster.partitions("orders").items() if partition.leader == left.number)
+    for node in list(cluster.nodes.values())[1:]:
+        node.kill()
+    # A lease, and some for its renewal.
+    time.sleep(1.5)
+    assert read(left.bootstrap, "orders", 50, partitions=[led]) == numbers(50), "what was committed can be read"
+    failures, acknowledged = [], []
+
+    def report(error, message):
+        failures.append(error) if error else acknowledged.append(message)
+
+    writer = producer(left.bootstrap, message_timeout_ms=4000)
+    writer.produce("orders", b"lost", partition=led, on_delivery=report)
+    assert writer.flush(20) == 0
+    assert not acknowledged and failures[0].code() == KafkaError._MSG_TIMED_OUT, "it tried again until its time was over"
+    words = refused(cluster, "topic", "create", "more", "--replication", "1", node=left)
+    assert words.startswith("error:"), words
+    heal(cluster)
+    cluster.wait_in_sync("orders")
+    for partition in range(3):
+        write(cluster.bootstrap, "orders", numbers(50, 50), partition)
+        values = read(cluster.bootstrap, "orders", 100, partitions=[partition])
+        assert [value for value in values if value != "lost"] == numbers(100)
+    same_everywhere(cluster, "orders", 3)
+
+
+def test_everything_is_killed_at_once_and_comes_back(own):
+    cluster = own().start()
+    make_topic(cluster, "orders", partitions=3)
+    for partition in range(3):
+        write(cluster.bootstrap, "orders", numbers(200), partition)
+    for node in cluster.nodes.values():
+        node.process.kill()
+    for node in cluster.nodes.values():
+        node.process.wait()
+    cluster.start()
+    heal(cluster)
+    cluster.wait_in_sync("orders")
+    for partition in range(3):
+        assert read(cluster.bootstrap, "orders", 200, partitions=[partition]) == numbers(200)
+        write(cluster.bootstrap, "orders", numbers(10, 200), partition)
+    same_everywhere(cluster, "orders", 3)
+
+
+def test_votes_that_cannot_be_taken(own):
+    """The quorum's leader and its last member keep their votes; each refusal says what to do."""
+    cluster = own().start()
+    leader = quorum(cluster)["leader"]
+    others = [number for number in cluster.nodes if number != leader]
+    assert "leads the quorum" in refused(cluster, "cluster", "quorum", "remove", str(leader))
+    assert "does not vote" in refused(cluster, "cluster", "quorum", "remove", "9")
+    assert "has to join" in refused(cluster, "cluster", "quorum", "add", "9")
+    for number in others:
+        cluster.admin("cluster", "quorum", "remove", str(number))
+    assert roles(cluster) == {leader: "leader", **{number: "observer" for number in others}}
+    words = refused(cluster, "cluster", "quorum", "remove", str(leader))
+    assert "give another one a vote first" in words or "leads the quorum" in words
+    for number in others:
+        cluster.admin("cluster", "quorum", "add", str(number))
+    assert roles(cluster) == {leader: "leader", **{number: "voter" for number in others}}
+    cluster.nodes[leader].kill()
+    wait_until(lambda: cluster.admin("topic", "create", "more", "--if-not-exists"), 15, "votes that were given back count")
+
+
+def test_brokers_that_cannot_be_removed(three, name):
+    make_topic(three, name)
+    assert "no broker 9" in refused(three, "cluster", "remove", "9")
+    words = refused(three, "cluster", "remove", "2")
+    assert "votes in the quorum" in words and "cluster quorum remove 2" in words
+    assert "no broker 9" in refused(three, "cluster", "drain", "9")
+    assert len(brokers(three.nodes[1])) == 3
+
+
+def quorum(cluster):
+    return cluster.admin("cluster", "quorum")
+
+
+def roles(cluster):
+    return {member["broker"]: member["role"] for member in quorum(cluster)["members"]}
