@@ -118,8 +118,6 @@ def test_a_broker_that_holds_replicas_is_not_removed(own):
     wait_until(lambda: broker(first, 2)["fenced"], 15, "it is out of service")
     words = refused(cluster, "cluster", "remove", "2", node=first)
     assert "holds 1 replicas" in words and "cluster drain 2" in words, words
-    words = refused(cluster, "topic", "reassign", "orders", "--replicas", "0:2", node=first)
-    assert "fenced" in words or "sync" in words, words
 
 
 def test_more_copies_than_brokers_are_refused(three, name):
