@@ -139,6 +139,7 @@ def test_a_broker_that_lost_its_disk_catches_up(joined, name):
     write(three.bootstrap, name, numbers(1000))
     lost = three.nodes[2]
     lost.kill()
+    wait_until(lambda: broker(three.nodes[1], 2)["fenced"], 20, "it is taken for gone")
     shutil.rmtree(lost.data)
     lost.start()
     heal(three)
@@ -159,6 +160,7 @@ def test_an_empty_disk_is_never_in_sync(joined, name):
     three.admin("topic", "reassign", name, "--replicas", f"0:{last.number}")
     wait_until(lambda: three.partitions(name)[0].replicas == [last.number], 20, "one replica is left")
     last.kill()
+    wait_until(lambda: broker(three.nodes[1], 2)["fenced"], 20, "it is taken for gone")
     shutil.rmtree(last.data)
     last.start()
     wait_until(lambda: not broker(last, last.number)["fenced"], 20, "it serves")

@@ -41,7 +41,7 @@ def test_partitions_are_reassigned(three, name, tmp_path):
     file = tmp_path / "plan.json"
     file.write_text(json.dumps(plan))
     asked = ("reassign.ReassignPartitionsCommand", "--reassignment-json-file", str(file))
-    out = tool(Addresses(three), *asked, "--execute", "--throttle", "50000000")
+    out = tool(Addresses(three), *asked, "--execute")
     assert "Successfully started partition reassignments" in out, out
     wait_until(lambda: all(p.replicas == [3, 1, 2] and len(p.isrs) == 3 for p in three.partitions(name).values()), 20, "moved")
     out = tool(Addresses(three), *asked, "--verify")
