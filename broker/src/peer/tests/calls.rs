@@ -165,3 +165,29 @@ async fn half_a_call_is_none() {
     assert!(frame::what(&mut recv).await.is_err(), "nobody answers it");
     assert!(connection.close_reason().is_none());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn packets_grow_as_far_as_the_system_takes_ten_of_them_at_once() {
+    let (one, _two) = two_brokers();
+    let block = Bytes::from(vec![0; 1 << 20]);
+    let sent = Instant::now();
+    let path = loop {
+        let calling = one
+            .peers
+            .call(BrokerId(2), CallKind::Produce, block.clone(), WAIT);
+        calling.await.unwrap();
+        let links = one.peers.links.read().unwrap();
+        let path = links[&(BrokerId(2), Class::Bulk)].open().unwrap().stats().path;
+        if path.current_mtu > 6000 || sent.elapsed() > WAIT {
+            break path;
+        }
+    };
+    assert!(path.current_mtu > 6000, "{path:?}");
+    let calling = one
+        .peers
+        .call(BrokerId(2), CallKind::Produce, vec![0; 32 << 20].into(), WAIT);
+    calling.await.unwrap();
+    let links = one.peers.links.read().unwrap();
+    let path = links[&(BrokerId(2), Class::Bulk)].open().unwrap().stats().path;
+    assert_eq!(path.black_holes_detected, 0, "{path:?}");
+}
