@@ -1,6 +1,9 @@
 //! A partition on a node: the real log, and the real decisions as leader; what the broker's `partitions` and
 //! `replication` do around them is done here, synchronously.
 
+mod following;
+mod leading;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -8,7 +11,7 @@ use bytes::Bytes;
 use millstream_core::cluster::Partition;
 use millstream_core::ids::{BrokerId, LeaderEpoch, Offset};
 use millstream_core::mutation::{Mutation, is_on};
-use millstream_core::replica::{Effects, Handshake, Leader, Proposal, Term, leader_answer};
+use millstream_core::replica::{Leader, Proposal, Term};
 use millstream_storage::disk::{Disk, DiskFile};
 use millstream_storage::{AppendError, Log, LogConfig, ReadError};
 
@@ -160,29 +163,6 @@ impl Replica {
                 Ok(())
             }
         }
-    }
-
-    fn lead(&mut self, term: Term, scene: &mut Scene<'_>) -> Result<(), Fatal> {
-        self.end_role(scene);
-        self.epoch = term.epoch;
-        let (log_end, epoch) = (self.log.log_end_offset(), self.epoch.0);
-        let all = self.bytes(self.log.log_start_offset(), usize::MAX >> 1, log_end)?;
-        scene.judge.leads(scene.life, self.index, epoch, log_end.0, &all);
-        let leader = Leader::new(
-            BrokerId(scene.life.node as i32),
-            term,
-            true,
-            log_end,
-            self.log.flushed_offset(),
-            self.high,
-            scene.local_ms,
-        );
-        self.role = Role::Leader {
-            leader: Box::new(leader),
-            feeds: BTreeMap::new(),
-        };
-        self.request_sync(scene);
-        self.high_moved(scene)
     }
 
     /// Ends whatever it was.
@@ -357,239 +337,6 @@ impl Replica {
         }
     }
 
-    fn admit(
-        &mut self,
-        from: u64,
-        session: SessionId,
-        epoch: LeaderEpoch,
-        (log_end, last_epoch, durable_end): (Offset, LeaderEpoch, Offset),
-        scene: &mut Scene<'_>,
-    ) -> Result<(), Fatal> {
-        let follower = BrokerId(from as i32);
-        let first_base = self.first_base()?;
-        let say = |frame| send(scene, from, session, self.index, frame);
-        let Role::Leader { leader, feeds } = &mut self.role else {
-            say(Frame::Refuse);
-            return Ok(());
-        };
-        let is_replica = leader.followers(scene.local_ms).any(|view| view.id == follower);
-        if leader.epoch() != epoch && !is_on(Mutation::IgnoreEpoch) || !is_replica {
-            say(Frame::Refuse);
-            return Ok(());
-        }
-        let log = &self.log;
-        // Where the leader's own epoch has no record yet it begins at the end of the log.
-        let end_of = |asked: LeaderEpoch| match log.latest_leader_epoch() {
-            Some(latest) if asked >= latest => Some((latest, log.log_end_offset())),
-            Some(_) => log.offset_for_leader_epoch(asked),
-            None => Some((LeaderEpoch::UNKNOWN, log.log_start_offset())),
-        };
-        let answer = leader_answer(last_epoch, log_end, end_of, first_base);
-        match answer {
-            Handshake::Truncate { to } => say(Frame::Truncate { to }),
-            Handshake::StartOver { at } => say(Frame::StartOver { at }),
-            Handshake::Continue if log_end > log.log_end_offset() => say(Frame::StartOver { at: first_base }),
-            Handshake::Continue => {
-                say(Frame::Accept);
-                let acked = log_end;
-                feeds.insert(
-                    from,
-                    Feed {
-                        session,
-                        next: log_end,
-                        acked,
-                    },
-                );
-                let effects = leader.acknowledged(follower, durable_end, scene.local_ms);
-                self.carry_out(effects, scene)?;
-                self.feed(scene)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn acknowledged(
-        &mut self,
-        from: u64,
-        session: SessionId,
-        epoch: LeaderEpoch,
-        durable_end: Offset,
-        scene: &mut Scene<'_>,
-    ) -> Result<(), Fatal> {
-        let Role::Leader { leader, feeds } = &mut self.role else {
-            return Ok(());
-        };
-        let feed = feeds.get_mut(&from).filter(|feed| feed.session == session);
-        if (feed.is_none() || leader.epoch() != epoch) && !is_on(Mutation::IgnoreEpoch) {
-            return Ok(());
-        }
-        if let Some(feed) = feed {
-            feed.acked = durable_end;
-        }
-        let effects = leader.acknowledged(BrokerId(from as i32), durable_end, scene.local_ms);
-        self.carry_out(effects, scene)?;
-        self.feed(scene)
-    }
-
-    /// A follower hears its leader.
-    fn told(
-        &mut self,
-        from: u64,
-        session: SessionId,
-        frame: Frame,
-        scene: &mut Scene<'_>,
-    ) -> Result<(), Fatal> {
-        let own_epoch = self.epoch;
-        let Role::Follower {
-            leader,
-            session: own,
-            accepted,
-            heard_ms,
-        } = &mut self.role
-        else {
-            return Ok(());
-        };
-        let is_own = *leader == from && *own == session;
-        if !is_own && !is_on(Mutation::IgnoreEpoch) {
-            return Ok(());
-        }
-        // One that could not be taken is not followed by others that can: the stream is begun anew.
-        if *accepted || !matches!(frame, Frame::Batches { .. }) {
-            *heard_ms = scene.now_ms;
-        }
-        match frame {
-            Frame::Accept => {
-                *accepted = true;
-                // A sync may have ended since it said what it holds, and another one may not follow.
-                self.acknowledge(scene);
-            }
-            // It may not have heard yet that it leads: asked again at the next tick.
-            Frame::Refuse => *heard_ms = scene.now_ms.saturating_sub(SILENCE_MS - 100),
-            Frame::Truncate { to } => {
-                self.cut(to, scene)?;
-                self.follow(scene)?;
-            }
-            Frame::StartOver { at } => {
-                let result = self.log.start_over(at, scene.local_ms);
-                result.map_err(|error| Fatal(error.to_string()))?;
-                self.shortened(scene);
-                self.follow(scene)?;
-            }
-            Frame::Batches {
-                epoch,
-                bytes,
-                high,
-                log_start,
-            } => {
-                if epoch == own_epoch && *accepted || is_on(Mutation::IgnoreEpoch) {
-                    self.copy(&bytes, high, log_start, scene)?;
-                }
-            }
-            Frame::Follow { .. } | Frame::Ack { .. } => {}
-        }
-        Ok(())
-    }
-
-    fn copy(
-        &mut self,
-        bytes: &Bytes,
-        high: Offset,
-        log_start: Offset,
-        scene: &mut Scene<'_>,
-    ) -> Result<(), Fatal> {
-        match self.log.append_as_follower(bytes, scene.local_ms) {
-            Ok(()) => {}
-            Err(error @ (AppendError::Poisoned(_) | AppendError::Io(_))) => {
-                return Err(Fatal(error.to_string()));
-            }
-            Err(_) => {
-                // Begun again after a while, from where the log ends.
-                if let Role::Follower { accepted, .. } = &mut self.role {
-                    *accepted = false;
-                }
-                return Ok(());
-            }
-        }
-        self.high = self.high.max(high.min(self.log.log_end_offset()));
-        let start = log_start.min(self.high).min(self.log.flushed_offset());
-        if start > self.log.log_start_offset() {
-            self.delete_before(start)?;
-        }
-        if is_on(Mutation::AckUnsynced) {
-            self.acknowledge(scene);
-        }
-        self.request_sync(scene);
-        Ok(())
-    }
-
-    fn cut(&mut self, to: Offset, scene: &mut Scene<'_>) -> Result<(), Fatal> {
-        let result = match to < self.log.log_start_offset() {
-            true => self.log.start_over(to, scene.local_ms),
-            false => self.log.truncate_to(to, scene.local_ms),
-        };
-        result.map_err(|error| Fatal(error.to_string()))?;
-        self.shortened(scene);
-        Ok(())
-    }
-
-    fn shortened(&mut self, scene: &mut Scene<'_>) {
-        let (start, end) = (self.log.log_start_offset(), self.log.log_end_offset());
-        self.high = self.high.clamp(start, end.max(start));
-        let flushed = self.log.flushed_offset();
-        scene.judge.durable(scene.life.node, self.index, flushed.0);
-    }
-
-    /// Begins a stream to the leader.
-    fn follow(&mut self, scene: &mut Scene<'_>) -> Result<(), Fatal> {
-        let fresh = scene.random.next_u64();
-        if is_on(Mutation::CutAtHigh) {
-            self.cut(self.high, scene)?;
-        }
-        let Role::Follower {
-            leader,
-            session,
-            accepted,
-            heard_ms,
-        } = &mut self.role
-        else {
-            return Ok(());
-        };
-        (*session, *accepted, *heard_ms) = (fresh, false, scene.now_ms);
-        let leader = *leader;
-        let frame = Frame::Follow {
-            epoch: self.epoch,
-            log_end: self.log.log_end_offset(),
-            last_epoch: self.log.latest_leader_epoch().unwrap_or(LeaderEpoch::UNKNOWN),
-            durable_end: self.held(),
-        };
-        send(scene, leader, fresh, self.index, frame);
-        self.request_sync(scene);
-        Ok(())
-    }
-
-    fn held(&self) -> Offset {
-        match is_on(Mutation::AckUnsynced) {
-            true => self.log.log_end_offset(),
-            false => self.log.flushed_offset(),
-        }
-    }
-
-    fn acknowledge(&self, scene: &mut Scene<'_>) {
-        if let Role::Follower {
-            leader,
-            session,
-            accepted: true,
-            ..
-        } = &self.role
-        {
-            let frame = Frame::Ack {
-                epoch: self.epoch,
-                durable_end: self.held(),
-            };
-            send(scene, *leader, *session, self.index, frame);
-        }
-    }
-
     /// A stream ended.
     pub fn closed(&mut self, ended: SessionId, scene: &mut Scene<'_>) -> Result<(), Fatal> {
         match &mut self.role {
@@ -622,58 +369,6 @@ impl Replica {
         }
         if self.log.flushed_offset() < self.log.log_end_offset() {
             self.request_sync(scene);
-        }
-        Ok(())
-    }
-
-    /// Lets every follower know where the log is, also when nothing happens.
-    fn beat(&self, scene: &mut Scene<'_>) {
-        let Role::Leader { leader, feeds } = &self.role else {
-            return;
-        };
-        for (follower, feed) in feeds {
-            let frame = Frame::Batches {
-                epoch: self.epoch,
-                bytes: Bytes::new(),
-                high: leader.high_watermark(),
-                log_start: self.log.log_start_offset(),
-            };
-            send(scene, *follower, feed.session, self.index, frame);
-        }
-    }
-
-    /// Sends every follower what it lacks, as far as may be under way at once.
-    fn feed(&mut self, scene: &mut Scene<'_>) -> Result<(), Fatal> {
-        let Role::Leader { leader, feeds } = &mut self.role else {
-            return Ok(());
-        };
-        let first = first_base(&self.log)?;
-        let mut gone = Vec::new();
-        for (follower, feed) in feeds.iter_mut() {
-            let log_start = self.log.log_start_offset();
-            if feed.next < first {
-                gone.push((*follower, feed.session));
-                continue;
-            }
-            while feed.next < self.log.log_end_offset() && feed.next.since(feed.acked) < UNDER_WAY_MAX {
-                let from = feed.next.max(log_start);
-                let bytes = read(&self.log, from, BATCHES_BYTES, self.log.log_end_offset())?;
-                let Some(end) = end_of(&bytes) else {
-                    break;
-                };
-                feed.next = end;
-                let frame = Frame::Batches {
-                    epoch: self.epoch,
-                    bytes,
-                    high: leader.high_watermark(),
-                    log_start,
-                };
-                send(scene, *follower, feed.session, self.index, frame);
-            }
-        }
-        for (follower, session) in gone {
-            feeds.remove(&follower);
-            scene.bus.close(session, [scene.life.node, follower]);
         }
         Ok(())
     }
@@ -715,60 +410,6 @@ impl Replica {
             Role::Follower { .. } => self.acknowledge(scene),
             Role::Offline => {}
         }
-        Ok(())
-    }
-
-    /// What became of a proposal.
-    pub fn proposed(
-        &mut self,
-        epoch: LeaderEpoch,
-        partition_epoch: i32,
-        refused: bool,
-        scene: &mut Scene<'_>,
-    ) -> Result<(), Fatal> {
-        let Role::Leader { leader, .. } = &mut self.role else {
-            return Ok(());
-        };
-        if leader.epoch() != epoch {
-            return Ok(());
-        }
-        if !refused {
-            leader.proposal_failed(partition_epoch);
-        } else if leader.proposal_refused(partition_epoch) {
-            self.high_moved(scene)?;
-        }
-        Ok(())
-    }
-
-    fn carry_out(&mut self, effects: Effects, scene: &mut Scene<'_>) -> Result<(), Fatal> {
-        if let Some(proposal) = effects.proposal {
-            self.proposal = Some(proposal);
-        }
-        match effects.high_moved {
-            true => self.high_moved(scene),
-            false => Ok(()),
-        }
-    }
-
-    fn high_moved(&mut self, scene: &mut Scene<'_>) -> Result<(), Fatal> {
-        let high = self.high();
-        scene
-            .judge
-            .high(scene.life.node, self.index, self.epoch.0, high.0);
-        let is_safe = |waiting: &Waiting| waiting.end <= high.0 || is_on(Mutation::AnswerAtOnce);
-        let safe: Vec<_> = self.waiting.extract_if(.., |waiting| is_safe(waiting)).collect();
-        for Waiting {
-            client,
-            id,
-            base,
-            values,
-            ..
-        } in safe
-        {
-            scene.judge.acknowledged(self.index, base, &values);
-            scene.bus.answer(scene.life.node, client, id, Answer::Produced);
-        }
-        self.beat(scene);
         Ok(())
     }
 
