@@ -139,6 +139,24 @@ impl ReadError {
     }
 }
 
+impl From<OpenError> for ReadError {
+    /// What keeps a log from being opened again after it was shortened.
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Damaged {
+                path,
+                position,
+                reason,
+            } => Self::Damaged {
+                path,
+                position,
+                reason,
+            },
+            OpenError::Io { error, .. } => Self::Io(error),
+        }
+    }
+}
+
 impl AppendError {
     pub(crate) fn from_io(error: io::Error) -> Self {
         if is_full(&error) {

@@ -7,7 +7,7 @@ use millstream_core::ids::Offset;
 use super::{Log, Mark};
 use crate::checkpoint::Checkpoint;
 use crate::disk::{Disk, DiskFile};
-use crate::error::{OpenError, ReadError, is_full};
+use crate::error::{ReadError, is_full};
 use crate::scan::{Found, Scanner};
 use crate::segment::Segment;
 
@@ -138,18 +138,7 @@ impl<D: Disk> Log<D> {
                 position,
             };
         }
-        self.reload(now_ms).map_err(|error| match error {
-            OpenError::Damaged {
-                path,
-                position,
-                reason,
-            } => ReadError::Damaged {
-                path,
-                position,
-                reason,
-            },
-            OpenError::Io { error, .. } => ReadError::Io(error),
-        })
+        self.reload(now_ms).map_err(ReadError::from)
     }
 
     fn advance_start(&mut self, start: i64) -> io::Result<()> {

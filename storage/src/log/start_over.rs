@@ -5,7 +5,7 @@ use millstream_core::ids::Offset;
 use super::Log;
 use crate::checkpoint::Checkpoint;
 use crate::disk::Disk;
-use crate::error::{OpenError, ReadError};
+use crate::error::ReadError;
 use crate::segment::Segment;
 
 impl<D: Disk> Log<D> {
@@ -45,18 +45,7 @@ impl<D: Disk> Log<D> {
             segment.remove(&self.disk, &self.dir)?;
         }
         self.disk.sync_dir(&self.dir)?;
-        self.reload(now_ms).map_err(|error| match error {
-            OpenError::Damaged {
-                path,
-                position,
-                reason,
-            } => ReadError::Damaged {
-                path,
-                position,
-                reason,
-            },
-            OpenError::Io { error, .. } => ReadError::Io(error),
-        })
+        self.reload(now_ms).map_err(ReadError::from)
     }
 }
 
