@@ -73,7 +73,7 @@ impl Refusal {
 pub async fn store(
     context: &Arc<Context>,
     topic: &Arc<Topic>,
-    partition: i32,
+    entrance: &Arc<Partition>,
     batch: &Bytes,
     safety: Safety,
 ) -> Result<Stored, Refusal> {
@@ -83,15 +83,14 @@ pub async fn store(
             format!("'{}' is a view: produce to its source", topic.name.as_str()),
         ));
     }
-    let entrance = entrance(context, topic, partition)?;
-    check_safety(&entrance, safety)?;
+    check_safety(entrance, safety)?;
     let validated = check(context, topic, batch)?;
     let corrected = correct(topic, batch, &validated);
     let batch = corrected.as_ref().unwrap_or(batch);
     if topic.has_ingest_plugins() {
-        return crate::plugins::ingest::store(context, topic, &entrance, batch, &validated, safety).await;
+        return crate::plugins::ingest::store(context, topic, entrance, batch, &validated, safety).await;
     }
-    let stored = append(context, topic, &entrance, batch)?;
+    let stored = append(context, topic, entrance, batch)?;
     context
         .metrics
         .records_in

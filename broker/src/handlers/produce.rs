@@ -182,7 +182,7 @@ async fn produce_partition(
     let topic: &Arc<Topic> = topic
         .as_ref()
         .map_err(|code| Refusal::new(*code, "unknown topic"))?;
-    ingest::entrance(context, topic, data.index)?;
+    let entrance = ingest::entrance(context, topic, data.index)?;
     if asked.acks == Acks::All && !context.lease.is_valid() {
         // Others may lead already: the client is to look for them, rather than to wait for what cannot come.
         let message = "this broker has lost touch with its cluster";
@@ -208,7 +208,7 @@ async fn produce_partition(
         Acks::All => Safety::InSync,
         _ => Safety::Leader,
     };
-    ingest::store(context, topic, data.index, records, safety).await
+    ingest::store(context, topic, &entrance, records, safety).await
 }
 
 /// Tells a client that asked the wrong broker who leads, and where that is (KIP-951).

@@ -86,7 +86,8 @@ impl World {
     async fn produce(&self, topic: &str, partition: i32, batch: &Bytes) -> Result<Stored, Refusal> {
         let context = self.context();
         let topic = context.topics.find(topic, Uuid::nil()).unwrap();
-        let mut stored = crate::ingest::store(context, &topic, partition, batch, Safety::InSync).await?;
+        let entrance = crate::ingest::entrance(context, &topic, partition)?;
+        let mut stored = crate::ingest::store(context, &topic, &entrance, batch, Safety::InSync).await?;
         for durable in std::mem::take(&mut stored.durable) {
             durable.await.unwrap().unwrap();
         }
