@@ -43,26 +43,10 @@ pub fn endpoint(
 
 /// For connections that others dial.
 pub fn incoming() -> TransportConfig {
-    common()
-}
-
-/// For connections that this broker dials.
-pub fn outgoing(class: Class) -> TransportConfig {
-    let mut config = common();
-    if class == Class::Control {
-        // Calls are small: what is acknowledged late would only look like a slow network.
-        config.ack_frequency_config(None);
-    }
-    config
-}
-
-fn common() -> TransportConfig {
     let mut config = TransportConfig::default();
     config
         // A window must hold what is under way in one round trip: 8 MiB are 200 MB/s at 40 ms. More does harm: what a
-        // receiver cannot take at once waits in it, out of the processor's caches and in front of what is urgent. With
-        // 32 MiB a stream on loopback cost two and a half times the CPU and had half a second from end to end, at the
-        // same rate.
+        // receiver cannot take at once waits in it, out of the processor's caches and in front of what is urgent.
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
         .send_window(SEND_WINDOW_BYTES)
@@ -82,9 +66,10 @@ fn common() -> TransportConfig {
         .enable_segmentation_offload(true)
         // One acknowledgement for many packets, or after 5 ms: by default it is one for two.
         .ack_frequency_config(Some(acknowledgements()))
-        // BBR goes by what arrives, not by what is lost, and that is what a link with losses needs: with 1 % lost and
-        // 20 ms each way a stream carries 27 MB/s in place of the 0.4 MB/s of CUBIC, and 40 in place of 6 with no delay.
-        // Where nothing is lost the two are alike. Both ends have it, as the leader sends on what its followers dial.
+        // BBR goes by what arrives, not by what is lost, and that is what a link with losses needs: in single runs of a
+        // build that is not optimised, a stream with 1 % lost carried several times what CUBIC let it, and with 20 ms each
+        // way tens of times. How the two compare where nothing is lost, those runs do not settle. Both ends have it, as the
+        // leader sends on what its followers dial.
         .congestion_controller_factory(Arc::new(quinn::congestion::BbrConfig::default()))
         // A broker that is gone is noticed by missing heartbeats; this only frees what was kept for it, and is longer
         // than a busy machine makes a broker wait. One that was killed and is back says so at once (see `endpoint`).
@@ -92,6 +77,16 @@ fn common() -> TransportConfig {
         .max_idle_timeout(Some(IdleTimeout::try_from(IDLE_MAX).expect("a few seconds fit")))
         // Brokers are near each other: the default of a third of a second is how long a first lost packet would cost.
         .initial_rtt(INITIAL_RTT);
+    config
+}
+
+/// For connections that this broker dials.
+pub fn outgoing(class: Class) -> TransportConfig {
+    let mut config = incoming();
+    if class == Class::Control {
+        // Calls are small: what is acknowledged late would only look like a slow network.
+        config.ack_frequency_config(None);
+    }
     config
 }
 
