@@ -131,6 +131,25 @@ impl Cluster {
         self.running[&at].context().controller.image()
     }
 
+    /// Three voters that serve.
+    async fn of_three() -> Self {
+        let mut cluster = Self::new(&[1, 2, 3]);
+        cluster.start(&[1, 2, 3]).await;
+        cluster.until_serving(&[1, 2, 3]).await;
+        cluster
+    }
+
+    /// Waits until all that run know that exactly these serve.
+    async fn until_serving(&self, ids: &[i32]) {
+        self.until("serving", |image| serving(image) == ids).await;
+    }
+
+    /// Waits until all that run know a topic.
+    async fn until_known(&self, topic: TopicId) {
+        self.until("known", |image| image.topic_by_id(topic).is_some())
+            .await;
+    }
+
     /// Waits until the image is so on all brokers that run.
     async fn until(&self, what: &str, holds: impl Fn(&Image) -> bool) {
         let deadline = Instant::now() + WAIT;
@@ -172,11 +191,7 @@ const WAIT: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn three_brokers_form_a_cluster_lose_one_and_gain_a_fourth() {
-    let mut cluster = Cluster::new(&[1, 2, 3]);
-    cluster.start(&[1, 2, 3]).await;
-    cluster
-        .until("all serve", |image| serving(image) == [1, 2, 3])
-        .await;
+    let mut cluster = Cluster::of_three().await;
     assert_eq!(cluster.image(1).cluster_id(), Some("orders"));
 
     let topic = cluster.create(2, "a", 6, 3).await;
@@ -189,9 +204,7 @@ async fn three_brokers_form_a_cluster_lose_one_and_gain_a_fourth() {
         [2, 2, 2],
         "in force where it was asked for"
     );
-    cluster
-        .until("the topic is known", |image| image.topic_by_id(topic).is_some())
-        .await;
+    cluster.until_known(topic).await;
     for broker in cluster.running.values() {
         assert_eq!(broker.context().topics.partitions().len(), 6);
     }
@@ -205,9 +218,7 @@ async fn three_brokers_form_a_cluster_lose_one_and_gain_a_fourth() {
     assert!(leaders(&cluster.image(1), topic).iter().all(Option::is_some));
 
     cluster.start(&[2]).await;
-    cluster
-        .until("all serve", |image| serving(image) == [1, 2, 3])
-        .await;
+    cluster.until_serving(&[1, 2, 3]).await;
 
     let whom = cluster.running[&3].cluster_addr().unwrap().to_owned();
     let joins = cluster.settings(4, &[("millstream.cluster.join", &whom)]);
@@ -216,9 +227,7 @@ async fn three_brokers_form_a_cluster_lose_one_and_gain_a_fourth() {
         .unwrap()
         .unwrap();
     cluster.running.insert(4, fourth);
-    cluster
-        .until("the fourth serves", |image| serving(image) == [1, 2, 3, 4])
-        .await;
+    cluster.until_serving(&[1, 2, 3, 4]).await;
     cluster.create(4, "b", 1, 4).await;
     let status = cluster.running[&4].context().controller.quorum_status().unwrap();
     assert_eq!((status.voters.len(), status.learners.len()), (3, 1));
@@ -307,11 +316,7 @@ async fn a_broker_that_the_cluster_does_not_take_is_told_why() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_voter_that_lost_its_disk_votes_again_only_after_its_vote_was_taken() {
-    let mut cluster = Cluster::new(&[1, 2, 3]);
-    cluster.start(&[1, 2, 3]).await;
-    cluster
-        .until("all serve", |image| serving(image) == [1, 2, 3])
-        .await;
+    let mut cluster = Cluster::of_three().await;
     let topic = cluster.create(1, "a", 1, 3).await;
     let leader = cluster.running[&1].context().controller.leader().unwrap().0;
     let lost = [1, 2, 3].into_iter().find(|id| *id != leader).unwrap();
@@ -366,11 +371,9 @@ async fn two_of_three_voters_begin_and_the_third_comes_later() {
     cluster.start(&[1, 3]).await;
     let took = since.elapsed();
     assert!(took < Duration::from_secs(15), "{took:?}");
-    cluster.until("two serve", |image| serving(image) == [1, 3]).await;
+    cluster.until_serving(&[1, 3]).await;
     cluster.start(&[2]).await;
-    cluster
-        .until("all serve", |image| serving(image) == [1, 2, 3])
-        .await;
+    cluster.until_serving(&[1, 2, 3]).await;
     for id in [1, 2, 3] {
         cluster.stop(id).await;
     }
@@ -387,15 +390,9 @@ async fn refused(settings: Settings) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_broker_that_falls_silent_is_fenced_within_a_second() {
-    let mut cluster = Cluster::new(&[1, 2, 3]);
-    cluster.start(&[1, 2, 3]).await;
-    cluster
-        .until("all serve", |image| serving(image) == [1, 2, 3])
-        .await;
+    let mut cluster = Cluster::of_three().await;
     let topic = cluster.create(1, "a", 3, 3).await;
-    cluster
-        .until("all know it", |image| image.topic_by_id(topic).is_some())
-        .await;
+    cluster.until_known(topic).await;
     let leader = cluster.running[&1].context().controller.leader().unwrap();
     // First a broker that does not lead the quorum, then the one that does.
     let other = [1, 2, 3].into_iter().find(|id| *id != leader.0).unwrap();
@@ -404,9 +401,7 @@ async fn a_broker_that_falls_silent_is_fenced_within_a_second() {
     assert!(took < Duration::from_secs(1), "{took:?}");
     silent.shutdown().await;
     cluster.start(&[other]).await;
-    cluster
-        .until("all serve", |image| serving(image) == [1, 2, 3])
-        .await;
+    cluster.until_serving(&[1, 2, 3]).await;
     let leader = cluster.running[&1].context().controller.leader().unwrap();
     let silent = cluster.running.remove(&leader.0).unwrap();
     let took = silence(&silent, &cluster, topic, leader.0).await;
@@ -428,39 +423,21 @@ async fn silence(silent: &Broker, cluster: &Cluster, topic: TopicId, id: i32) ->
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_was_acknowledged_outlives_its_leader_and_the_old_leader_agrees_again() {
-    let mut cluster = Cluster::new(&[1, 2, 3]);
-    cluster.start(&[1, 2, 3]).await;
-    cluster
-        .until("all serve", |image| serving(image) == [1, 2, 3])
-        .await;
+    let mut cluster = Cluster::of_three().await;
     let topic = cluster.create(1, "a", 1, 3).await;
-    cluster
-        .until("all know it", |image| image.topic_by_id(topic).is_some())
-        .await;
+    cluster.until_known(topic).await;
     let leader = leaders(&cluster.image(1), topic)[0].unwrap();
     for n in 0..100 {
         produce(&cluster, leader, n).await;
     }
     let silent = cluster.running.remove(&leader).unwrap();
     silence(&silent, &cluster, topic, leader).await;
-    let next = leaders(
-        cluster
-            .running
-            .values()
-            .next()
-            .unwrap()
-            .context()
-            .controller
-            .image()
-            .as_ref(),
-        topic,
-    );
-    let next = next[0].unwrap();
+    let witness = *cluster.running.keys().next().unwrap();
+    let next = leaders(&cluster.image(witness), topic)[0].unwrap();
     assert!(partition(&cluster, next).watermarks().log_end.0 >= 100);
     for n in 100..200 {
         produce(&cluster, next, n).await;
     }
-    eprintln!("H5 ok failover");
     silent.shutdown().await;
     cluster.start(&[leader]).await;
     cluster

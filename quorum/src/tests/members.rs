@@ -1,7 +1,7 @@
 //! Nodes that join, get a vote, lose it and are forgotten.
 
 use super::scene::{Scene, address_of, until};
-use crate::MemberError;
+use crate::{MemberError, Quorum};
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_lags_far_behind_gets_a_snapshot() {
@@ -32,14 +32,7 @@ async fn voters_come_and_go() {
     leader.add_learner(4, address_of(4)).await.unwrap();
     leader.add_learner(4, address_of(4)).await.unwrap();
     scene.expect_same_image(&[4], 5).await;
-    until("the leader knows that it has all", || {
-        leader
-            .metrics()
-            .learners
-            .iter()
-            .all(|learner| learner.lag == Some(0))
-    })
-    .await;
+    learners_have_all(&leader).await;
     leader.add_voter(4).await.unwrap();
     let voters = |status: crate::QuorumStatus| status.voters.iter().map(|v| v.id).collect::<Vec<_>>();
     assert_eq!(voters(leader.metrics()), [1, 2, 3, 4]);
@@ -104,14 +97,7 @@ async fn a_voter_that_lost_its_disk_is_forgotten_and_joins_again() {
     leader.add_learner(id, address_of(id)).await.unwrap();
     let version = scene.submit(&leader, 1).await.version;
     scene.expect_same_image(&[1, 2, 3], version).await;
-    until("the leader knows that it has all", || {
-        leader
-            .metrics()
-            .learners
-            .iter()
-            .all(|learner| learner.lag == Some(0))
-    })
-    .await;
+    learners_have_all(&leader).await;
     leader.add_voter(id).await.unwrap();
     assert_eq!(leader.metrics().voters.len(), 3);
 }
@@ -129,4 +115,13 @@ async fn a_voter_that_comes_back_without_its_disk_does_not_take_the_leader_down(
     let leader = scene.leader().await;
     let version = scene.submit(&leader, 5).await.version;
     scene.expect_same_image(&[1, 2, 3], version).await;
+}
+
+/// Waits until the leader knows that its learners have all that it has.
+async fn learners_have_all(leader: &Quorum) {
+    until("the leader knows that its learners have all", || {
+        let learners = leader.metrics().learners;
+        learners.iter().all(|learner| learner.lag == Some(0))
+    })
+    .await;
 }
