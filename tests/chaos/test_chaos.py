@@ -24,7 +24,7 @@ SMALL_DISK_MIB = 512
 
 @pytest.fixture
 def cluster(tmp_path):
-    cluster = Cluster(tmp_path, brokers=3, settings=["min.insync.replicas=2"])
+    cluster = Cluster(tmp_path, brokers=3)
     clock = shim(tmp_path)
     for node in cluster.nodes.values():
         if clock:
@@ -95,7 +95,7 @@ def make_topic(cluster):
 
     def made():
         # On a busy machine a broker may be taken for dead for a moment, and three replicas need three.
-        admin.create_topics([NewTopic(TOPIC, PARTITIONS, 3)])[TOPIC].result(30)
+        admin.create_topics([NewTopic(TOPIC, PARTITIONS, 3, config={"min.insync.replicas": "2"})])[TOPIC].result(30)
         return True
 
     wait_until(made, 30, "the topic is made")
