@@ -466,7 +466,7 @@ fn request_of(
         Request::Produce { batch, .. } => replica.produce(client, id, batch, scene),
         Request::Fetch {
             offset, of_leader, ..
-        } => replica.fetch(client, id, *offset, *of_leader, scene),
+        } => replica.fetch((client, id), *offset, *of_leader, has_lease, scene),
         Request::Trim { before, .. } => {
             let trimmed = replica.trim(*before, scene);
             scene.bus.answer(scene.life.node, client, id, Answer::Later);

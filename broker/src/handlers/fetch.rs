@@ -218,9 +218,11 @@ impl Round {
             Ok(outcome) => outcome,
             Err(error) => {
                 if error.is_out_of_range() {
-                    // A follower may be behind what the client has seen elsewhere.
+                    // A follower may be behind what the client has seen elsewhere, and so may one that led until it lost
+                    // touch: a client that believed its end would go back, or skip.
                     let is_ahead = want.offset > partition.watermarks().high.0;
-                    return Err(match leads || !is_ahead {
+                    let knows_the_end = leads && context.lease.is_valid();
+                    return Err(match knows_the_end || !is_ahead {
                         true => ErrorCode::OffsetOutOfRange,
                         false => ErrorCode::OffsetNotAvailable,
                     });

@@ -57,7 +57,13 @@ apis! {
     DeleteGroups => delete_groups::DeleteGroupsRequest;
     IncrementalAlterConfigs => incremental_alter_configs::IncrementalAlterConfigsRequest;
     OffsetDelete => offset_delete::OffsetDeleteRequest;
+    ElectLeaders => elect_leaders::ElectLeadersRequest;
+    AlterPartitionReassignments => alter_partition_reassignments::AlterPartitionReassignmentsRequest;
+    ListPartitionReassignments => list_partition_reassignments::ListPartitionReassignmentsRequest;
+    DescribeQuorum => describe_quorum::DescribeQuorumRequest;
+    UpdateFeatures => update_features::UpdateFeaturesRequest;
     DescribeCluster => describe_cluster::DescribeClusterRequest;
+    UnregisterBroker => unregister_broker::UnregisterBrokerRequest;
     DescribeTopicPartitions => describe_topic_partitions::DescribeTopicPartitionsRequest;
 }
 

@@ -255,13 +255,13 @@ impl Replica {
         Ok(())
     }
 
-    /// A reader's question.
+    /// A reader's question. Without a lease (`has_lease`), others may lead and be further: nothing is said of the end.
     pub fn fetch(
         &mut self,
-        client: u64,
-        id: u64,
+        (client, id): (u64, u64),
         offset: i64,
         of_leader: bool,
+        has_lease: bool,
         scene: &mut Scene<'_>,
     ) -> Result<(), Fatal> {
         let node = scene.life.node;
@@ -282,6 +282,7 @@ impl Replica {
         };
         let start = self.log.log_start_offset();
         let answer = match offset < start.0 || offset > high.0 {
+            true if offset > high.0 && !has_lease => Answer::Later,
             true => Answer::OutOfRange {
                 start: start.0,
                 end: high.0,
