@@ -1,6 +1,7 @@
 //! Clients: idempotent producers that wait for all replicas, and readers.
 
 use bytes::Bytes;
+use millstream_core::ids::LeaderEpoch;
 use millstream_kafka::records::BatchBuilder;
 use millstream_storage::sim_disk::Random;
 
@@ -12,10 +13,11 @@ use crate::judge::Judge;
 pub enum Request {
     /// Append this batch, and answer when it is safe.
     Produce { partition: i32, batch: Bytes },
-    /// Give what is safe from this offset on.
+    /// Give what is safe from this offset on, if you know of the leader's epoch that the client knows of (KIP-320).
     Fetch {
         partition: i32,
         offset: i64,
+        epoch: LeaderEpoch,
         of_leader: bool,
     },
     /// Delete what lies before this offset.
@@ -33,8 +35,12 @@ pub enum Answer {
     Later,
     /// The sequence number does not follow.
     Sequence(String),
-    /// What was asked for, and the high watermark of who gave it.
-    Fetched { bytes: Bytes, high: i64 },
+    /// What was asked for, with the high watermark and the leader's epoch that who gave it knows of.
+    Fetched {
+        bytes: Bytes,
+        high: i64,
+        epoch: LeaderEpoch,
+    },
     /// The log holds only these.
     OutOfRange { start: i64, end: i64 },
 }
@@ -61,6 +67,7 @@ enum Work {
     },
     Read {
         next: i64,
+        epoch: LeaderEpoch,
         of_leader: bool,
     },
 }
@@ -76,7 +83,12 @@ impl Client {
     }
 
     pub fn reader(id: u64, partition: i32, seed: u64, of_leader: bool) -> Self {
-        Self::new(id, partition, seed, Work::Read { next: 0, of_leader })
+        let work = Work::Read {
+            next: 0,
+            epoch: LeaderEpoch::UNKNOWN,
+            of_leader,
+        };
+        Self::new(id, partition, seed, work)
     }
 
     fn new(id: u64, partition: i32, seed: u64, work: Work) -> Self {
@@ -146,9 +158,14 @@ impl Client {
                 let before = *next - 5;
                 Request::Trim { partition, before }
             }
-            Work::Read { next, of_leader } => Request::Fetch {
+            Work::Read {
+                next,
+                epoch,
+                of_leader,
+            } => Request::Fetch {
                 partition,
                 offset: *next,
+                epoch: *epoch,
                 of_leader: *of_leader,
             },
         };
@@ -168,7 +185,19 @@ impl Client {
                 values.clear();
                 self.done += 1;
             }
-            (Answer::Fetched { bytes, high }, Work::Read { next, of_leader }) => {
+            (
+                Answer::Fetched {
+                    bytes,
+                    high,
+                    epoch: known,
+                },
+                Work::Read {
+                    next,
+                    epoch,
+                    of_leader,
+                },
+            ) => {
+                *epoch = known.max(*epoch);
                 *next = judge.read(self.id, partition, *next, &bytes);
                 if *of_leader {
                     judge.heard_high(self.id, partition, high);
@@ -181,6 +210,7 @@ impl Client {
                 Work::Read {
                     next,
                     of_leader: true,
+                    ..
                 },
             ) => {
                 let next = *next;

@@ -465,8 +465,11 @@ fn request_of(
         }
         Request::Produce { batch, .. } => replica.produce(client, id, batch, scene),
         Request::Fetch {
-            offset, of_leader, ..
-        } => replica.fetch((client, id), *offset, *of_leader, has_lease, scene),
+            offset,
+            epoch,
+            of_leader,
+            ..
+        } => replica.fetch((client, id), (*offset, *epoch), *of_leader, scene),
         Request::Trim { before, .. } => {
             let trimmed = replica.trim(*before, scene);
             scene.bus.answer(scene.life.node, client, id, Answer::Later);

@@ -61,9 +61,7 @@ impl Member {
             Pulse::NotLeader(_) => return false,
             Pulse::Unknown => self.check_life(life),
             Pulse::Heard { fenced: false } if !heartbeat.wants_to_stop => {
-                // While the quorum elects a leader, nobody can be heard and nobody is fenced: that is no reason for the
-                // whole cluster to stop.
-                self.lease.renew(sent, self.lease_length + ELECTION_WAIT);
+                self.lease.renew(sent, self.lease_length);
             }
             Pulse::Heard { .. } => self.lease.end(),
         }
@@ -300,8 +298,6 @@ impl Member {
 const BEATS_PER_LEASE: u32 = 6;
 /// How often it is looked who leads, and who is silent.
 const LOOK_AROUND: Duration = Duration::from_millis(25);
-/// Time in which the quorum has a leader again, usually.
-const ELECTION_WAIT: Duration = Duration::from_millis(1000);
 /// Partitions that go back to their preferred leaders at a time.
 const ELECTIONS_MAX: usize = 500;
 /// Longest time that voters are waited for before a cluster begins without what they may hold.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Lease {
     started: Instant,
-    /// Milliseconds since `started`.
+    /// Until nobody else is made leader in its place, in milliseconds since `started`.
     until_ms: AtomicU64,
 }
 
@@ -31,10 +31,24 @@ impl Lease {
         }
     }
 
-    /// Whether this broker may act as a member of the cluster now.
+    /// Whether this broker may act as a member of the cluster now. While the quorum elects a leader, nobody can be heard
+    /// and nobody is fenced: that is no reason for the whole cluster to stop, so it may do so a little longer than it
+    /// can be sure.
     pub fn is_valid(&self) -> bool {
-        let until_ms = self.until_ms.load(Ordering::Relaxed);
-        until_ms == u64::MAX || self.since_start(Instant::now()) < until_ms
+        self.lasts(ELECTION_WAIT)
+    }
+
+    /// Whether the cluster has not given up on this broker, as far as its clock can tell: nobody leads in its place.
+    pub fn is_certain(&self) -> bool {
+        self.lasts(Duration::ZERO)
+    }
+
+    fn lasts(&self, beyond: Duration) -> bool {
+        match self.until_ms.load(Ordering::Relaxed) {
+            0 => false,
+            u64::MAX => true,
+            until_ms => self.since_start(Instant::now()) < until_ms + beyond.as_millis() as u64,
+        }
     }
 
     /// A heartbeat that was sent at `sent` was answered.
@@ -53,6 +67,9 @@ impl Lease {
     }
 }
 
+/// Time in which the quorum has a leader again, usually.
+const ELECTION_WAIT: Duration = Duration::from_millis(1000);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +84,14 @@ mod tests {
         assert!(!lease.is_valid());
         lease.renew(lease.started, Duration::ZERO);
         assert!(!lease.is_valid());
-        assert!(Lease::without_end().is_valid());
+        assert!(Lease::without_end().is_certain());
+    }
+
+    #[test]
+    fn a_broker_acts_on_during_an_election_and_is_not_certain_meanwhile() {
+        let lease = Lease::ended();
+        lease.renew(Instant::now(), Duration::from_millis(1));
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(lease.is_valid() && !lease.is_certain());
     }
 }

@@ -221,7 +221,7 @@ impl Round {
                     // A follower may be behind what the client has seen elsewhere, and so may one that led until it lost
                     // touch: a client that believed its end would go back, or skip.
                     let is_ahead = want.offset > partition.watermarks().high.0;
-                    let knows_the_end = leads && context.lease.is_valid();
+                    let knows_the_end = leads && context.lease.is_certain();
                     return Err(match knows_the_end || !is_ahead {
                         true => ErrorCode::OffsetOutOfRange,
                         false => ErrorCode::OffsetNotAvailable,

@@ -255,17 +255,17 @@ impl Replica {
         Ok(())
     }
 
-    /// A reader's question. Without a lease (`has_lease`), others may lead and be further: nothing is said of the end.
+    /// A reader's question. Where the reader knows of a later epoch than this replica, it is not to believe this one.
     pub fn fetch(
         &mut self,
         (client, id): (u64, u64),
-        offset: i64,
+        (offset, epoch): (i64, LeaderEpoch),
         of_leader: bool,
-        has_lease: bool,
         scene: &mut Scene<'_>,
     ) -> Result<(), Fatal> {
         let node = scene.life.node;
         let refused = match &self.role {
+            _ if epoch > self.epoch => Some(Answer::Later),
             Role::Leader { leader, .. } if leader.is_established() || is_on(Mutation::ShowUnsafe) => None,
             Role::Leader { .. } => Some(Answer::Later),
             Role::Follower { .. } if !of_leader => None,
@@ -282,7 +282,6 @@ impl Replica {
         };
         let start = self.log.log_start_offset();
         let answer = match offset < start.0 || offset > high.0 {
-            true if offset > high.0 && !has_lease => Answer::Later,
             true => Answer::OutOfRange {
                 start: start.0,
                 end: high.0,
@@ -290,6 +289,7 @@ impl Replica {
             false => Answer::Fetched {
                 bytes: self.bytes(Offset(offset), FETCH_BYTES, high)?,
                 high: high.0,
+                epoch: self.epoch,
             },
         };
         scene.bus.answer(node, client, id, answer);
