@@ -121,7 +121,7 @@ impl Node {
         });
         let config = QuorumConfig {
             heartbeat_ms: 100,
-            election_ms: (300, 600),
+            election_ms: 500,
             snapshot_after: 60,
             inline_disk: true,
             ..QuorumConfig::new(self.id, PathBuf::from("quorum"))
@@ -242,6 +242,7 @@ impl Process {
                 partition_epoch: proposal.partition_epoch,
                 isr: proposal.isr,
                 epochs: Vec::new(),
+                version: self.image.version(),
             };
             let purpose = Purpose::InSync {
                 partition: *index,

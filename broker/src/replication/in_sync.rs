@@ -84,6 +84,8 @@ impl Replication {
                 tracing::error!("partitions that are led here take no writes: others are to take over");
                 cluster.give_up().await;
             }
+            // Read before what the partitions propose: it is never newer than what they knew.
+            let version = self.image.load().version();
             let mut proposed = Vec::new();
             let mut changes = Vec::new();
             for partition in proposing {
@@ -96,6 +98,7 @@ impl Replication {
                         partition_epoch,
                         epochs: self.epochs_of(&proposal.isr),
                         isr: proposal.isr,
+                        version,
                     });
                     proposed.push(Proposed {
                         partition,

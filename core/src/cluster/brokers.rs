@@ -38,6 +38,9 @@ pub struct Broker {
     /// Whether it serves nobody, and may lead nothing and be in sync nowhere else.
     #[serde(default, skip_serializing_if = "is_default")]
     pub fenced: bool,
+    /// Version of the image since which it is not fenced, or was not the last time.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub serves_since: u64,
     /// Whether it is being emptied.
     #[serde(default, skip_serializing_if = "is_default")]
     pub draining: bool,
@@ -165,8 +168,10 @@ pub(super) fn unfence(image: &mut Image, id: BrokerId, epoch: u64) -> Result<Out
     if !image.check_epoch(id, epoch)?.fenced {
         return Ok(Outcome::Unchanged);
     }
+    let serves_since = image.version + 1;
     if let Some(broker) = image.brokers.get_mut(&id) {
         broker.fenced = false;
+        broker.serves_since = serves_since;
     }
     give_leaders(image, id);
     Ok(Outcome::Done)

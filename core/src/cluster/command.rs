@@ -164,6 +164,16 @@ pub struct PartitionChange {
     /// registered again since may have lost its disk and is refused. Empty if the leader does not know them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub epochs: Vec<u64>,
+    /// Version of the image that the leader decided on: a broker that came into service later does not come into sync by
+    /// it. A change that was refused, because a broker was out of service, is not to be taken when it comes once more,
+    /// late: the leader has stopped waiting for that broker.
+    #[serde(default = "any_version")]
+    pub version: u64,
+}
+
+/// What leaders that do not tell their version decided on.
+fn any_version() -> u64 {
+    u64::MAX
 }
 
 /// Which replica becomes leader.

@@ -373,8 +373,12 @@ fn check_change(image: &Image, broker: BrokerId, change: &PartitionChange) -> Re
     }
     for (n, id) in isr.iter().enumerate() {
         let known = image.brokers.get(id);
+        let is_new = !partition.isr.contains(id);
         let may = is_on(Mutation::AcceptStaleChange)
-            || known.is_some_and(|b| !b.fenced && change.epochs.get(n).is_none_or(|e| *e == b.epoch));
+            || known.is_some_and(|b| {
+                let is_same = change.epochs.get(n).is_none_or(|e| *e == b.epoch);
+                !b.fenced && is_same && !(is_new && b.serves_since > change.version)
+            });
         if !may {
             return Err(PartitionRefusal::Ineligible(*id));
         }

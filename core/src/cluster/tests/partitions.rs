@@ -210,6 +210,20 @@ fn nobody_is_in_sync_who_is_fenced_or_has_begun_another_life() {
 }
 
 #[test]
+fn a_change_that_was_refused_is_not_taken_when_it_comes_again_late() {
+    let mut image = three("1");
+    step(&mut image, |image| fence(image, 3));
+    let late = in_sync(&image, &[1, 2, 3]);
+    answer(&mut image, &late).unwrap_err();
+    step(&mut image, |image| unfence(image, 3));
+    answer(&mut image, &late).unwrap_err();
+    expect(&image, Some(1), 0, &[1, 2], &[]);
+    // The leader asks anew, with what it knows by then.
+    step(&mut image, |image| in_sync(image, &[1, 2, 3]));
+    expect(&image, Some(1), 0, &[1, 2, 3], &[]);
+}
+
+#[test]
 fn a_new_partition_is_in_sync_on_brokers_in_service() {
     let mut image = cluster(&[(1, None), (2, None), (3, None)]);
     step(&mut image, |image| fence(image, 1));

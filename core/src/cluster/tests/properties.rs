@@ -102,6 +102,7 @@ impl Event {
                         partition_epoch: entry.partition_epoch - i32::from(*stale == 1),
                         isr: chosen.map(|(id, _)| *id).collect(),
                         epochs: Vec::new(),
+                        version: image.version(),
                     }],
                 }
             }

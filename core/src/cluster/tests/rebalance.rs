@@ -38,6 +38,7 @@ fn carry_out(image: &mut Image, moves: &[Move]) {
                 partition_epoch: p.partition_epoch,
                 isr: p.replicas.iter().copied().filter(live).collect(),
                 epochs: Vec::new(),
+                version: image.version(),
             }],
         };
         assert_eq!(answer(image, &command), Ok(()));

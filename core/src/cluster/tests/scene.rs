@@ -131,6 +131,7 @@ pub fn in_sync(image: &Image, isr: &[i32]) -> Command {
             partition_epoch: partition.partition_epoch,
             isr: ids(isr),
             epochs: Vec::new(),
+            version: image.version(),
         }],
     }
 }
