@@ -9,7 +9,6 @@
 //! * A vote before the vote. openraft 0.9 has none, so a voter that comes back from the other side of a partition with
 //!   a higher term costs the others one election. Voters that hear from a leader refuse it their vote, so it cannot
 //!   win before it has caught up.
-//! * Handing leadership over. openraft 0.9 cannot; a leader that stops is missed like one that crashed.
 //! * A leader's own doubt. One that is cut off calls itself leader until it hears of a higher term. Nothing that it
 //!   decides is committed meanwhile; [`QuorumStatus::since_quorum_ack_ms`] tells that nobody answers, and
 //!   [`Quorum::ensure_linearizable`] asks.
@@ -20,6 +19,7 @@ mod config;
 mod error;
 mod message;
 mod network;
+mod patience;
 mod quorum;
 mod runtime;
 mod status;

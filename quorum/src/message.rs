@@ -18,6 +18,17 @@ pub enum Request {
     Vote(VoteRequest<u64>),
     /// Takes a part of a snapshot.
     Snapshot(InstallSnapshotRequest<Types>),
+    /// Does without its leader from now on.
+    Resign(Resign),
+}
+
+/// A leader goes, and wants to be replaced.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Resign {
+    /// With what it was elected.
+    pub vote: Vote,
+    /// Who is to be the next one.
+    pub successor: u64,
 }
 
 /// A part of a snapshot without its bytes.
@@ -35,6 +46,7 @@ impl Request {
         let (kind, json, data) = match self {
             Self::Append(request) => (APPEND, to_json(&request), Vec::new()),
             Self::Vote(request) => (VOTE, to_json(&request), Vec::new()),
+            Self::Resign(request) => (RESIGN, to_json(&request), Vec::new()),
             Self::Snapshot(request) => {
                 let chunk = Chunk {
                     vote: request.vote,
@@ -74,6 +86,7 @@ impl Request {
         match header[0] {
             APPEND => Ok(Self::Append(from_json(json)?)),
             VOTE => Ok(Self::Vote(from_json(json)?)),
+            RESIGN => Ok(Self::Resign(from_json(json)?)),
             SNAPSHOT => {
                 let chunk: Chunk = from_json(json)?;
                 // Chunks are put where they say, so what lies before them is allocated.
@@ -105,6 +118,7 @@ fn from_json<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, QuorumError> {
 const APPEND: u8 = 1;
 const VOTE: u8 = 2;
 const SNAPSHOT: u8 = 3;
+const RESIGN: u8 = 4;
 const HEADER_BYTES: usize = 13;
 /// No request of a node is longer: one command of the largest size and what is around it.
 pub const REQUEST_BYTES_MAX: usize = 10 << 20;

@@ -12,13 +12,15 @@ use millstream_storage::disk::Disk;
 use openraft::error::{
     ChangeMembershipError, CheckIsLeaderError, ClientWriteError, Fatal, InitializeError, RaftError,
 };
-use openraft::{BasicNode, ChangeMembers};
+use openraft::raft::{AppendEntriesResponse, VoteResponse};
+use openraft::{BasicNode, ChangeMembers, ServerState};
 use tokio::sync::watch;
 
 use crate::config::QuorumConfig;
 use crate::error::{MemberError, QuorumError, SubmitError};
-use crate::message::{Request, to_json};
+use crate::message::{Request, Resign, to_json};
 use crate::network::Network;
+use crate::patience::Patience;
 use crate::status::{Leadership, QuorumStatus};
 use crate::store::{self, machine::ImageView};
 use crate::transport::Transport;
@@ -30,7 +32,9 @@ pub struct Quorum(Arc<Inner>);
 
 struct Inner {
     me: u64,
-    raft: Raft,
+    raft: Arc<Raft>,
+    patience: Arc<Patience>,
+    call: Box<dyn Fn(u64, String, Vec<u8>) -> BoxFuture + Send + Sync>,
     image: ImageView,
     was_initialised: AtomicBool,
     leadership: watch::Receiver<Leadership>,
@@ -59,17 +63,26 @@ impl Quorum {
         let (log, machine) = store::open(&config, disk, Arc::new(on_image)).await?;
         let image = machine.view();
         let (log_worker, snapshot_worker) = (log.worker(), machine.worker());
+        let sender = transport.clone();
         let network = Network {
             transport,
             backoff: Duration::from_millis(config.heartbeat_ms),
         };
         let raft = Raft::new(config.me, raft_config, network, log, machine).await;
-        let raft = raft.map_err(stopped)?;
+        let raft = Arc::new(raft.map_err(stopped)?);
+        let patience = Arc::new(Patience::new(config.me, config.election_ms, config.lease_ms()));
+        tokio::spawn(patience.clone().run(Arc::downgrade(&raft)));
         let was_initialised = raft.is_initialized().await.map_err(stopped)?;
         let leadership = follow_leadership(&raft);
         Ok(Self(Arc::new(Inner {
             me: config.me,
             raft,
+            patience,
+            call: Box::new(move |target, address, request| {
+                let sender = sender.clone();
+                // Whoever cannot be reached does not hear it.
+                Box::pin(async move { drop(sender.call(target, &address, request).await) })
+            }),
             image,
             was_initialised: AtomicBool::new(was_initialised),
             leadership,
@@ -131,11 +144,90 @@ impl Quorum {
     /// Bytes that are no request, or one for another node.
     pub async fn handle(&self, request: &[u8]) -> Result<Vec<u8>, QuorumError> {
         let raft = &self.0.raft;
+        let patience = &self.0.patience;
         Ok(match Request::decode(request, self.0.me)? {
-            Request::Append(request) => to_json(&raft.append_entries(request).await),
-            Request::Vote(request) => to_json(&raft.vote(request).await),
-            Request::Snapshot(request) => to_json(&raft.install_snapshot(request).await),
+            Request::Append(request) => {
+                let vote = request.vote;
+                let answer = raft.append_entries(request).await;
+                if matches!(&answer, Ok(answer) if !matches!(answer, AppendEntriesResponse::HigherVote(_))) {
+                    patience.heard(vote);
+                }
+                to_json(&answer)
+            }
+            Request::Vote(_) if self.is_loyal() => {
+                let vote = raft.metrics().borrow().vote;
+                to_json(&Ok::<_, RaftError<u64>>(VoteResponse::new(vote, None, false)))
+            }
+            Request::Vote(request) => {
+                let answer = raft.vote(request).await;
+                if matches!(&answer, Ok(answer) if answer.vote_granted) {
+                    patience.voted();
+                }
+                to_json(&answer)
+            }
+            Request::Snapshot(request) => {
+                let vote = request.vote;
+                let answer = raft.install_snapshot(request).await;
+                if matches!(&answer, Ok(answer) if answer.vote == vote) {
+                    patience.heard(vote);
+                }
+                to_json(&answer)
+            }
+            Request::Resign(resign) => {
+                if raft.metrics().borrow().vote == resign.vote {
+                    patience.lose(resign.vote, true, resign.successor == self.0.me);
+                }
+                to_json(&())
+            }
         })
+    }
+
+    /// Whether this node follows a leader that it trusts.
+    fn is_loyal(&self) -> bool {
+        let metrics = self.0.raft.metrics();
+        let (state, leader) = (metrics.borrow().state, metrics.borrow().current_leader);
+        state == ServerState::Follower && leader.is_some() && self.0.patience.is_loyal()
+    }
+
+    /// Says that node `id` is known to be gone: if it leads, it is replaced without waiting for a silence. Whoever says so
+    /// wrongly costs the quorum an election.
+    pub fn lost(&self, id: u64) {
+        let metrics = self.0.raft.metrics();
+        let (leader, vote) = (metrics.borrow().current_leader, metrics.borrow().vote);
+        if leader == Some(id) && id != self.0.me {
+            self.0.patience.lose(vote, false, false);
+        }
+    }
+
+    /// Has another voter lead, if this node does: the one that holds most of the log. Gives whether one does after
+    /// `wait`, or did already.
+    pub async fn hand_over(&self, wait: Duration) -> bool {
+        let inner = &self.0;
+        let status = self.metrics();
+        let mut others: Vec<_> = status
+            .voters
+            .into_iter()
+            .filter(|voter| voter.id != inner.me)
+            .collect();
+        others.sort_by_key(|voter| std::cmp::Reverse(voter.matched));
+        let Some(successor) = others.first().map(|voter| voter.id).filter(|_| self.is_leader()) else {
+            return !self.is_leader();
+        };
+        let vote = inner.raft.metrics().borrow().vote;
+        let resign = Resign { vote, successor };
+        // Who hears from this node gives nobody its vote for a while.
+        inner.raft.runtime_config().heartbeat(false);
+        let mut leadership = self.watch_leadership();
+        let told = others.into_iter().map(|voter| {
+            let request = Request::Resign(resign).encode(voter.id);
+            (inner.call)(voter.id, voter.address, request)
+        });
+        let told: Vec<_> = told.map(tokio::spawn).collect();
+        let is_done = leadership.wait_for(|now| now.leader.as_ref().is_some_and(|(id, _)| *id != inner.me));
+        let is_done = matches!(tokio::time::timeout(wait, is_done).await, Ok(Ok(_)));
+        told.iter().for_each(tokio::task::JoinHandle::abort);
+        inner.raft.runtime_config().heartbeat(true);
+        is_done
     }
 
     /// Lets the quorum agree on a command, and applies it. It is in force and durable on a majority on return, and in

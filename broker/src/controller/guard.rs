@@ -3,9 +3,10 @@
 //!
 //! Three clocks must agree that a broker is gone: the leader's own (it has led for a lease, or the broker led before it
 //! and fell silent long enough for an election), the broker's (no heartbeat for a lease), and that the leader itself did
-//! not stand still meanwhile, for then the silence was its own.
+//! not stand still meanwhile, for then the silence was its own. Where a process is known to have ended, nothing is waited
+//! for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use millstream_core::cluster::{Broker, Command, Image};
@@ -28,6 +29,8 @@ struct Term {
     brokers: BTreeMap<BrokerId, Seen>,
     /// Whoever led before, if it is another one.
     former: Option<BrokerId>,
+    /// Those whose process is known to have ended, until they are heard again.
+    gone: BTreeSet<BrokerId>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +54,7 @@ impl Guard {
             looked: now,
             brokers: BTreeMap::new(),
             former,
+            gone: BTreeSet::new(),
         });
     }
 
@@ -87,7 +91,13 @@ impl Guard {
             behind,
         };
         term.brokers.insert(id, seen);
+        term.gone.remove(&id);
         Pulse::Heard { fenced: known.fenced }
+    }
+
+    /// A broker's process has ended: it is not waited for. True if that is news.
+    pub fn lose(&mut self, id: BrokerId) -> bool {
+        self.term.as_mut().is_some_and(|term| term.gone.insert(id))
     }
 
     /// What is to be done about the brokers of the image now.
@@ -127,7 +137,7 @@ fn decide_on(term: &Term, broker: &Broker, lease: Duration, now: Instant) -> Opt
     // Whoever led before was silent for an election already.
     let was_deposed = seen.is_none() && term.former == Some(id);
     let patience = if was_deposed { lease.min(DEPOSED) } else { lease };
-    let is_gone = silent > patience;
+    let is_gone = silent > patience || term.gone.contains(&id);
     let wants_to_stop = seen.is_some_and(|seen| seen.heartbeat.wants_to_stop);
     if !broker.fenced {
         return (is_gone || wants_to_stop).then_some(Command::FenceBroker { id, epoch });
@@ -201,6 +211,12 @@ mod tests {
                 version: self.image.version(),
                 wants_to_stop: false,
             }
+        }
+
+        fn fenced_at(&mut self, id: i32) -> bool {
+            let commands = self.guard.decide(&self.image, self.now);
+            let fences = |command: &Command| matches!(command, Command::FenceBroker { id: other, .. } if other.0 == id);
+            commands.iter().any(fences)
         }
 
         fn hear(&mut self, id: i32) {
@@ -289,5 +305,16 @@ mod tests {
         };
         let pulse = scene.guard.hear(BrokerId(1), other, &scene.image, scene.now);
         assert_eq!(pulse, Pulse::Unknown);
+    }
+
+    #[test]
+    fn a_broker_whose_process_ended_is_fenced_at_once_unless_it_is_heard_again() {
+        let mut scene = Scene::new(2, None);
+        scene.until(300, &[1, 2]);
+        assert!(!scene.fenced_at(2));
+        assert!(scene.guard.lose(BrokerId(2)) && !scene.guard.lose(BrokerId(2)));
+        assert!(scene.fenced_at(2) && !scene.fenced_at(1));
+        scene.hear(2);
+        assert!(!scene.fenced_at(2));
     }
 }

@@ -3,7 +3,8 @@
 //! Whoever wants a change submits a command to [`Controller::apply`]. An answer means that the change is durable, and in
 //! force on this broker. A broker that is alone decides by itself ([`lone`]); brokers of a cluster have a quorum that
 //! decides ([`cluster`]), into which they get as [`entry`] says. There the quorum's leader also watches over the brokers'
-//! lives: [`heartbeats`] carry them to the [`guard`], who decides whom the cluster counts on.
+//! lives: [`heartbeats`] carry them to the [`guard`], who decides whom the cluster counts on, and [`probe`] tells it of
+//! processes that have ended.
 
 pub mod cluster;
 pub mod entry;
@@ -16,6 +17,7 @@ mod lease;
 mod link;
 pub mod lone;
 pub mod messages;
+mod probe;
 mod service;
 
 use std::sync::Arc;

@@ -122,6 +122,7 @@ impl Broker {
         // They end with this broker's part in the quorum, which is after everything else.
         tokio::spawn(member.clone().confirm());
         tokio::spawn(member.clone().guard(balance));
+        tokio::spawn(member.clone().probe());
         member.enter(&way, &address, storage).await?;
         let (host, port) = context.advertised.clone();
         let version = member

@@ -5,5 +5,6 @@ mod cut_disk;
 mod damage;
 mod members;
 mod nodes;
+mod replaced;
 mod scene;
 mod suite;

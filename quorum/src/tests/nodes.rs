@@ -201,7 +201,7 @@ async fn a_quorum_of_one_runs_on_a_real_disk_and_its_threads() {
     let data = tempfile::tempdir().unwrap();
     let config = QuorumConfig {
         heartbeat_ms: 10,
-        election_ms: (30, 60),
+        election_ms: 50,
         snapshot_after: 10,
         ..QuorumConfig::new(1, data.path().join("quorum"))
     };
