@@ -364,6 +364,7 @@ impl Opened {
             let image = Arc::new(image);
             tidy(directory, &store, &plugins, &image)?;
             topics.carry_out(&topics.plan(image.clone()));
+            topics.step_down(&image);
             let in_force = in_force(image);
             let lone = Lone::start(journal, in_force.clone()).map_err(StartError::Thread)?;
             (in_force, Decider::Alone(lone))

@@ -272,13 +272,16 @@ impl Topics {
         })
     }
 
-    /// Makes it so: opens new partitions, configures those there are, deletes those that are gone. Blocks. Gives the
-    /// reasons why partitions could not be opened; they are served again when the broker is started anew.
+    /// Makes it so: opens new partitions, configures those there are, deletes those that are gone, leads what is to be led
+    /// here. What is not to be led here stays what it is until [`Topics::step_down`]. Blocks. Gives the reasons why
+    /// partitions could not be opened; they are served again when the broker is started anew.
     pub fn carry_out(&self, plan: &Plan) -> Vec<String> {
         let now = self.state.load_full();
         let mut failures = Vec::new();
         let slots = self.open_partitions(&now, plan, &mut failures);
-        give_roles(&plan.image, &slots);
+        give_roles(&plan.image, &slots, |described| {
+            described.leader == Some(self.node)
+        });
         let mut state = State {
             defaults: plan.defaults.clone(),
             ..Default::default()
@@ -305,6 +308,17 @@ impl Topics {
         self.store.delete_all(&gone);
         self.metrics.partitions.set(self.partitions().len() as i64);
         failures
+    }
+
+    /// Follows in what others lead by the image that was carried out last. Whoever asks for such a partition is refused
+    /// from now on, and is to find in the image who leads it.
+    pub fn step_down(&self, image: &Image) {
+        let state = self.state.load();
+        let stored = state.all.iter().filter(|topic| !topic.described.is_view());
+        let slots = stored.map(|topic| (TopicId(topic.id), topic.partitions.clone()));
+        give_roles(image, &slots.collect(), |described| {
+            described.leader != Some(self.node)
+        });
     }
 
     /// The partitions of every topic that stores records.
@@ -433,12 +447,19 @@ impl Attached {
     }
 }
 
-/// Makes every partition what the image says it is here.
-fn give_roles(image: &Image, slots: &BTreeMap<TopicId, Slots>) {
+/// Makes those partitions what the image says they are here.
+fn give_roles(
+    image: &Image,
+    slots: &BTreeMap<TopicId, Slots>,
+    are_meant: impl Fn(&cluster::Partition) -> bool,
+) {
     let now_ms = now_ms();
     for topic in image.topics().filter(|topic| !topic.is_view()) {
         let stored = slots.get(&topic.id).into_iter().flat_map(|slots| slots.iter());
-        for (partition, described) in stored.zip(&topic.partitions) {
+        for (partition, described) in stored
+            .zip(&topic.partitions)
+            .filter(|(_, described)| are_meant(described))
+        {
             if let Some(partition) = partition {
                 partition.take_role(described, image.min_insync(topic, described), now_ms);
             }

@@ -429,6 +429,12 @@ impl Member {
         self.wants_to_stop.store(true, Ordering::Relaxed);
         self.beat.notify_one();
         let mut decided = self.decided.clone();
+        let leads = self
+            .in_force
+            .topics()
+            .partitions()
+            .iter()
+            .any(|partition| partition.is_leader());
         let is_out = |image: &Arc<Image>| {
             let me = image.brokers().get(&self.me);
             me.is_none_or(|me| me.fenced || me.epoch != life.epoch)
@@ -441,7 +447,9 @@ impl Member {
             return;
         };
         // Clients hear from here who leads now.
-        self.in_force.reaches(version, LEAVE_WAIT).await;
+        if self.in_force.reaches(version, LEAVE_WAIT).await && leads {
+            tokio::time::sleep(LINGER).await;
+        }
     }
 
     /// Ends this broker's part; another one leads the quorum first, if this one does.
@@ -504,5 +512,7 @@ const ASK_WAIT: Duration = Duration::from_secs(5);
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 /// Longest time that an ending broker waits for another one to lead the quorum.
 const HAND_OVER_WAIT: Duration = Duration::from_millis(1000);
+/// How long an ending broker that led tells its clients who leads now.
+const LINGER: Duration = Duration::from_millis(250);
 /// Longest time that an ending broker waits for others to lead.
 const LEAVE_WAIT: Duration = Duration::from_millis(1500);

@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use millstream_core::cluster::{self, Command, Image, Outcome};
@@ -11,6 +11,7 @@ use millstream_kafka::ErrorCode;
 use tokio::sync::watch;
 
 use super::Refused;
+use super::departed::Departed;
 use crate::context::Context;
 use crate::plugins::Plugins;
 use crate::topics::{Plan, Topics};
@@ -22,6 +23,7 @@ pub struct InForce {
     topics: Arc<Topics>,
     plugins: Arc<Plugins>,
     context: OnceLock<Weak<Context>>,
+    departed: Departed,
 }
 
 impl InForce {
@@ -33,12 +35,18 @@ impl InForce {
             topics,
             plugins,
             context: OnceLock::new(),
+            departed: Departed::default(),
         }
     }
 
     /// The image.
     pub fn image(&self) -> Arc<Image> {
         self.image.load_full()
+    }
+
+    /// Brokers that went out of service.
+    pub fn departed(&self) -> &Departed {
+        &self.departed
     }
 
     /// The topics that run under it.
@@ -87,7 +95,10 @@ impl InForce {
     /// Puts another image in force. Gives the reasons why partitions could not be opened. Blocks.
     pub fn put(&self, plan: &Plan) -> Vec<String> {
         let failures = self.topics.carry_out(plan);
-        self.image.store(plan.image().clone());
+        let before = self.image.swap(plan.image().clone());
+        self.departed.see(&before, plan.image(), Instant::now());
+        // Only now: whoever is refused as nobody leads here is told by the image who does.
+        self.topics.step_down(plan.image());
         self.announce();
         self.version.send_replace(plan.image().version());
         failures

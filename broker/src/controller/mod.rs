@@ -7,6 +7,7 @@
 //! processes that have ended.
 
 pub mod cluster;
+mod departed;
 pub mod entry;
 pub mod guard;
 mod heartbeats;
@@ -21,8 +22,9 @@ mod probe;
 mod service;
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use millstream_core::cluster::{Command, Image, Outcome, Refusal, placement};
+use millstream_core::cluster::{Broker, Command, Image, Outcome, Refusal, placement};
 use millstream_core::ids::{BrokerId, TopicId, TopicName};
 use millstream_kafka::ErrorCode;
 use millstream_quorum::QuorumStatus;
@@ -99,6 +101,11 @@ impl Controller {
     /// The image as it is in force on this broker.
     pub fn image(&self) -> Arc<Image> {
         self.in_force.image()
+    }
+
+    /// Whether clients are told where a broker is reached: it serves, or did so not long ago.
+    pub fn is_told(&self, broker: &Broker) -> bool {
+        !broker.fenced || self.in_force.departed().is_told(broker.id, Instant::now())
     }
 
     /// Says who else is to hear of every image, and tells them of the one of now.

@@ -83,11 +83,6 @@ pub fn offline(image: &Image, partition: &Partition) -> Vec<i32> {
     offline.map(|id| id.0).collect()
 }
 
-/// The brokers that clients are told of, in the order of their ids.
-pub fn brokers(image: &Image) -> impl Iterator<Item = &Broker> {
-    image.brokers().values().filter(|broker| !broker.fenced)
-}
-
 /// A partition of which this broker is to do something that needs its log.
 ///
 /// # Errors
@@ -196,7 +191,6 @@ pub(super) mod tests {
         let topic = image.topic("a").unwrap();
         let partition = image.partition(topic, PartitionIndex(0)).unwrap();
         assert_eq!(offline(&image, partition), [2, 3]);
-        assert_eq!(brokers(&image).map(|b| b.id.0).collect::<Vec<_>>(), [1]);
     }
 
     #[test]

@@ -48,7 +48,9 @@ pub async fn handle(
     };
     // The last image knows where all leaders are that those before it named.
     let image = context.controller.image();
-    let brokers = leaders::brokers(&image).map(|broker| MetadataResponseBroker {
+    let brokers = image.brokers().values();
+    let told = brokers.filter(|broker| context.controller.is_told(broker));
+    let brokers = told.map(|broker| MetadataResponseBroker {
         node_id: broker.id.0,
         host: Text::from(broker.host.as_str()),
         port: i32::from(broker.port),

@@ -24,6 +24,7 @@ impl Running {
         cluster::apply(&mut self.image, command).unwrap();
         let plan = self.topics.plan(Arc::new(self.image.clone()));
         assert_eq!(self.topics.carry_out(&plan), Vec::<String>::new());
+        self.topics.step_down(plan.image());
     }
 
     fn create(&mut self, name: &str, partitions: usize, configs: &[(&str, &str)]) {
