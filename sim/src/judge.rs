@@ -16,7 +16,7 @@ pub struct Judge {
     /// The first rule that was broken, and how.
     pub broken: Option<String>,
     /// Records that producers were told are safe, by partition and offset.
-    acked: BTreeMap<(i32, i64), String>,
+    acked: BTreeMap<(i32, i64), (String, i32)>,
     /// Records that readers saw.
     seen: BTreeMap<(i32, i64), String>,
     /// Where each value was seen: an idempotent write is there once.
@@ -44,18 +44,18 @@ impl Judge {
         self.acked.len()
     }
 
-    /// A producer is told that its records are safe.
-    pub fn acknowledged(&mut self, partition: i32, base: i64, values: &[String]) {
+    /// A producer is told by the leader of this epoch that its records are safe.
+    pub fn acknowledged(&mut self, partition: i32, epoch: i32, base: i64, values: &[String]) {
         let end = self.ends.entry(partition).or_default();
         *end = (*end).max(base + values.len() as i64);
         if let Some((producer, _)) = values.first().and_then(|value| value.split_once('-')) {
             self.lasts.insert((partition, producer.to_owned()), base);
         }
         for (offset, value) in (base..).zip(values) {
-            let known = self
+            let (known, _) = self
                 .acked
                 .entry((partition, offset))
-                .or_insert_with(|| value.clone());
+                .or_insert_with(|| (value.clone(), epoch));
             if known != value {
                 let rule = format!(
                     "offset {offset} of partition {partition} was acknowledged for {known} and for {value}"
@@ -125,7 +125,8 @@ impl Judge {
         *known = start.max(*known);
     }
 
-    /// A broker leads a partition from now on with this log.
+    /// A broker leads a partition from now on with this log. What was acknowledged in later epochs it may lack: it leads
+    /// late, and does not know yet that it does not lead any more.
     pub fn leads(&mut self, life: Life, partition: i32, epoch: i32, log_end: i64, log: &Bytes) {
         let first = *self.leaders.entry((partition, epoch)).or_insert(life);
         if first != life {
@@ -138,8 +139,9 @@ impl Judge {
         let safe = self.acked.range((partition, begin)..(partition + 1, 0));
         let lost = safe
             .into_iter()
-            .find(|((_, offset), value)| held.get(offset) != Some(value));
-        if let Some(((_, offset), value)) = lost {
+            .filter(|(_, (_, acknowledged_in))| *acknowledged_in < epoch)
+            .find(|((_, offset), (value, _))| held.get(offset) != Some(value));
+        if let Some(((_, offset), (value, _))) = lost {
             let found = held.get(offset);
             let rule = format!(
                 "{life:?} leads partition {partition} in epoch {epoch} up to {log_end} and lacks {value}, acknowledged at offset \
@@ -244,8 +246,8 @@ impl Judge {
         let safe = self.acked.range((partition, begin)..(partition + 1, 0));
         let lost = safe
             .into_iter()
-            .find(|((_, offset), value)| held.get(offset) != Some(value));
-        if let Some(((_, offset), value)) = lost {
+            .find(|((_, offset), (value, _))| held.get(offset) != Some(value));
+        if let Some(((_, offset), (value, _))) = lost {
             let rule = format!("{value}, acknowledged at offset {offset} of partition {partition}, is lost");
             self.breaks(|| rule);
         }
@@ -277,7 +279,7 @@ impl Judge {
             });
         }
         for known in [
-            self.acked.get(&(partition, offset)),
+            self.acked.get(&(partition, offset)).map(|(value, _)| value),
             self.seen.get(&(partition, offset)),
         ] {
             if let Some(known) = known.filter(|known| *known != value) {

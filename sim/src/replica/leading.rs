@@ -211,7 +211,7 @@ impl Replica {
             ..
         } in safe
         {
-            scene.judge.acknowledged(self.index, base, &values);
+            scene.judge.acknowledged(self.index, self.epoch.0, base, &values);
             scene.bus.answer(scene.life.node, client, id, Answer::Produced);
         }
         self.beat(scene);
