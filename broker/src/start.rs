@@ -282,6 +282,7 @@ impl Broker {
             host,
             port,
             rack: settings.broker_rack.clone(),
+            min_insync: settings.min_insync_replicas.max(1) as usize,
             ..cluster::Broker::default()
         };
         if let Some(known) = controller.image().brokers().get(&broker.id) {

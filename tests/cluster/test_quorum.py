@@ -40,6 +40,45 @@ def test_without_a_quorum_reads_go_on_and_writes_wait(own):
     same_everywhere(cluster, "orders", 3)
 
 
+def test_what_brokers_start_with_decides_how_many_copies_are_needed(own):
+    """No topic sets `min.insync.replicas`: as with Kafka, that of the broker that leads counts."""
+    cluster = own(brokers=1, settings=["min.insync.replicas=2"]).start()
+    for number in (2, 3):
+        cluster.add(number)
+    make_topic(cluster, "orders")
+    write(cluster.bootstrap, "orders", numbers(10))
+    first, *others = cluster.nodes.values()
+    for node in others:
+        node.kill()
+    alone = lambda: cluster.partitions("orders")[0].isrs == [1] and cluster.partitions("orders")[0].leader == 1  # noqa: E731
+    wait_until(alone, 15, "only broker 1 is in sync")
+    assert refusal(first.bootstrap, "orders") == KafkaError.NOT_ENOUGH_REPLICAS
+    others[0].start()
+    cluster.wait_in_sync("orders", members=2)
+    write(cluster.bootstrap, "orders", numbers(10, 10))
+    assert read(cluster.bootstrap, "orders", 20) == numbers(20)
+    # It starts with another value: that of its new life counts.
+    first.settings = [*cluster.settings, "min.insync.replicas=1"]
+    others[0].kill()
+    first.terminate()
+    first.start()
+    wait_until(alone, 15, "only broker 1 is in sync")
+    write(first.bootstrap, "orders", numbers(10, 20))
+    heal(cluster)
+    cluster.wait_in_sync("orders")
+    assert read(cluster.bootstrap, "orders", 30) == numbers(30)
+    same_everywhere(cluster, "orders")
+
+
+def refusal(bootstrap, topic):
+    """What a record is refused with that is sent once."""
+    codes = []
+    writer = producer(bootstrap, enable_idempotence=False, acks="all", retries=0)
+    writer.produce(topic, b"one", partition=0, on_delivery=lambda error, _: codes.append(error and error.code()))
+    assert writer.flush(20) == 0
+    return codes[0]
+
+
 def test_everything_is_killed_at_once_and_comes_back(own):
     cluster = own().start()
     make_topic(cluster, "orders", partitions=3)

@@ -136,6 +136,7 @@ impl Broker {
                 storage,
                 fingerprint: Some(peers.fingerprint()),
                 features: FEATURE_LEVELS,
+                min_insync: settings.min_insync_replicas.max(1) as usize,
                 ..cluster::Broker::default()
             })
             .await?;

@@ -47,6 +47,10 @@ pub struct Broker {
     /// The lowest and highest feature level that its binary can run.
     #[serde(default, skip_serializing_if = "is_default")]
     pub features: (u16, u16),
+    /// How many copies must be in sync where it leads and nothing else is set: its `min.insync.replicas`, as it started.
+    /// 0 says nothing, as 1 does.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub min_insync: usize,
     /// The image's version at its registration; Kafka's broker epoch.
     #[serde(default, skip_serializing_if = "is_default")]
     pub epoch: u64,
@@ -124,13 +128,18 @@ pub(super) fn register(image: &mut Image, broker: &Broker) -> Result<Outcome, Re
         Some(_) if same_life.is_none() => image.fence(id),
         _ => {}
     }
+    let known_min = known.as_ref().map(|known| known.min_insync);
     let registered = Broker {
         fenced,
         draining: known.is_some_and(|known| known.draining),
         epoch,
         ..broker.clone()
     };
+    let needs_fewer = known_min.is_some_and(|known| registered.min_insync < known);
     image.brokers.insert(id, registered);
+    if needs_fewer {
+        image.settle_eligible();
+    }
     if !fenced {
         give_leaders(image, id);
     }

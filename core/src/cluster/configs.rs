@@ -27,11 +27,9 @@ pub(super) fn alter_broker_configs(
         Some(id) => {
             image.broker_configs.insert(id, after);
         }
-        None => {
-            image.default_broker_config = after;
-            image.settle_eligible();
-        }
+        None => image.default_broker_config = after,
     }
+    image.settle_eligible();
     Ok(Outcome::Done)
 }
 

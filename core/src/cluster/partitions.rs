@@ -89,6 +89,12 @@ impl Partition {
         min_insync.min(before).min(after)
     }
 
+    /// The broker whose settings count: its leader, or who led it last or may lead it next.
+    fn set_by(&self) -> Option<BrokerId> {
+        let next = self.isr.iter().chain(&self.elr).chain(&self.replicas);
+        self.leader.or_else(|| next.copied().next())
+    }
+
     /// Whether fencing a broker changes anything.
     pub(super) fn depends_on(&self, id: BrokerId) -> bool {
         self.isr.contains(&id) && (self.isr.len() > 1 || self.leader == Some(id))
@@ -179,7 +185,7 @@ impl Partition {
             self.removing.clear();
             self.hold_by(target, facts);
         }
-        if self.isr.len() >= self.copies_needed(facts.min_insync) {
+        if self.isr.len() >= self.copies_needed(facts.min_insync(self)) {
             self.elr.clear();
         }
         let (isr, elr) = (&self.isr, &self.elr);
@@ -194,10 +200,24 @@ impl Partition {
 /// What decides about the partitions of one topic.
 pub(super) struct Facts<'a> {
     brokers: &'a BTreeMap<BrokerId, Broker>,
-    min_insync: usize,
+    broker_configs: &'a BTreeMap<BrokerId, BTreeMap<String, String>>,
+    /// What the topic sets.
+    of_topic: Option<usize>,
+    /// What is set for all brokers while they run.
+    of_all: Option<usize>,
 }
 
 impl Facts<'_> {
+    /// How many copies must be in sync, were there enough of them: what the topic sets, else what is set while brokers run
+    /// for the partition's leader or for all, else what the leader started with.
+    fn min_insync(&self, partition: &Partition) -> usize {
+        let leader = partition.set_by();
+        let of_leader = || number(self.broker_configs.get(&leader?)?);
+        let at_start = || Some(self.brokers.get(&leader?)?.min_insync);
+        let set = self.of_topic.or_else(of_leader).or(self.of_all);
+        set.or_else(at_start).unwrap_or(1).max(1)
+    }
+
     pub(super) fn is_live(&self, id: BrokerId) -> bool {
         self.brokers.get(&id).is_some_and(|broker| !broker.fenced)
     }
@@ -209,9 +229,9 @@ impl Facts<'_> {
 
 impl Image {
     /// How many brokers must be in sync for anything to be acknowledged with `acks=all` or shown to readers: the topic's
-    /// `min.insync.replicas`, else the cluster's, but no more than there are replicas (KIP-966).
+    /// `min.insync.replicas`, else the leader's, but no more than there are replicas (KIP-966).
     pub fn min_insync(&self, topic: &Topic, partition: &Partition) -> usize {
-        partition.copies_needed(min_insync(topic, &self.default_broker_config))
+        partition.copies_needed(self.facts(topic).min_insync(partition))
     }
 
     /// One stored partition, by the topic's id.
@@ -265,13 +285,17 @@ impl Image {
         wanted: impl Fn(&Partition) -> bool,
         mut change: impl FnMut(&mut Partition, &Facts<'_>),
     ) {
+        let of_all = number(&self.default_broker_config);
         for topic in self.topics.values_mut() {
             if !topic.partitions.iter().any(&wanted) {
                 continue;
             }
-            let min_insync = min_insync(topic, &self.default_broker_config);
-            let brokers = &self.brokers;
-            let facts = Facts { brokers, min_insync };
+            let facts = Facts {
+                brokers: &self.brokers,
+                broker_configs: &self.broker_configs,
+                of_topic: number(&topic.configs),
+                of_all,
+            };
             let partitions = &mut Arc::make_mut(topic).partitions;
             for partition in partitions.iter_mut().filter(|p| wanted(p)) {
                 change(partition, &facts);
@@ -291,9 +315,12 @@ impl Image {
         let name = self.names.get(&topic);
         let topic = name.and_then(|name| self.topics.get_mut(name));
         let topic = topic.expect("the partition was looked up before");
-        let min_insync = min_insync(topic, &self.default_broker_config);
-        let brokers = &self.brokers;
-        let facts = Facts { brokers, min_insync };
+        let facts = Facts {
+            brokers: &self.brokers,
+            broker_configs: &self.broker_configs,
+            of_topic: number(&topic.configs),
+            of_all: number(&self.default_broker_config),
+        };
         let index = usize::try_from(partition.0).expect("the partition was looked up before");
         let partition = &mut Arc::make_mut(topic).partitions[index];
         change(partition, &facts);
@@ -305,7 +332,9 @@ impl Image {
     pub(super) fn facts(&self, topic: &Topic) -> Facts<'_> {
         Facts {
             brokers: &self.brokers,
-            min_insync: min_insync(topic, &self.default_broker_config),
+            broker_configs: &self.broker_configs,
+            of_topic: number(&topic.configs),
+            of_all: number(&self.default_broker_config),
         }
     }
 
@@ -324,11 +353,9 @@ impl Image {
     }
 }
 
-fn min_insync(topic: &Topic, defaults: &BTreeMap<String, String>) -> usize {
-    let set = topic.configs.get(MIN_INSYNC).or_else(|| defaults.get(MIN_INSYNC));
-    set.and_then(|value| value.trim().parse().ok())
-        .unwrap_or(1)
-        .max(1)
+/// What a configuration says of how many copies must be in sync.
+fn number(configs: &BTreeMap<String, String>) -> Option<usize> {
+    configs.get(MIN_INSYNC)?.trim().parse().ok()
 }
 
 /// Changes the in-sync replicas of partitions that `broker` leads.

@@ -107,6 +107,92 @@ fn fewer_copies_needed_end_eligibility() {
     expect(&image, Some(1), 0, &[1], &[]);
 }
 
+/// A broker starts with this `min.insync.replicas`, and is let in.
+fn starts_with(image: &mut Image, id: i32, incarnation: u64, min_insync: usize) {
+    let mut register = restart(id, incarnation, id as u128);
+    if let Command::RegisterBroker { broker } = &mut register {
+        broker.min_insync = min_insync;
+    }
+    applied(image, &register);
+    step(image, |image| unfence(image, id));
+}
+
+fn needed(image: &Image) -> usize {
+    let topic = image.topic("t").unwrap();
+    image.min_insync(topic, &topic.partitions[0])
+}
+
+#[test]
+fn the_leader_says_how_many_are_needed_where_nothing_else_is_set() {
+    let mut image = cluster(&[(1, None), (2, None), (3, None)]);
+    for (id, min_insync) in [(1, 2), (2, 3), (3, 0)] {
+        starts_with(&mut image, id, 10, min_insync);
+    }
+    applied(&mut image, &on(&[&[1, 2, 3]], &[]));
+    assert_eq!(needed(&image), 2);
+    step(&mut image, |image| fence(image, 3));
+    expect(&image, Some(1), 0, &[1, 2], &[]);
+    step(&mut image, |image| fence(image, 2));
+    expect(&image, Some(1), 0, &[1], &[2]);
+    step(&mut image, |image| fence(image, 1));
+    expect(&image, None, 1, &[1], &[2]);
+    assert_eq!(needed(&image), 2, "1 led it last");
+    step(&mut image, |image| unfence(image, 2));
+    expect(&image, Some(2), 2, &[2], &[1]);
+    assert_eq!(needed(&image), 3);
+
+    let all = |value: Option<&str>| Command::AlterBrokerConfigs {
+        broker: None,
+        update: ConfigUpdate::Replace(
+            value
+                .map(|value| ("min.insync.replicas".to_owned(), value.to_owned()))
+                .into_iter()
+                .collect(),
+        ),
+    };
+    applied(&mut image, &all(Some("2")));
+    assert_eq!(
+        needed(&image),
+        2,
+        "what is set for all brokers goes before what one starts with"
+    );
+    let one = Command::AlterBrokerConfigs {
+        broker: Some(BrokerId(2)),
+        update: ConfigUpdate::Replace([("min.insync.replicas".to_owned(), "3".to_owned())].into()),
+    };
+    applied(&mut image, &one);
+    assert_eq!(needed(&image), 3, "and what is set for the leader before that");
+    applied(&mut image, &set("t", &[("min.insync.replicas", "1")]));
+    assert_eq!(needed(&image), 1, "and the topic before all");
+    expect(&image, Some(2), 2, &[2], &[]);
+}
+
+#[test]
+fn a_leader_that_needs_fewer_copies_ends_eligibility() {
+    let mut image = cluster(&[(1, None), (2, None), (3, None)]);
+    starts_with(&mut image, 1, 10, 2);
+    starts_with(&mut image, 2, 10, 2);
+    applied(&mut image, &on(&[&[1, 2, 3]], &[]));
+    assert_eq!(answer_to(&mut image, |image| in_sync(image, &[1])), Ok(()));
+    expect(&image, Some(1), 0, &[1], &[2, 3]);
+    // It leads again once it is back, and acknowledges alone.
+    step(&mut image, |image| fence(image, 2));
+    step(&mut image, |image| fence(image, 3));
+    step(&mut image, |image| fence(image, 1));
+    expect(&image, None, 1, &[1], &[2, 3]);
+    starts_with(&mut image, 1, 11, 1);
+    expect(&image, Some(1), 2, &[1], &[]);
+
+    // Another one leads that needs fewer.
+    let mut image = cluster(&[(1, None), (2, None), (3, None)]);
+    starts_with(&mut image, 1, 10, 3);
+    applied(&mut image, &on(&[&[1, 2, 3]], &[]));
+    assert_eq!(answer_to(&mut image, |image| in_sync(image, &[1, 2])), Ok(()));
+    expect(&image, Some(1), 0, &[1, 2], &[3]);
+    step(&mut image, |image| fence(image, 1));
+    expect(&image, Some(2), 1, &[2], &[]);
+}
+
 #[test]
 fn no_more_copies_are_needed_than_there_are_replicas() {
     let mut image = cluster(&[(1, None), (2, None)]);

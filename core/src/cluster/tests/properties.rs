@@ -12,7 +12,7 @@ use super::*;
 enum Event {
     Fence(i32),
     Unfence(i32),
-    Restart(i32),
+    Restart(i32, usize),
     LoseDisk(i32),
     Drain(i32, bool),
     InSync {
@@ -39,7 +39,7 @@ fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         4 => broker.clone().prop_map(Event::Fence),
         6 => broker.clone().prop_map(Event::Unfence),
-        2 => broker.clone().prop_map(Event::Restart),
+        2 => (broker.clone(), 0..4_usize).prop_map(|(id, n)| Event::Restart(id, n)),
         1 => broker.clone().prop_map(Event::LoseDisk),
         1 => (broker, any::<bool>()).prop_map(|(id, on)| Event::Drain(id, on)),
         10 => (topic.clone(), partition.clone(), members, 0..12_u8).prop_map(|(topic, partition, members, stale)| {
@@ -49,7 +49,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => (topic.clone(), partition.clone()).prop_map(|(t, p)| Event::Unclean(t, p)),
         3 => (topic.clone(), partition, prop::option::of(replicas.clone())).prop_map(|(t, p, r)| Event::Reassign(t, p, r)),
         1 => (topic.clone(), 0..4_u8).prop_map(|(t, n)| Event::MinInsync(t, n)),
-        1 => (1..4_u8).prop_map(Event::DefaultMinInsync),
+        1 => (0..4_u8).prop_map(Event::DefaultMinInsync),
         1 => (topic, replicas).prop_map(|(t, r)| Event::AddPartition(t, r)),
     ]
 }
@@ -61,9 +61,10 @@ impl Event {
         Some(match self {
             Self::Fence(id) => fence(image, *id),
             Self::Unfence(id) => unfence(image, *id),
-            Self::Restart(id) => Command::RegisterBroker {
+            Self::Restart(id, min_insync) => Command::RegisterBroker {
                 broker: Broker {
                     incarnation: 1000 + n,
+                    min_insync: *min_insync,
                     ..known(*id)
                 },
             },
@@ -128,6 +129,10 @@ impl Event {
             Self::MinInsync(topic, n) => {
                 set(&format!("t{topic}"), &[("min.insync.replicas", &n.to_string())])
             }
+            Self::DefaultMinInsync(0) => Command::AlterBrokerConfigs {
+                broker: None,
+                update: ConfigUpdate::Replace(BTreeMap::new()),
+            },
             Self::DefaultMinInsync(n) => Command::AlterBrokerConfigs {
                 broker: None,
                 update: ConfigUpdate::Change(vec![ConfigChange::Set(
