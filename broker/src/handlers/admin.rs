@@ -137,6 +137,7 @@ pub fn partition_denied(refusal: &PartitionRefusal) -> Denied {
         PartitionRefusal::Replicas { .. }
         | PartitionRefusal::UnknownBroker(_)
         | PartitionRefusal::BrokerFenced(_)
+        | PartitionRefusal::AllFenced { .. }
         | PartitionRefusal::BrokerDraining(_) => ErrorCode::InvalidReplicaAssignment,
         PartitionRefusal::NoReassignment => ErrorCode::NoReassignmentInProgress,
     };

@@ -60,6 +60,12 @@ fn check_target(image: &Image, partition: &Partition, target: &[BrokerId]) -> Re
             return Err(PartitionRefusal::BrokerDraining(id));
         }
     }
+    let lives = |id: &BrokerId| image.brokers.get(id).is_some_and(|broker| !broker.fenced);
+    if !target.iter().any(lives) {
+        return Err(PartitionRefusal::AllFenced {
+            replicas: target.to_vec(),
+        });
+    }
     Ok(())
 }
 

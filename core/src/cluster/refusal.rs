@@ -332,6 +332,12 @@ pub enum PartitionRefusal {
     /// A new replica could not begin.
     #[error("broker {0} is fenced: start it, or choose another one")]
     BrokerFenced(BrokerId),
+    /// Nobody could serve the partition.
+    #[error("all of the brokers {} are fenced: start one of them, or name another one too", brokers(.replicas))]
+    AllFenced {
+        /// Those that were to hold it.
+        replicas: Vec<BrokerId>,
+    },
     /// A new replica would have to move again.
     #[error(
         "broker {0} is draining: choose another one, or end the draining with 'millstream cluster drain {0} --cancel'"

@@ -122,3 +122,17 @@ fn partitions_move_to_brokers_that_can_take_them() {
         Err("topic 'v' is a view: its partitions are those of topic 't'".to_owned())
     );
 }
+
+#[test]
+fn a_partition_does_not_move_to_where_nobody_lives() {
+    let mut image = five();
+    step(&mut image, |image| fence(image, 2));
+    step(&mut image, |image| fence(image, 3));
+    let before = image.encode();
+    assert_eq!(
+        answer(&mut image, &to(Some(&[3, 2]))),
+        Err("all of the brokers [3, 2] are fenced: start one of them, or name another one too".to_owned())
+    );
+    assert_eq!(image.encode(), before);
+    assert_eq!(answer(&mut image, &to(Some(&[2, 4]))), Ok(()), "4 lives");
+}
