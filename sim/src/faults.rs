@@ -246,7 +246,7 @@ impl World {
 
 /// What the plan says.
 fn planned(image: &Image) -> Command {
-    let steps = rebalance::plan(image).into_iter();
+    let steps = rebalance::plan(image, 1).into_iter();
     let changes = steps.map(|step| Reassignment {
         topic: step.topic,
         partition: step.partition,

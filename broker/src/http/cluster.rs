@@ -129,8 +129,9 @@ pub async fn undrain(
     responses((status = 200, description = "The moves", body = Vec<MoveBody>)))]
 pub async fn plan(State(context): State<Arc<Context>>) -> Result<Json<Vec<MoveBody>>, ApiError> {
     let image = context.controller.image();
+    let internal_copies = context.settings.offsets_topic_replication_factor.max(1) as usize;
     let planned = tokio::task::spawn_blocking(move || {
-        let moves = rebalance::plan(&image);
+        let moves = rebalance::plan(&image, internal_copies);
         let named = moves
             .iter()
             .filter_map(|m| Some((image.topic_by_id(m.topic)?, m)));

@@ -2,7 +2,8 @@
 //!
 //! Nothing moves that need not: a broker gives away what it has too much of, and the new order of leaders is made of
 //! leaderships handed over among replicas that are there. Racks come first: a move never brings two replicas together
-//! in a rack that were apart.
+//! in a rack that were apart. The brokers' own topics may have been made when there were fewer brokers: they get the
+//! replicas that they lack.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,10 +43,12 @@ impl Move {
 }
 
 /// The moves to evenness, in the order of topic names. Partitions that move already are left to arrive; brokers that are
-/// fenced keep what they have, unless they drain.
-pub fn plan(image: &Image) -> Vec<Move> {
+/// fenced keep what they have, unless they drain. Of the brokers' own topics there are to be `internal_copies`, as far as
+/// there are brokers.
+pub fn plan(image: &Image, internal_copies: usize) -> Vec<Move> {
     let mut state = State::new(image);
     state.empty_draining();
+    state.add_copies(internal_copies);
     while state.relieve_one() {}
     state.even_leaders();
     let moves = state.moves.into_iter();
@@ -126,6 +129,31 @@ impl<'a> State<'a> {
                 if let Some((to, _)) = best {
                     self.replace(n, broker, *to);
                 }
+            }
+        }
+    }
+
+    /// Gives the partitions of the brokers' own topics the replicas that they lack: in other racks, where there are any, on
+    /// those that have the least.
+    fn add_copies(&mut self, wanted: usize) {
+        let wanted = wanted.min(self.loads.len());
+        for n in 0..self.moves.len() {
+            let topic = self.moves[n].topic;
+            let is_internal = self
+                .image
+                .topic_by_id(topic)
+                .is_some_and(|topic| topic.is_internal());
+            while is_internal && self.moves[n].to.len() < wanted {
+                let free = self.loads.iter().filter(|(id, _)| !self.moves[n].to.contains(id));
+                let best = free.min_by_key(|(id, load)| {
+                    let of_topic = self.of_topic.get(&(topic, **id)).copied();
+                    (self.together(n, **id, **id), **load, of_topic)
+                });
+                let Some((to, _)) = best else { break };
+                let to = *to;
+                self.moves[n].to.push(to);
+                self.held.entry(to).or_default().insert(n);
+                self.count(topic, to);
             }
         }
     }

@@ -79,14 +79,14 @@ fn a_broker_that_joins_gets_its_share_and_no_more() {
     let mut image = cluster(&[(1, None), (2, None), (3, None)]);
     let command = placed(&image, "t", 1, 12, 3);
     applied(&mut image, &command);
-    assert_eq!(plan(&image), []);
+    assert_eq!(plan(&image, 1), []);
     join(&mut image, 4, None);
-    let moves = plan(&image);
+    let moves = plan(&image, 1);
     let copies: Vec<_> = moves.iter().flat_map(Move::copies).collect();
     assert_eq!(copies, vec![BrokerId(4); 9]);
     carry_out(&mut image, &moves);
     assert_eq!(loads(&image), [(9, 3); 4]);
-    assert_eq!(plan(&image), []);
+    assert_eq!(plan(&image, 1), []);
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn thousands_of_partitions_are_fenced_and_spread() {
         "each topic gives both of them half, or one more"
     );
     join(&mut image, 4, None);
-    let moves = plan(&image);
+    let moves = plan(&image, 1);
     assert_eq!(moves.iter().flat_map(Move::copies).count(), 1500);
     carry_out(&mut image, &moves);
     assert_eq!(loads(&image), [(1500, 500); 4]);
@@ -123,7 +123,7 @@ fn a_draining_broker_becomes_empty_even_if_it_is_dead() {
     applied(&mut image, &command);
     applied(&mut image, &drain(2));
     step(&mut image, |image| fence(image, 2));
-    let moves = plan(&image);
+    let moves = plan(&image, 1);
     carry_out(&mut image, &moves);
     assert_eq!(loads(&image), [(12, 4); 3]);
     applied(&mut image, &Command::RemoveBroker { id: BrokerId(2) });
@@ -133,18 +133,60 @@ fn a_draining_broker_becomes_empty_even_if_it_is_dead() {
 fn replicas_stay_on_a_draining_broker_that_nobody_can_replace() {
     let mut image = three("1");
     applied(&mut image, &drain(3));
-    assert_eq!(plan(&image), []);
+    assert_eq!(plan(&image, 1), []);
 }
 
 #[test]
 fn what_moves_already_is_left_to_arrive() {
     let mut image = cluster(&[(1, None), (2, None)]);
     applied(&mut image, &on(&[&[1], &[1], &[1], &[1]], &[]));
-    let moves = plan(&image);
+    let moves = plan(&image, 1);
     assert_eq!(moves.len(), 2);
     let changes = moves.iter().map(Move::reassignment).collect();
     applied(&mut image, &Command::Reassign { changes });
-    assert_eq!(plan(&image), []);
+    assert_eq!(plan(&image, 1), []);
+}
+
+#[test]
+fn the_brokers_own_topics_get_the_copies_that_they_lack_in_other_racks() {
+    let mut image = cluster(&[(1, Some("a"))]);
+    let mut offsets = placed(&image, CONSUMER_OFFSETS, 1, 4, 1);
+    applied(&mut image, &offsets);
+    offsets = placed(&image, "t", 2, 4, 1);
+    applied(&mut image, &offsets);
+    assert_eq!(plan(&image, 3), [], "there is nobody else");
+    for (id, rack) in [(2, "a"), (3, "b"), (4, "c")] {
+        join(&mut image, id, Some(rack));
+    }
+    step(&mut image, |image| fence(image, 4));
+    let copies = |image: &Image, topic: &str| -> Vec<usize> {
+        let partitions = &image.topic(topic).unwrap().partitions;
+        partitions.iter().map(|p| p.replicas.len()).collect()
+    };
+    let moves = plan(&image, 2);
+    carry_out(&mut image, &moves);
+    assert_eq!(copies(&image, CONSUMER_OFFSETS), [2; 4]);
+    assert_eq!(
+        copies(&image, "t"),
+        [1; 4],
+        "others have what they were made with"
+    );
+    let apart = |p: &Partition| image.brokers()[&p.replicas[0]].rack != image.brokers()[&p.replicas[1]].rack;
+    assert!(
+        image
+            .topic(CONSUMER_OFFSETS)
+            .unwrap()
+            .partitions
+            .iter()
+            .all(apart)
+    );
+    step(&mut image, |image| unfence(image, 4));
+    let moves = plan(&image, 3);
+    carry_out(&mut image, &moves);
+    assert_eq!(copies(&image, CONSUMER_OFFSETS), [3; 4]);
+    check_even(&image);
+    assert_eq!(plan(&image, 3), []);
+    assert_eq!(plan(&image, 1), [], "none is taken away");
 }
 
 proptest! {
@@ -175,7 +217,7 @@ proptest! {
         let total: usize = image.replica_counts().values().sum();
         let takers = image.brokers().values().filter(|b| b.takes_replicas()).count();
         let before: Vec<usize> = loads(&image).into_iter().map(|(replicas, _)| replicas).collect();
-        let moves = plan(&image);
+        let moves = plan(&image, 1);
         let copies = moves.iter().flat_map(Move::copies).count();
         let (floor, ceiling) = (total / takers, total.div_ceil(takers));
         let over: usize = before.iter().map(|load| load.saturating_sub(ceiling)).sum();
@@ -196,7 +238,7 @@ proptest! {
         for id in &drains {
             prop_assert!(!image.replica_counts().contains_key(&BrokerId(*id)));
         }
-        prop_assert_eq!(plan(&image), []);
+        prop_assert_eq!(plan(&image, 1), []);
     }
 
     #[test]
@@ -219,7 +261,7 @@ proptest! {
             let used: std::collections::BTreeSet<_> = replicas.iter().map(|id| &image.brokers()[id].rack).collect();
             used.len()
         };
-        for m in plan(&image) {
+        for m in plan(&image, 1) {
             let ids: std::collections::BTreeSet<_> = m.to.iter().collect();
             prop_assert_eq!((ids.len(), m.to.len()), (factor, factor));
             prop_assert!(m.copies().all(|id| image.brokers()[&id].takes_replicas()));
