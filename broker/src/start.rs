@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use millstream_core::cluster::{self, Command, Image};
 use millstream_core::config::{BrokerDefaults, ConfigError, TopicConfig};
-use millstream_core::ids::{BrokerId, TopicId};
+use millstream_core::ids::BrokerId;
 use millstream_storage::lock::DirLock;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
@@ -390,7 +390,7 @@ fn tidy(directory: &Path, store: &Store, plugins: &Plugins, image: &Image) -> Re
         path: directory.to_owned(),
         source,
     };
-    store.tidy(&partition_counts(image)).map_err(failed)
+    store.tidy(image).map_err(failed)
 }
 
 /// What a broker held when it was alone, encoded; none if it never was, or held neither topics nor plugins.
@@ -401,13 +401,6 @@ fn lone_image(directory: &Path) -> Result<Option<String>, StartError> {
     let (_, image) = controller::load(directory)?;
     let holds = image.topics().len() > 0 || image.plugins().next().is_some();
     Ok(holds.then(|| String::from_utf8(image.encode()).expect("JSON is UTF-8")))
-}
-
-fn partition_counts(image: &Image) -> BTreeMap<TopicId, usize> {
-    image
-        .topics()
-        .map(|topic| (topic.id, topic.partitions.len()))
-        .collect()
 }
 
 fn lock(directory: &Path) -> Result<DirLock, StartError> {

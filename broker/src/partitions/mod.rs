@@ -14,12 +14,12 @@ mod reports;
 mod role;
 mod slice;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use millstream_core::cluster::Image;
 use millstream_core::ids::{BrokerId, PartitionIndex, TopicId, TopicName};
 use millstream_storage::disk::{Disk, RealDisk};
 use millstream_storage::{
@@ -82,12 +82,12 @@ impl Store {
         &self.office.reports
     }
 
-    /// Removes what was being deleted, and sets aside partitions of topics that are not in `known` or have fewer
-    /// partitions there.
+    /// Removes what was being deleted and partitions that others hold by now, and sets aside those that the image does not
+    /// know.
     ///
     /// # Errors
     /// The disk failed.
-    pub fn tidy(&self, known: &BTreeMap<TopicId, usize>) -> io::Result<()> {
+    pub fn tidy(&self, image: &Image) -> io::Result<()> {
         for name in self.disk.list(&self.directory)? {
             let path = self.directory.join(&name);
             if name.ends_with(DELETED_SUFFIX) {
@@ -101,8 +101,19 @@ impl Store {
                 continue;
             };
             let id = TopicId(Uuid::from_bytes(id));
-            if known.get(&id).is_none_or(|count| index >= *count) {
-                self.set_aside(&path, id)?;
+            match image.stored_partition(id, PartitionIndex(index)) {
+                Ok((_, partition)) if partition.replicas.contains(&self.office.me) => {}
+                Ok((_, partition)) if !partition.isr.is_empty() => {
+                    tracing::info!(directory = %path.display(), holders = ?partition.replicas, "a partition is removed that was moved to other brokers");
+                    // What is removed by half must not be taken for a log.
+                    let removed = self
+                        .directory
+                        .join(format!("{name}.{}{DELETED_SUFFIX}", id.0.simple()));
+                    self.disk.rename(&path, &removed)?;
+                    self.disk.sync_dir(&self.directory)?;
+                    self.disk.remove_dir(&removed)?;
+                }
+                _ => self.set_aside(&path, id)?,
             }
         }
         Ok(())
@@ -232,7 +243,7 @@ fn in_parallel<T: Sync, R: Send + Sync>(items: &[T], work: impl Fn(&T) -> R + Sy
 }
 
 /// The index of a partition directory's name, `TOPIC-INDEX`.
-fn index_in_name(name: &str) -> Option<usize> {
+fn index_in_name(name: &str) -> Option<i32> {
     let (topic, index) = name.rsplit_once('-')?;
     TopicName::new(topic).ok()?;
     if !index.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -248,6 +259,9 @@ const STRAY_SUFFIX: &str = "-stray";
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use millstream_core::cluster::{Command, apply};
     use millstream_core::ids::{LeaderEpoch, Offset};
     use millstream_core::replica::Term;
     use millstream_kafka::records::BatchBuilder;
@@ -307,9 +321,7 @@ mod tests {
         ]);
         std::fs::create_dir(dir.path().join("c-0-delete")).unwrap();
         std::fs::create_dir(dir.path().join("mine-7")).unwrap();
-        store
-            .tidy(&BTreeMap::from([(TopicId(Uuid::from_u128(1)), 1)]))
-            .unwrap();
+        store.tidy(&image(&[1])).unwrap();
         assert_eq!(
             names(dir.path()),
             [
@@ -318,6 +330,31 @@ mod tests {
                 "b-0.00000000000000000000000000000002-stray",
                 "mine-7"
             ]
+        );
+    }
+
+    /// Topic `a`, id 1, each of whose partitions is on one of these brokers.
+    fn image(holders: &[i32]) -> Image {
+        let mut image = Image::default();
+        let create = Command::CreateTopic {
+            name: TopicName::new("a").unwrap(),
+            id: TopicId(Uuid::from_u128(1)),
+            partitions: holders.iter().map(|id| vec![BrokerId(*id)]).collect(),
+            configs: BTreeMap::new(),
+        };
+        apply(&mut image, &create).unwrap();
+        image
+    }
+
+    #[test]
+    fn a_partition_that_moved_away_while_the_broker_was_down_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), BrokerId(1), Metrics::new()).unwrap();
+        store.open_all(&[0, 1, 2].map(|index| description("a", 1, index)));
+        store.tidy(&image(&[2, 1])).unwrap();
+        assert_eq!(
+            names(dir.path()),
+            ["a-1", "a-2.00000000000000000000000000000001-stray"]
         );
     }
 
