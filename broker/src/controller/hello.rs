@@ -2,13 +2,13 @@
 //!
 //! What a voter promised is on its disk. One that lost it would vote again, and count for entries that it does not have.
 //! Its own directory cannot tell a lost disk from a new one, so it asks the other voters before it votes. They say so
-//! whether they vote themselves or not: voters that begin a cluster together do not wait for each other.
+//! whether they vote themselves or not: voters that begin a cluster together all wait for all.
 //!
 //! A voter that loses its disk between its first vote and its registration, which is the first second of its life, is
 //! taken for a new one.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use millstream_core::ids::BrokerId;
 use tokio::sync::mpsc;
@@ -63,7 +63,7 @@ impl Member {
     }
 
     /// Asks the other voters whether this broker, whose disk holds nothing of the quorum, is a new one. Takes as long as
-    /// too few answer.
+    /// too few answer, which is before all are there that begin the cluster.
     ///
     /// # Errors
     /// It is not: it must not vote.
@@ -73,21 +73,21 @@ impl Member {
         for (id, address) in voters.iter().filter(|(id, _)| **id != self.me) {
             asking.spawn(ask(self.link.clone(), *id, address.clone(), sender.clone()));
         }
-        let since = Instant::now();
         let mut patience = Patience::new();
         let mut heard = BTreeMap::new();
         loop {
-            match verdict(&heard, voters.len(), since.elapsed() >= SILENT_WAIT) {
+            match verdict(&heard, voters.len()) {
                 Verdict::New => return Ok(()),
                 Verdict::Lost => return Err(EntryError::LostDisk(self.me)),
                 Verdict::NoVote => return Err(EntryError::NoVote(self.me)),
                 Verdict::Unsure => {}
             }
             patience.tell(|| {
+                let missing: Vec<_> = voters.iter().filter(|(id, _)| **id != self.me && !heard.contains_key(id)).collect();
                 tracing::warn!(
-                    ?voters,
+                    ?missing,
                     ?heard,
-                    "waits for the quorum: too few other voters say whether this one is new"
+                    "waits for other voters to say whether this one is new: a cluster begins when all of them are there"
                 );
             });
             if let Ok(Some((id, standing))) = tokio::time::timeout(ASK_AGAIN, answers.recv()).await {
@@ -123,10 +123,11 @@ enum Verdict {
     Unsure,
 }
 
-/// Before the cluster has begun, one answer is enough: two of three voters can begin it. Once it has begun, whoever
-/// answers may have missed this voter's registration, which a majority knows: so many must answer that one of them is of
-/// that majority. They are there if this voter is new, since others decided without it.
-fn verdict(heard: &BTreeMap<BrokerId, Standing>, voters: usize, waited: bool) -> Verdict {
+/// Before the cluster has begun, all have to say so: those who are silent may be all that is left of a cluster whose other
+/// voters lost their disks, and would otherwise begin another one in its place. Once it has begun, whoever answers may have
+/// missed this voter's registration, which a majority knows: so many must answer that one of them is of that majority.
+/// They are there if this voter is new, since others decided without it.
+fn verdict(heard: &BTreeMap<BrokerId, Standing>, voters: usize) -> Verdict {
     let count = |standing: Standing| heard.values().filter(|other| **other == standing).count();
     let others = voters.saturating_sub(1);
     if count(Standing::Known) > 0 {
@@ -136,7 +137,7 @@ fn verdict(heard: &BTreeMap<BrokerId, Standing>, voters: usize, waited: bool) ->
         return Verdict::NoVote;
     }
     let is_sure = match count(Standing::Awaited) {
-        0 => heard.len() == others || (waited && !heard.is_empty()),
+        0 => heard.len() == others,
         awaited => awaited >= voters - voters / 2,
     };
     if is_sure { Verdict::New } else { Verdict::Unsure }
@@ -144,8 +145,6 @@ fn verdict(heard: &BTreeMap<BrokerId, Standing>, voters: usize, waited: bool) ->
 
 /// Longest time that a question of the quorum waits until this broker may answer.
 const ENTRY_WAIT: Duration = Duration::from_millis(200);
-/// How long voters are waited for that do not answer, if others do.
-const SILENT_WAIT: Duration = Duration::from_millis(300);
 /// Longest time until a voter answers: longer than a connection takes to come about.
 const HELLO_WAIT: Duration = Duration::from_secs(2);
 /// Pause before a voter is asked again.
@@ -156,31 +155,27 @@ mod tests {
     use super::Standing::{Awaited, Known, NoVote, NotBegun};
     use super::*;
 
-    fn check(voters: usize, answers: &[Standing], at_once: Verdict, later: Verdict) {
+    fn check(voters: usize, answers: &[Standing], expected: Verdict) {
         let heard: BTreeMap<_, _> = (2..).map(BrokerId).zip(answers.iter().copied()).collect();
-        assert_eq!(verdict(&heard, voters, false), at_once, "{answers:?} of {voters}");
-        assert_eq!(
-            verdict(&heard, voters, true),
-            later,
-            "{answers:?} of {voters}, later"
-        );
+        assert_eq!(verdict(&heard, voters), expected, "{answers:?} of {voters}");
     }
 
     #[test]
     fn a_voter_is_new_if_enough_others_say_so() {
         use Verdict::{Lost, New, Unsure};
-        check(1, &[], New, New);
-        check(2, &[], Unsure, Unsure);
-        check(2, &[NotBegun], New, New);
-        check(3, &[NotBegun, NotBegun], New, New);
-        check(3, &[NotBegun], Unsure, New);
-        check(3, &[Awaited], Unsure, Unsure);
-        check(3, &[Awaited, NotBegun], Unsure, Unsure);
-        check(3, &[Awaited, Awaited], New, New);
-        check(5, &[Awaited, Awaited, NotBegun, NotBegun], Unsure, Unsure);
-        check(5, &[Awaited, Awaited, Awaited], New, New);
-        check(3, &[Known], Lost, Lost);
-        check(3, &[NotBegun, Known], Lost, Lost);
-        check(3, &[Awaited, NoVote], Verdict::NoVote, Verdict::NoVote);
+        check(1, &[], New);
+        check(2, &[], Unsure);
+        check(2, &[NotBegun], New);
+        check(3, &[NotBegun, NotBegun], New);
+        check(3, &[NotBegun], Unsure);
+        check(3, &[Awaited], Unsure);
+        check(3, &[Awaited, NotBegun], Unsure);
+        check(3, &[Awaited, Awaited], New);
+        check(5, &[Awaited, Awaited, NotBegun, NotBegun], Unsure);
+        check(5, &[Awaited, Awaited, Awaited], New);
+        check(5, &[NotBegun, NotBegun, NotBegun], Unsure);
+        check(3, &[Known], Lost);
+        check(3, &[NotBegun, Known], Lost);
+        check(3, &[Awaited, NoVote], Verdict::NoVote);
     }
 }

@@ -365,19 +365,44 @@ async fn a_voter_that_lost_its_disk_votes_again_only_after_its_vote_was_taken() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_of_three_voters_begin_and_the_third_comes_later() {
+async fn a_cluster_begins_with_all_voters_and_not_anew_with_those_that_lost_their_disks() {
     let mut cluster = Cluster::new(&[1, 2, 3]);
-    let since = Instant::now();
-    cluster.start(&[1, 3]).await;
-    let took = since.elapsed();
-    assert!(took < Duration::from_secs(15), "{took:?}");
-    cluster.until_serving(&[1, 3]).await;
+    let two = [1, 3].map(|id| (id, tokio::spawn(Broker::start(cluster.settings(id, &[])))));
+    tokio::time::sleep(LONG_ENOUGH).await;
+    assert!(
+        two.iter().all(|(_, starting)| !starting.is_finished()),
+        "2 is not there"
+    );
     cluster.start(&[2]).await;
+    for (id, starting) in two {
+        let broker = tokio::time::timeout(WAIT, starting).await.unwrap().unwrap();
+        cluster.running.insert(id, broker.unwrap());
+    }
     cluster.until_serving(&[1, 2, 3]).await;
     for id in [1, 2, 3] {
         cluster.stop(id).await;
     }
+
+    let lost = [1, 2].map(|id| {
+        std::fs::remove_dir_all(cluster.dir.path().join(format!("data-{id}"))).unwrap();
+        tokio::spawn(Broker::start(cluster.settings(id, &[])))
+    });
+    tokio::time::sleep(LONG_ENOUGH).await;
+    assert!(
+        lost.iter().all(|starting| !starting.is_finished()),
+        "they are two of three"
+    );
+    let third = tokio::spawn(Broker::start(cluster.settings(3, &[])));
+    for (starting, id) in lost.into_iter().zip([1, 2]) {
+        let started = tokio::time::timeout(WAIT, starting).await.unwrap().unwrap();
+        let told = started.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(told.contains(&format!("broker {id} has lost its disk")), "{told}");
+    }
+    third.abort();
 }
+
+/// Longer than brokers that are there take to agree.
+const LONG_ENOUGH: Duration = Duration::from_secs(3);
 
 async fn refused(settings: Settings) -> String {
     let started = tokio::time::timeout(WAIT, Broker::start(settings)).await.unwrap();
