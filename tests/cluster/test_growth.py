@@ -1,5 +1,7 @@
 """Clusters that grow and shrink: a lone broker becomes three, a fourth comes and goes, partitions move."""
 
+import shutil
+
 import pytest
 from brokers import wait_until
 from confluent_kafka import KafkaError, KafkaException
@@ -123,6 +125,23 @@ def test_a_broker_that_holds_replicas_is_not_removed(own):
     wait_until(lambda: broker(first, 2)["fenced"], 15, "it is out of service")
     words = refused(cluster, "cluster", "remove", "2", node=first)
     assert "holds 1 replicas" in words and "cluster drain 2" in words, words
+
+
+def test_a_broker_that_was_removed_ends_if_it_comes_back_with_what_it_had(own):
+    cluster = own(brokers=1).start()
+    second = cluster.add(2)
+    first = cluster.nodes[1]
+    second.kill()
+    wait_until(lambda: broker(first, 2)["fenced"], 15, "it is out of service")
+    cluster.admin("cluster", "remove", "2", node=first)
+    second.launch()
+    assert second.process.wait(15) != 0
+    words = second.log.read_text()
+    assert "broker 2 was removed from cluster 'test'" in words and "--join" in words, words[-2000:]
+    assert broker(first, 2) is None, "nor is it registered again"
+    shutil.rmtree(second.data)
+    second.start()
+    wait_until(lambda: not broker(first, 2)["fenced"], 15, "it is a new one")
 
 
 def test_more_copies_than_brokers_are_refused(three, name):

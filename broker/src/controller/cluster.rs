@@ -21,7 +21,7 @@ use super::guard::Guard;
 use super::in_force::InForce;
 use super::lease::Lease;
 use super::link::{Link, broker_id};
-use super::messages::{Answer, Node, Request, decode, encode};
+use super::messages::{Answer, Node, Request, Standing, decode, encode};
 use crate::peer::{CallKind, Peers};
 
 /// This broker's part in the quorum.
@@ -303,6 +303,13 @@ impl Member {
             Request::AddVoter(id) => done(self.quorum.add_voter(id.0 as u64).await),
             Request::RemoveVoter(id) => done(self.quorum.remove_voter(id.0 as u64).await),
             Request::Forget(id) => done(self.quorum.remove_node(id.0 as u64).await),
+            Request::Membership => {
+                match tokio::time::timeout(ASK_WAIT, self.quorum.ensure_linearizable()).await {
+                    Ok(Ok(())) => Answer::Standing(self.membership(from)),
+                    Ok(Err(error)) => Answer::Unknown(error.to_string()),
+                    Err(_) => Answer::Unknown("the voters of the quorum do not answer".to_owned()),
+                }
+            }
             Request::LoneImage | Request::Hello => unreachable!("answered above"),
         }
     }
@@ -315,6 +322,10 @@ impl Member {
         };
         if whose.is_some_and(|id| id != from) {
             return Answer::Failed(format!("broker {from} speaks for another one"));
+        }
+        // Nobody would tell it what is decided.
+        if matches!(command, Command::RegisterBroker { .. }) && self.membership(from) == Standing::Stranger {
+            return Answer::Failed(format!("broker {from} does not follow the quorum"));
         }
         let answer = self.propose(command).await;
         self.alarm.notify_one();

@@ -86,6 +86,16 @@ pub enum EntryError {
         "broker {0} does not vote in the cluster, which has begun: start it with --join HOST:PORT in place of --voters; 'millstream cluster quorum add {0}' gives it a vote"
     )]
     NoVote(BrokerId),
+    /// It was a member before.
+    #[error(
+        "broker {id} was removed from cluster '{cluster}': to come back it starts with an empty --data-dir and --join HOST:PORT"
+    )]
+    Removed {
+        /// The broker.
+        id: BrokerId,
+        /// The cluster.
+        cluster: String,
+    },
     /// The quorum does not begin.
     #[error("the quorum does not begin: {0}")]
     Begin(#[from] QuorumError),
@@ -253,8 +263,18 @@ impl Member {
     /// Registers this life of the broker, and waits until this broker knows of it. Takes as long as there is no quorum.
     ///
     /// # Errors
-    /// The cluster does not take this broker.
-    pub async fn register(&self, broker: Broker) -> Result<u64, EntryError> {
+    /// The cluster does not take this broker, or has removed it.
+    pub async fn register(&self, way: &Way, broker: Broker) -> Result<u64, EntryError> {
+        tokio::select! {
+            registered = self.register_as_member(broker) => registered,
+            () = self.removed(way) => Err(EntryError::Removed {
+                id: self.me,
+                cluster: self.cluster.clone(),
+            }),
+        }
+    }
+
+    async fn register_as_member(&self, broker: Broker) -> Result<u64, EntryError> {
         let mut patience = Patience::new();
         while self.decided().cluster_id().is_none() {
             patience.tell(|| {
@@ -286,6 +306,7 @@ impl Member {
                 Ok((_, Err(refusal))) => return Err(EntryError::Refused(refusal.to_string())),
                 Err(refused) => tracing::warn!(reason = refused.message, "cannot be registered yet"),
             }
+            tokio::time::sleep(REGISTER_AGAIN).await;
         };
         while self.decided().version() < version {
             self.wait_for_decision().await;
@@ -360,6 +381,8 @@ const JOIN_WAIT: Duration = Duration::from_secs(10);
 const TRY_AGAIN: Duration = Duration::from_millis(50);
 /// Longest time of one attempt to register.
 const REGISTER_WAIT: Duration = Duration::from_secs(5);
+/// Pause before another attempt.
+const REGISTER_AGAIN: Duration = Duration::from_millis(200);
 /// How often it is told what is waited for.
 const TELL_EVERY: Duration = Duration::from_secs(3);
 /// Longest time that a start waits until the cluster counts on the broker.

@@ -33,6 +33,8 @@ pub enum Request {
     LoneImage,
     /// Asks what is known of the broker that asks, which has an empty disk. Everybody answers, not only the leader.
     Hello,
+    /// Asks whether the broker that asks follows the quorum still.
+    Membership,
 }
 
 /// What came of it.
@@ -72,6 +74,10 @@ pub enum Standing {
     Known,
     /// The cluster has begun, and the broker does not vote in it.
     NoVote,
+    /// The broker follows the quorum, with a vote or without.
+    Member,
+    /// The broker does not follow the quorum.
+    Stranger,
 }
 
 /// A sign of life.

@@ -19,6 +19,7 @@ mod link;
 pub mod lone;
 pub mod messages;
 mod probe;
+mod removed;
 mod service;
 
 use std::sync::Arc;

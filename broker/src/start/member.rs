@@ -126,19 +126,22 @@ impl Broker {
         member.enter(&way, &address, storage).await?;
         let (host, port) = context.advertised.clone();
         let version = member
-            .register(cluster::Broker {
-                id: context.node,
-                host,
-                port,
-                rack: settings.broker_rack.clone(),
-                peer: Some(address),
-                incarnation: Uuid::new_v4().as_u64_pair().0,
-                storage,
-                fingerprint: Some(peers.fingerprint()),
-                features: FEATURE_LEVELS,
-                min_insync: settings.min_insync_replicas.max(1) as usize,
-                ..cluster::Broker::default()
-            })
+            .register(
+                &way,
+                cluster::Broker {
+                    id: context.node,
+                    host,
+                    port,
+                    rack: settings.broker_rack.clone(),
+                    peer: Some(address),
+                    incarnation: Uuid::new_v4().as_u64_pair().0,
+                    storage,
+                    fingerprint: Some(peers.fingerprint()),
+                    features: FEATURE_LEVELS,
+                    min_insync: settings.min_insync_replicas.max(1) as usize,
+                    ..cluster::Broker::default()
+                },
+            )
             .await?;
         self.tidy_as_decided(&member).await?;
         context.controller.tell(&context);
