@@ -59,6 +59,8 @@ pub struct Metrics {
     pub syncs: Counter,
     /// Seconds that a sync took.
     pub sync_seconds: Histogram,
+    /// Records that this broker had and an unclean election went on without.
+    pub records_lost: Counter,
     /// Partitions that this broker stores.
     pub partitions: Gauge<i64>,
     computed_records: Family<WayLabel, Counter>,
@@ -99,6 +101,12 @@ impl Default for Metrics {
             Unit::Seconds,
             sync_seconds.clone(),
         );
+        let records_lost = Counter::default();
+        registry.register(
+            "records_lost",
+            "Records that were cut off here because an unclean election went on without them",
+            records_lost.clone(),
+        );
         let partitions = Gauge::default();
         registry.register(
             "partitions",
@@ -133,6 +141,7 @@ impl Default for Metrics {
             records_in,
             syncs,
             sync_seconds,
+            records_lost,
             partitions,
             computed_records,
             computing,

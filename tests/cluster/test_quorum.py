@@ -1,10 +1,11 @@
 """Who decides on metadata: what goes on without a quorum, and which changes of it are refused."""
 
 import time
+import urllib.request
 
 from brokers import wait_until
 from confluent_kafka import KafkaError
-from steps import brokers, heal, make_topic, numbers, producer, read, refused, same_everywhere, write
+from steps import brokers, heal, leads, make_topic, move, numbers, producer, read, refused, same_everywhere, write
 
 
 def test_without_a_quorum_reads_go_on_and_writes_wait(own):
@@ -124,6 +125,39 @@ def test_brokers_that_cannot_be_removed(three, name):
     assert "votes in the quorum" in words and "cluster quorum remove 2" in words
     assert "no broker 9" in refused(three, "cluster", "drain", "9")
     assert len(brokers(three.nodes[1])) == 3
+
+
+def test_what_an_unclean_election_cost_is_told(own):
+    cluster = own(brokers=1).start()
+    for number in (2, 3):
+        cluster.add(number)
+    make_topic(cluster, "orders", replicas=2, min_insync_replicas=1)
+    move(cluster, "orders", [2, 3])
+    wait_until(lambda: cluster.partitions("orders")[0].replicas == [2, 3], 20, "it is where it is wanted")
+    first, second, third = cluster.nodes.values()
+    write(cluster.bootstrap, "orders", numbers(10))
+    third.kill()
+    wait_until(lambda: cluster.partitions("orders")[0].isrs == [2], 15, "only broker 2 is in sync")
+    write(cluster.bootstrap, "orders", numbers(7, 10))
+    second.kill()
+    wait_until(lambda: leads(cluster, "orders") == -1, 15, "nobody leads")
+    third.start()
+    (elected,) = cluster.admin("cluster", "elect-leaders", "--topic", "orders", "--unclean", "--yes", node=first)
+    assert elected["elected"] and elected["kept_up_to"] == 10, elected
+    assert lost(third) == 0
+    write(cluster.bootstrap, "orders", ["after"])
+    second.start()
+    cluster.wait_in_sync("orders", members=2)
+    assert read(cluster.bootstrap, "orders", 11) == [*numbers(10), "after"]
+    assert lost(second) == 7
+    assert "went on without these records" in second.log.read_text()
+
+
+def lost(node):
+    """How many records a broker had that an unclean election went on without."""
+    with urllib.request.urlopen(f"http://{node.http}/metrics", timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("millstream_records_lost_total"))
 
 
 def quorum(cluster):

@@ -130,13 +130,25 @@ impl Partition {
         state.follows_in(epoch)?;
         let (from, high) = (state.log.log_end_offset(), state.high);
         let (topic, partition) = (&self.topic, self.index.0);
+        let last = state.log.latest_leader_epoch();
+        let is_unclean = last.is_some_and(|last| state.unclean.is_some_and(|unclean| last < unclean));
         if to < high {
-            tracing::error!(%topic, partition, %to, %high, "records that were safe are cut off: a leader was elected that lacks them");
+            if !is_unclean {
+                tracing::error!(%topic, partition, %to, %high, "records that were safe are cut off: the leader lacks them");
+            }
             state.high = to;
         }
         state.log.truncate_to(to, now_ms)?;
         let end = state.log.log_end_offset();
-        tracing::info!(%topic, partition, %from, to = %end, %epoch, "records that the leader does not have are cut off");
+        if is_unclean {
+            // Of those below the high watermark it is certain that they were acknowledged; what that was, a broker that
+            // was down does not know any more.
+            let (records, acknowledged) = (from.0 - end.0, (high.0 - end.0).max(0));
+            self.office.metrics.records_lost.inc_by(records.max(0) as u64);
+            tracing::warn!(%topic, partition, records, first = %end, last = from.0 - 1, acknowledged_at_least = acknowledged, "an unclean election went on without these records: they are cut off here");
+        } else {
+            tracing::info!(%topic, partition, %from, to = %end, %epoch, "records that the leader does not have are cut off");
+        }
         Ok(())
     }
 

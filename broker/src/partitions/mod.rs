@@ -68,12 +68,17 @@ impl Store {
     /// # Errors
     /// The system refuses another thread.
     pub fn open(directory: &Path, me: BrokerId, metrics: Arc<Metrics>) -> io::Result<Self> {
-        let flusher = Flusher::start(RealDisk, metrics)?;
+        let flusher = Flusher::start(RealDisk, metrics.clone())?;
         let reports = Arc::default();
         Ok(Self {
             directory: directory.to_owned(),
             disk: RealDisk,
-            office: Office { me, flusher, reports },
+            office: Office {
+                me,
+                flusher,
+                reports,
+                metrics,
+            },
         })
     }
 

@@ -22,6 +22,7 @@ use super::feeds::Feed;
 use super::flusher::Flusher;
 use super::reports::Reports;
 use super::role::Role;
+use crate::metrics::Metrics;
 
 /// A partition that this broker stores.
 #[derive(Debug)]
@@ -43,6 +44,7 @@ pub(super) struct Office {
     pub me: BrokerId,
     pub flusher: Arc<Flusher>,
     pub reports: Arc<Reports>,
+    pub metrics: Arc<Metrics>,
 }
 
 #[derive(Debug)]
@@ -53,6 +55,8 @@ pub(super) struct State {
     pub entry: Option<(i32, usize)>,
     /// The largest leader epoch that this broker has heard of.
     pub epoch: LeaderEpoch,
+    /// The last term that began with an unclean election.
+    pub unclean: Option<LeaderEpoch>,
     /// The high watermark as far as it is known; a leader's is in its role.
     pub high: Offset,
     /// Where the log of a follower's leader begins.
@@ -139,6 +143,7 @@ impl Partition {
             role: Role::Offline,
             entry: None,
             epoch: LeaderEpoch::UNKNOWN,
+            unclean: None,
             high: log.log_start_offset(),
             leader_log_start: Offset::ZERO,
             log,

@@ -34,9 +34,12 @@ impl Partition {
         let epoch = described.leader_epoch;
         let entry = (described.partition_epoch, min_insync);
         // Most partitions are the same in the next image.
-        if self.lock().entry.replace(entry) == Some(entry) {
+        let mut state = self.lock();
+        if state.entry.replace(entry) == Some(entry) {
             return;
         }
+        state.unclean = described.unclean;
+        drop(state);
         match described.leader {
             Some(leader) if leader == self.office.me => {
                 let term = Term {

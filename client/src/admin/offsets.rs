@@ -182,7 +182,7 @@ async fn list_one(client: &Client, at: &TopicPartition, spec: OffsetSpec) -> Res
 }
 
 /// Looks for the leader again if the error may come from asking another.
-async fn refreshed<T>(
+pub(super) async fn refreshed<T>(
     client: &Client,
     topic: &str,
     seen: &std::sync::Arc<crate::metadata::Metadata>,

@@ -13,9 +13,14 @@ use millstream_kafka::api::elect_leaders::{ElectLeadersRequest, TopicPartitions}
 use millstream_kafka::api::list_partition_reassignments::{
     ListPartitionReassignmentsRequest, ListPartitionReassignmentsTopics,
 };
+use millstream_kafka::api::offset_for_leader_epoch::{
+    OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
 use millstream_kafka::wire::Text;
 
 use super::Admin;
+use super::offsets::refreshed;
+use crate::cluster::Purpose;
 use crate::error::{Error, Result};
 use crate::metadata::TopicPartition;
 
@@ -189,6 +194,50 @@ impl Admin {
             Some(partitions) => in_order(partitions.iter(), found),
             None => found.into_iter().collect(),
         })
+    }
+
+    /// Where the terms up to this one end in the log of the partition's leader: what a leader of a later term begins
+    /// with.
+    ///
+    /// # Errors
+    /// The partition has no leader, or does not exist.
+    pub async fn end_of_epoch(&self, at: &TopicPartition, leader_epoch: i32) -> Result<i64> {
+        let partition = OffsetForLeaderPartition {
+            partition: at.partition,
+            leader_epoch,
+            ..Default::default()
+        };
+        let topic = OffsetForLeaderTopic {
+            topic: Text::from(at.topic.as_str()),
+            partitions: vec![partition],
+            ..Default::default()
+        };
+        let request = OffsetForLeaderEpochRequest {
+            replica_id: -1,
+            topics: vec![topic],
+            ..Default::default()
+        };
+        self.client
+            .retry(|| async {
+                let seen = self.client.metadata();
+                let asked = async {
+                    self.client
+                        .leader(at, Purpose::Requests)
+                        .await?
+                        .call(&request)
+                        .await
+                };
+                let answer = refreshed(&self.client, &at.topic, &seen, asked.await).await?;
+                let mut partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
+                let what = || format!("the end of an epoch of {at}");
+                let Some(found) = partitions.find(|p| p.partition == at.partition) else {
+                    return Err(super::topics::said_nothing(what()));
+                };
+                let checked = Error::check(found.error_code, None, what);
+                refreshed(&self.client, &at.topic, &seen, checked).await?;
+                Ok(found.end_offset)
+            })
+            .await
     }
 
     /// The partitions of a topic, with everything that is known of their replicas.

@@ -55,6 +55,9 @@ fn elect(
             partition.elr.clear();
         }
         partition.lead_by(Some(leader));
+        if !is_clean {
+            partition.unclean = Some(partition.leader_epoch);
+        }
     });
     Ok(leader)
 }

@@ -37,6 +37,9 @@ pub struct Partition {
     /// Brokers that were in sync or eligible when their disk was lost, as long as nobody else is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<BrokerId>,
+    /// The last term that began with an unclean election: what others held of the terms before it may be lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unclean: Option<LeaderEpoch>,
     /// The brokers that are to hold it, the preferred leader first; empty unless it moves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub target: Vec<BrokerId>,

@@ -55,8 +55,10 @@ fn an_unclean_election_is_for_partitions_without_a_leader() {
         Err("none of the replicas [1, 2, 3] is running: start one of them".to_owned())
     );
     step(&mut image, |image| unfence(image, 3));
+    assert_eq!(t(&image).unclean, None);
     assert_eq!(answer(&mut image, &unclean), Ok(()));
     expect(&image, Some(3), 2, &[3], &[]);
+    assert_eq!(t(&image).unclean, Some(t(&image).leader_epoch));
     // The old leader comes back with more: it is not in sync any more, and has to give that up.
     step(&mut image, |image| unfence(image, 1));
     expect(&image, Some(3), 2, &[3], &[]);
