@@ -109,9 +109,15 @@ impl Broker {
         let services = Services::new(member.clone());
         services.complete(&context);
         peers.serve(services, member.stopping());
+        // The member holds the plugins, through what is in force: they must not hold it too.
         let image = {
-            let member = member.clone();
-            move || member.decided()
+            let member = Arc::downgrade(&member);
+            move || {
+                member
+                    .upgrade()
+                    .map(|member| member.decided())
+                    .unwrap_or_default()
+            }
         };
         let elsewhere = Elsewhere::peers(context.node, peers.clone(), Handle::current(), image);
         context.plugins.look_elsewhere(elsewhere);
