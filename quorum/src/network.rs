@@ -1,6 +1,7 @@
 //! openraft's requests over a [`Transport`].
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::BasicNode;
@@ -13,12 +14,15 @@ use openraft::raft::{
 use serde::de::DeserializeOwned;
 
 use crate::message::Request;
+use crate::patience::Patience;
 use crate::transport::Transport;
 use crate::types::Types;
 
 /// Makes links to other nodes.
 pub struct Network<T> {
     pub transport: T,
+    /// Hears of those who hold more of the log.
+    pub patience: Arc<Patience>,
     /// How long a node that could not be reached is left alone.
     pub backoff: Duration,
 }
@@ -26,6 +30,7 @@ pub struct Network<T> {
 /// The way to one node.
 pub struct Link<T> {
     transport: T,
+    patience: Arc<Patience>,
     target: u64,
     address: String,
     backoff: Duration,
@@ -39,6 +44,7 @@ impl<T: Transport> RaftNetworkFactory<Types> for Network<T> {
     async fn new_client(&mut self, target: u64, node: &BasicNode) -> Link<T> {
         Link {
             transport: self.transport.clone(),
+            patience: self.patience.clone(),
             target,
             address: node.addr.clone(),
             backoff: self.backoff,
@@ -86,7 +92,12 @@ impl<T: Transport> RaftNetwork<Types> for Link<T> {
         request: VoteRequest<u64>,
         _: RPCOption,
     ) -> Answer<VoteResponse<u64>, RaftError<u64>> {
-        self.call(Request::Vote(request)).await
+        let last = request.last_log_id;
+        let answer: VoteResponse<u64> = self.call(Request::Vote(request)).await?;
+        if !answer.vote_granted && answer.last_log_id > last {
+            self.patience.is_behind();
+        }
+        Ok(answer)
     }
 
     fn backoff(&self) -> Backoff {

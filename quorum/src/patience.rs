@@ -34,6 +34,10 @@ struct Trust {
     /// When a leader was heard, or a vote was given.
     heard: Instant,
     gone: Option<Gone>,
+    /// Elections since then that this node stood for.
+    stood: u32,
+    /// Another one holds more of the log, and refused its vote: it is to win.
+    is_behind: bool,
 }
 
 /// The leader is known to be gone, or about to go.
@@ -56,6 +60,8 @@ impl Patience {
             trust: Mutex::new(Trust {
                 heard: Instant::now(),
                 gone: None,
+                stood: 0,
+                is_behind: false,
             }),
             changed: Notify::new(),
         }
@@ -69,6 +75,8 @@ impl Patience {
     pub fn heard(&self, vote: Vote) {
         let mut trust = self.trust();
         trust.heard = Instant::now();
+        trust.stood = 0;
+        trust.is_behind = false;
         if trust.gone.is_some_and(|gone| gone.vote != vote || !gone.resigned) {
             trust.gone = None;
         }
@@ -77,6 +85,11 @@ impl Patience {
     /// This node voted for another one, which is to have time to win.
     pub fn voted(&self) {
         self.trust().heard = Instant::now();
+    }
+
+    /// A node that holds more of the log refused its vote.
+    pub fn is_behind(&self) {
+        self.trust().is_behind = true;
     }
 
     /// Whether this node heard from a leader not long ago that it does not know to be gone: it gives nobody its vote.
@@ -104,11 +117,20 @@ impl Patience {
         self.changed.notify_one();
     }
 
+    /// This node stands for election.
+    fn stands(&self) {
+        let mut trust = self.trust();
+        trust.stood = trust.stood.saturating_add(1);
+        trust.is_behind = false;
+    }
+
     /// When this node stands next, if nothing happens, being the voter of this `place` among those that may be there.
     fn stands_at(&self, place: usize, last: Option<Instant>, jitter: f64) -> Instant {
         let trust = self.trust();
         let place = place.min(PLACES) as u32;
-        match trust.gone {
+        // A candidate makes others refuse whoever stood before it, so no hurry lasts long.
+        let is_fresh = |gone: &Gone| gone.since.elapsed() < self.election && !trust.is_behind;
+        match trust.gone.filter(is_fresh) {
             // Whoever is first wins once the leases of the others have passed; whoever comes next waits for that.
             Some(gone) => {
                 let turn = if gone.is_successor {
@@ -119,11 +141,14 @@ impl Patience {
                 let first = gone.since + 2 * self.lease * turn;
                 first.max(last.map_or(first, |last| last + self.lease / 3))
             }
-            // One after the other: were they to stand at the same moment, nobody would win.
+            // One after the other: were they to stand at the same moment, nobody would win. If nobody does all the same,
+            // they are ever less likely to meet again, and those who cannot win let the others have their turn.
             None => {
                 let patience = self.election + self.election * place / 6;
+                let spread = jitter * f64::from(trust.stood.min(SPREAD_MAX)).max(1.0 / 12.0);
+                let lets_others = self.election * u32::from(trust.is_behind);
                 let since = trust.heard.max(last.unwrap_or(trust.heard));
-                since + patience + self.election.mul_f64(jitter)
+                since + patience + lets_others + self.election.mul_f64(spread)
             }
         }
     }
@@ -131,7 +156,7 @@ impl Patience {
     /// Lets the node stand when it is time, as long as it runs.
     pub async fn run(self: Arc<Self>, raft: Weak<Raft>) {
         let mut last = None;
-        let mut jitter = share() / 12.0;
+        let mut jitter = share();
         loop {
             let Some(place) = raft.upgrade().and_then(|raft| self.place(&raft)) else {
                 return;
@@ -150,7 +175,7 @@ impl Patience {
             if place == Place::Leader {
                 let mut trust = self.trust();
                 trust.heard = Instant::now();
-                trust.gone = None;
+                (trust.gone, trust.stood, trust.is_behind) = (None, 0, false);
             }
             // It may have heard of a leader, or voted, meanwhile.
             let is_due = match place {
@@ -161,7 +186,8 @@ impl Patience {
             if is_due.is_some_and(|at| at <= Instant::now()) {
                 let Some(raft) = raft.upgrade() else { return };
                 last = Some(Instant::now());
-                jitter = share() / 12.0;
+                self.stands();
+                jitter = share();
                 if raft.trigger().elect().await.is_err() {
                     return;
                 }
@@ -209,3 +235,5 @@ fn share() -> f64 {
 
 /// Voters that stand one after the other; with more, two may stand at the same moment.
 const PLACES: usize = 6;
+/// Most election timeouts by which voters that did not win are spread.
+const SPREAD_MAX: u32 = 3;

@@ -64,13 +64,14 @@ impl Quorum {
         let image = machine.view();
         let (log_worker, snapshot_worker) = (log.worker(), machine.worker());
         let sender = transport.clone();
+        let patience = Arc::new(Patience::new(config.me, config.election_ms, config.lease_ms()));
         let network = Network {
             transport,
+            patience: patience.clone(),
             backoff: Duration::from_millis(config.heartbeat_ms),
         };
         let raft = Raft::new(config.me, raft_config, network, log, machine).await;
         let raft = Arc::new(raft.map_err(stopped)?);
-        let patience = Arc::new(Patience::new(config.me, config.election_ms, config.lease_ms()));
         tokio::spawn(patience.clone().run(Arc::downgrade(&raft)));
         let was_initialised = raft.is_initialized().await.map_err(stopped)?;
         let leadership = follow_leadership(&raft);

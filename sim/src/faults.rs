@@ -58,8 +58,21 @@ impl World {
 
     fn kill(&mut self, id: u64, span_ms: u64) -> String {
         self.stop(id, false);
+        self.is_missed(id);
         self.bus.after(span_ms, Event::Recover(Recovery::Start(id)));
         format!("node {id} is killed for {span_ms} ms")
+    }
+
+    /// Some of the others find out at once that a process has ended, or believe so.
+    fn is_missed(&mut self, id: u64) {
+        for (other, node) in &mut self.nodes {
+            if *other != id
+                && self.random.below(2) == 0
+                && let Some(process) = &mut node.process
+            {
+                process.misses(id);
+            }
+        }
     }
 
     fn part(&mut self, from: u64, to: u64, span_ms: u64) -> String {
@@ -92,6 +105,9 @@ impl World {
     fn pause(&mut self, now_ms: u64, id: u64, span_ms: u64) -> String {
         if let Some(node) = self.nodes.get_mut(&id) {
             node.paused_until_ms = now_ms + span_ms;
+        }
+        if self.random.below(4) == 0 {
+            self.is_missed(id);
         }
         format!("node {id} is paused for {span_ms} ms")
     }
@@ -148,6 +164,9 @@ impl World {
         if let Some(known) = self.judge.latest().brokers().get(&broker) {
             let epoch = known.epoch;
             self.operate(Command::FenceBroker { id: broker, epoch });
+        }
+        if let Some(process) = self.nodes.get(&id).and_then(|node| node.process.as_ref()) {
+            process.hand_over();
         }
         self.bus.after(150, Event::Recover(Recovery::Stop(id)));
         self.bus.after(200 + span_ms, Event::Recover(Recovery::Start(id)));

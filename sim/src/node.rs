@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_core::cluster::{Broker, Command, FEATURE_LEVELS, Image, Outcome, PartitionChange};
 use millstream_core::ids::{BrokerId, LeaderEpoch, PartitionIndex, TopicId};
@@ -182,6 +183,21 @@ impl Process {
     /// Whether the quorum was heard of lately.
     pub fn has_lease(&self, now_ms: u64) -> bool {
         now_ms < self.heard_ms + LEASE_MS
+    }
+
+    /// Another process is known to have ended, or thought to.
+    pub fn misses(&mut self, id: u64) {
+        if let Some(quorum) = &self.quorum {
+            quorum.lost(id);
+        }
+        self.heartbeats.insert(BrokerId(id as i32), i64::MIN);
+    }
+
+    /// Another one is to lead the quorum.
+    pub fn hand_over(&self) {
+        if let Some(quorum) = self.quorum.clone() {
+            tokio::spawn(async move { quorum.hand_over(HAND_OVER_WAIT).await });
+        }
     }
 
     /// The quorum is open.
@@ -532,5 +548,7 @@ pub const TICK_MS: u64 = 100;
 /// Room on a disk.
 pub const ROOM_BYTES: u64 = 1 << 32;
 const LEASE_MS: u64 = 1000;
+/// How long a node that ends waits for another one to lead the quorum.
+const HAND_OVER_WAIT: Duration = Duration::from_millis(500);
 const ANSWER_MS_MAX: u64 = 1500;
 const DUTY_MS: u64 = 150;

@@ -89,3 +89,27 @@ async fn who_is_wrong_about_the_leader_does_not_stop_the_others() {
     let leads = scene.leader().await;
     scene.submit(&leads, 3).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_holds_most_of_the_log_wins_however_eager_the_others_are() {
+    for seed in 100..110 {
+        let mut scene = Scene::begin(seed, 3, 1000).await;
+        let leader = scene.leader().await;
+        let id = leader.metrics().id;
+        let [behind, ahead] = [1 + id % 3, 1 + (id + 1) % 3];
+        scene.cut_off(behind);
+        let version = scene.submit(&leader, 5).await.version;
+        scene.heal();
+        // Both others are gone at once, and only one of them comes back.
+        scene.crash(id).await;
+        scene.crash(ahead).await;
+        scene.node(behind).lost(id);
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        scene.start(ahead).await;
+        let began = Instant::now();
+        let next = scene.leader_other_than(Some(id)).await;
+        assert_eq!(next.metrics().id, ahead);
+        assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+        assert!(scene.submit(&next, 1).await.version > version);
+    }
+}
