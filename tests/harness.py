@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -34,10 +35,23 @@ def wait_until(condition, seconds=20, what="the condition"):
         time.sleep(0.02)
 
 
+GIVEN = set()
+
+
 def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """A port that nobody listens on, neither TCP nor UDP, and none that the kernel gives to those who do not ask for one:
+    a broker that is down for a while finds it free again."""
+    while True:
+        port = random.randrange(15_000, 32_000)
+        try:
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                with socket.socket(type=kind) as listener:
+                    listener.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        if port not in GIVEN:
+            GIVEN.add(port)
+            return port
 
 
 def java(*args, stdin=None, timeout=60):

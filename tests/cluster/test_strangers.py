@@ -148,14 +148,16 @@ def resident_mib(node):
 
 
 def test_voters_that_nobody_answers_say_whom_they_wait_for(own):
-    """One of three alone is no quorum: it does not serve, says so, and begins when another one is there."""
+    """Some of three do not begin a cluster: they do not serve, say so, and begin when all are there."""
     cluster = own(brokers=3)
-    first, second = cluster.nodes[1].launch(), cluster.nodes[2]
-    wait_until(lambda: "waits for the quorum" in first.log.read_text(), 20, "it says what it waits for")
-    assert first.is_up()
+    first, second, third = cluster.nodes.values()
+    for node in (first, second):
+        node.launch()
+        wait_until(lambda: "waits for other voters to say" in node.log.read_text(), 20, "it says what it waits for")
+    assert first.is_up() and second.is_up()
     began = time.monotonic()
-    second.launch()
-    first.wait_ready()
-    second.wait_ready()
+    third.launch()
+    for node in cluster.nodes.values():
+        node.wait_ready()
     assert time.monotonic() - began < 15
     make_topic(cluster, "orders", replicas=2)
