@@ -5,6 +5,7 @@ import threading
 import time
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer, TopicPartition
+from harness import wait_until
 
 # Clients that look again soon after a broker was gone: else most of a run is their waiting.
 PATIENCE = {"reconnect.backoff.max.ms": 250, "topic.metadata.refresh.interval.ms": 5000, "socket.timeout.ms": 5000}
@@ -152,7 +153,8 @@ def read_all(bootstrap, topic, partitions):
     found = []
     for partition in range(partitions):
         place = TopicPartition(topic, partition, OFFSET_BEGINNING)
-        _, end = consumer.get_watermark_offsets(place, timeout=30)
+        # The partition may go back to its preferred leader just now: this call does not try again by itself.
+        _, end = wait_until(lambda: consumer.get_watermark_offsets(place, timeout=30), 30, "the end of the log is told")
         consumer.assign([place])
         deadline = time.monotonic() + 60
         while consumer.position([place])[0].offset < end:
