@@ -169,6 +169,7 @@ impl Patience {
             };
             let look_again = Instant::now() + self.election / 4;
             tokio::select! {
+                biased;
                 () = sleep_until(stands_at.map_or(look_again, |at| at.min(look_again))) => {}
                 () = self.changed.notified() => continue,
             }
