@@ -7,6 +7,7 @@ import pytest
 
 from brokers import wait_until
 from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
 from steps import PATIENCE, broker, heal, leads, make_topic, move, numbers, producer, read, same_everywhere, write
 from wire import Connection
 from writers import PARTITIONS, check, write_while
@@ -83,6 +84,25 @@ def test_a_broker_that_ends_in_good_order_hands_over_first(three, name):
     print(f"longest pause {pause:.3f} s")
     # What a client waits between two attempts is in it: a tenth of a second.
     assert pause < 1, "nobody waits for long"
+
+
+def test_a_partition_that_cannot_be_opened_is_led_and_kept_by_others(three, name):
+    """Where its directory should be, there is something else: nobody waits for that broker."""
+    for node in list(three.nodes.values())[:2]:
+        (node.data / f"{name}-{node.number - 1}").write_text("not a directory")
+    admin = AdminClient({"bootstrap.servers": three.bootstrap})
+    admin.create_topics([NewTopic(name, 3, 3)])[name].result(30)
+    broken = {0: 1, 1: 2}
+
+    def others_go_on():
+        partitions = three.partitions(name)
+        return all(partitions[index].leader not in (-1, number) and number not in partitions[index].isrs for index, number in broken.items())
+
+    wait_until(others_go_on, 15, "others lead and are in sync")
+    for partition in range(3):
+        write(three.bootstrap, name, numbers(20), partition)
+        assert read(three.bootstrap, name, 20, partitions=[partition]) == numbers(20)
+    admin.delete_topics([name])[name].result(30)
 
 
 def test_a_group_goes_on_when_its_coordinator_is_killed(three, name):

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use millstream_core::cluster::{Command, Image, Outcome, Refusal};
+use millstream_core::cluster::{Command, Image, Outcome, Partition, Refusal, Topic};
 use millstream_core::ids::BrokerId;
 use millstream_kafka::ErrorCode;
 use millstream_quorum::{MemberError, Quorum, QuorumConfig, QuorumError, QuorumStatus, SubmitError};
@@ -411,9 +411,14 @@ impl Member {
                     in_force.put(&plan)
                 });
                 match putting.await {
-                    Ok(failures) => failures.iter().for_each(|failure| {
-                        tracing::error!(failure, "a partition is not served by this broker");
-                    }),
+                    Ok(failures) => {
+                        for failure in &failures {
+                            tracing::error!(failure, "a partition is not served by this broker");
+                        }
+                        if !failures.is_empty() {
+                            tokio::spawn(self.clone().step_aside());
+                        }
+                    }
                     Err(error) => self.fail(format!("an image cannot be carried out: {error}")),
                 }
                 self.beat_if_due();
@@ -421,6 +426,33 @@ impl Member {
             tokio::select! {
                 changed = decided.changed() => if changed.is_err() { return },
                 _ = stopped.wait_for(|stopped| *stopped) => return,
+            }
+        }
+    }
+
+    /// Has others lead, and wait no more for this broker, where it cannot open what it is to hold.
+    async fn step_aside(self: Arc<Self>) {
+        let image = self.in_force.image();
+        let is_missed = |topic: &Topic, index: i32, partition: &Partition| {
+            let opened = self.in_force.topics().find("", topic.id.0);
+            let is_open = opened.is_ok_and(|topic| topic.partition(index).is_some());
+            partition.isr.contains(&self.me) && partition.isr.len() > 1 && !is_open
+        };
+        let misses = |topic: &Topic| {
+            let mut partitions = (0..).zip(&topic.partitions);
+            partitions.any(|(index, partition)| is_missed(topic, index, partition))
+        };
+        let mut stored = image.topics().filter(|topic| !topic.is_view());
+        if let Some(epoch) = image.brokers().get(&self.me).map(|broker| broker.epoch)
+            && stored.any(|topic| misses(topic))
+        {
+            // It is back in service with its next heartbeat, and in sync where it can be.
+            let id = self.me;
+            if let Err(refused) = self.apply(Command::FenceBroker { id, epoch }).await {
+                tracing::error!(
+                    reason = refused.message,
+                    "others wait for a partition that is not served here"
+                );
             }
         }
     }
