@@ -93,7 +93,7 @@ fn show(report: &Report) {
 }
 
 /// Each bug has to be found within so many seeds.
-const SEEDS_MAX: u64 = 60;
+const SEEDS_MAX: u64 = 400;
 
 fn mutations(args: &Args) -> bool {
     let mut all_found = true;
