@@ -303,10 +303,13 @@ fn kafka_command(
     address: &str,
     controller: &str,
 ) -> anyhow::Result<Vec<String>> {
+    let internal = free_address()?;
     let member = Member {
         id: 1,
         folder,
         quorum: controller,
+        internal: &internal,
+        told: &internal,
         voters: &format!("1@{controller}"),
         certs: folder,
     };
@@ -317,15 +320,19 @@ fn kafka_command(
 fn kafka_member(classpath: &str, member: &Member<'_>, address: &str) -> anyhow::Result<Vec<String>> {
     let properties = member.folder.join("server.properties");
     let Member {
-        id, quorum, voters, ..
+        id,
+        quorum,
+        voters,
+        internal,
+        told,
+        ..
     } = member;
-    let internal = free_address()?;
     fs::write(
         &properties,
         format!(
             "process.roles=broker,controller\nnode.id={id}\ncontroller.quorum.voters={voters}\n\
              listeners=PLAINTEXT://{address},INTERNAL://{internal},CONTROLLER://{quorum}\n\
-             advertised.listeners=PLAINTEXT://{address},INTERNAL://{internal}\n\
+             advertised.listeners=PLAINTEXT://{address},INTERNAL://{told}\n\
              controller.listener.names=CONTROLLER\ninter.broker.listener.name=INTERNAL\n\
              listener.security.protocol.map=PLAINTEXT:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
              log.dirs={}\noffsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
@@ -381,6 +388,8 @@ fn millstream_member(binary: &Path, member: &Member<'_>, address: &str, http: &s
         member.quorum,
         "--voters",
         member.voters,
+        "--set",
+        &format!("millstream.cluster.advertised={}", member.told),
     ];
     words.map(str::to_owned).into()
 }

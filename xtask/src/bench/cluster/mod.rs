@@ -1,10 +1,10 @@
 //! `cargo xtask bench --brokers 3`: three of our brokers beside three of Kafka's, on one machine and in one run.
 //!
 //! Ours wait for the disks of all in-sync replicas before they acknowledge, Kafka's do not. CPU is summed over the
-//! brokers. What needs packets to be lost runs in a network namespace of its own and is left out where that is not
-//! allowed.
+//! brokers. What needs packets to be lost is left out where that is not allowed.
 
 mod failover;
+mod link;
 mod servers;
 mod throughput;
 
@@ -13,6 +13,7 @@ use anyhow::bail;
 use super::BenchArgs;
 use super::report::Report;
 use super::server::{Binaries, Kind};
+use link::Link;
 pub use servers::Member;
 use servers::Servers;
 
@@ -20,6 +21,7 @@ use servers::Servers;
 struct Scenario {
     name: &'static str,
     what: &'static str,
+    link: Link,
     run: fn(&mut Servers, &BenchArgs, &mut Report) -> anyhow::Result<()>,
 }
 
@@ -43,17 +45,27 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     }
     let binaries = Binaries::prepare(args)?;
     let mut report = Report::default();
-    for round in 0..args.rounds() {
-        for kind in args.servers() {
-            eprintln!("round {} of {}: three of {kind}", round + 1, args.rounds());
-            let mut servers = Servers::start(kind, &binaries, args, CLUSTER_BROKERS)?;
-            for scenario in &chosen {
-                if let Err(error) = (scenario.run)(&mut servers, args, &mut report) {
-                    eprintln!("  {}: {error:#}", scenario.name);
-                    report.fail(scenario.name, kind, &error);
+    for link in Link::ALL {
+        let of_link: Vec<_> = chosen.iter().filter(|scenario| scenario.link == link).collect();
+        if of_link.is_empty() {
+            continue;
+        }
+        if let Err(error) = link.check() {
+            eprintln!("left out: {error:#}");
+            continue;
+        }
+        for round in 0..args.rounds() {
+            for kind in args.servers() {
+                eprintln!("round {} of {}: three of {kind}", round + 1, args.rounds());
+                let mut servers = Servers::start(kind, &binaries, args, CLUSTER_BROKERS, link)?;
+                for scenario in &of_link {
+                    if let Err(error) = (scenario.run)(&mut servers, args, &mut report) {
+                        eprintln!("  {}: {error:#}", scenario.name);
+                        report.fail(scenario.name, kind, &error);
+                    }
                 }
+                servers.stop()?;
             }
-            servers.stop()?;
         }
     }
     println!("{report}");
@@ -64,31 +76,49 @@ const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "replicated-1k",
         what: "acks=all on three replicas, 12 partitions, records of 1 KiB",
+        link: Link::Direct,
         run: |servers, args, report| throughput::produce(servers, args, report, "replicated-1k", 1024),
     },
     Scenario {
         name: "replicated-100b",
         what: "the same, records of 100 bytes",
+        link: Link::Direct,
         run: |servers, args, report| throughput::produce(servers, args, report, "replicated-100b", 100),
+    },
+    Scenario {
+        name: "link-loss",
+        what: "as replicated-1k, where one packet in a hundred between brokers is lost",
+        link: Link::Lossy,
+        run: |servers, args, report| throughput::produce(servers, args, report, "link-loss", 1024),
+    },
+    Scenario {
+        name: "link-delay",
+        what: "as replicated-1k, where a round trip between brokers takes 20 ms more",
+        link: Link::Slow,
+        run: |servers, args, report| throughput::produce(servers, args, report, "link-delay", 1024),
     },
     Scenario {
         name: "thousand-replicated",
         what: "1,000 partitions on three brokers: memory and CPU while nothing happens",
+        link: Link::Direct,
         run: throughput::thousand,
     },
     Scenario {
         name: "kill-leader",
-        what: "kill -9 of a leader: from the last acknowledgement to the next, with librdkafka",
+        what: "kill -9 of a leader: from the last acknowledgement to the next, with librdkafka and with our client",
+        link: Link::Direct,
         run: failover::kills,
     },
     Scenario {
         name: "stop-leader",
         what: "a leader that ends in good order: the same",
+        link: Link::Direct,
         run: failover::stops,
     },
     Scenario {
         name: "catch-up",
         what: "a broker that was away for 1 GB (quick: 256 MB) until it is in sync again",
+        link: Link::Direct,
         run: failover::catch_up,
     },
 ];
@@ -102,6 +132,6 @@ fn kills(kind: Kind, args: &BenchArgs) -> usize {
         (Kind::Kafka, true) => 1,
         (Kind::Kafka, false) => 3,
         (Kind::Millstream, true) => 5,
-        (Kind::Millstream, false) => 50_usize.div_ceil(args.rounds()),
+        (Kind::Millstream, false) => 51_usize.div_ceil(args.rounds()),
     }
 }

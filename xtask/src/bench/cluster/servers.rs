@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use super::super::BenchArgs;
 use super::super::server::{Binaries, Kind, Server, free_address};
 use super::super::wire::Client;
+use super::link::{self, Link, Loss};
 use crate::shell;
 
 /// A cluster that runs.
@@ -18,18 +19,50 @@ pub struct Servers {
     pub kind: Kind,
     pub nodes: Vec<Server>,
     folder: PathBuf,
+    _loss: Option<Loss>,
 }
 
 impl Servers {
     /// Starts `count` brokers on empty directories, and waits until each knows all.
-    pub fn start(kind: Kind, binaries: &Binaries, args: &BenchArgs, count: usize) -> anyhow::Result<Self> {
+    pub fn start(
+        kind: Kind,
+        binaries: &Binaries,
+        args: &BenchArgs,
+        count: usize,
+        link: Link,
+    ) -> anyhow::Result<Self> {
         let folder = std::path::absolute(args.data.join(format!("{kind}-cluster")))?;
         if folder.exists() {
             fs::remove_dir_all(&folder)?;
         }
         fs::create_dir_all(&folder)?;
-        let quorum: Vec<String> = (0..count).map(|_| free_address()).collect::<Result<_, _>>()?;
-        let voters: Vec<String> = quorum
+        let addresses = || {
+            (0..count)
+                .map(|_| free_address())
+                .collect::<anyhow::Result<Vec<String>>>()
+        };
+        let (quorum, internal) = (addresses()?, addresses()?);
+        // Where brokers copy records from each other: ours do everything by one port.
+        let between = match kind {
+            Kind::Millstream => &quorum,
+            Kind::Kafka => &internal,
+        };
+        let told = match link {
+            Link::Slow => addresses()?,
+            Link::Direct | Link::Lossy => between.clone(),
+        };
+        for (from, to) in told.iter().zip(between).filter(|(from, to)| from != to) {
+            link::delay(kind, from, to)?;
+        }
+        let _loss = match link {
+            Link::Lossy => Some(Loss::of(kind, between)?),
+            Link::Direct | Link::Slow => None,
+        };
+        let votes_at = match kind {
+            Kind::Millstream => &told,
+            Kind::Kafka => &quorum,
+        };
+        let voters: Vec<String> = votes_at
             .iter()
             .enumerate()
             .map(|(at, address)| format!("{}@{address}", at + 1))
@@ -46,12 +79,19 @@ impl Servers {
                 id: at + 1,
                 folder: &of,
                 quorum: address,
+                internal: &internal[at],
+                told: &told[at],
                 voters: &voters,
                 certs: &folder.join("certs"),
             };
             nodes.push(Server::launch_member(kind, binaries, &member)?);
         }
-        let mut servers = Self { kind, nodes, folder };
+        let mut servers = Self {
+            kind,
+            nodes,
+            folder,
+            _loss,
+        };
         servers.wait_complete(count)?;
         Ok(servers)
     }
@@ -89,7 +129,10 @@ impl Servers {
         };
         self.client()?
             .create_replicated(name, partitions, self.nodes.len(), configs)?;
-        self.wait_in_sync(name, partitions, Duration::from_secs(60))
+        self.wait_in_sync(name, partitions, Duration::from_secs(60))?;
+        // Others may hear of it a little later than the one that was asked.
+        thread::sleep(Duration::from_secs(1));
+        Ok(())
     }
 
     /// Waits until every partition has all replicas in sync.
@@ -148,6 +191,10 @@ pub struct Member<'a> {
     pub folder: &'a Path,
     /// Its address in the quorum.
     pub quorum: &'a str,
+    /// Where it listens for records to be copied, if that is elsewhere.
+    pub internal: &'a str,
+    /// Where others are told that it listens for that.
+    pub told: &'a str,
     /// All of these, as both kinds write them: `ID@HOST:PORT,...`.
     pub voters: &'a str,
     pub certs: &'a Path,

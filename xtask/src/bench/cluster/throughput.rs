@@ -22,7 +22,9 @@ pub fn produce(
     let kind = servers.kind;
     servers.topic(name, PARTITIONS)?;
     let loads = loads(servers, name, record_bytes)?;
-    together(&loads, |load| load.run_flat_out(scenarios::warm_up(kind, args)))?;
+    // Three virtual machines compile on the same cores that they serve with.
+    let warm_up = scenarios::warm_up(kind, args) * servers.nodes.len() as u32;
+    together(&loads, |load| load.run_flat_out(warm_up))?;
     let before = servers.cpu_ms()?;
     let duration = Duration::from_secs(args.seconds());
     let outcome = together(&loads, |load| load.run_flat_out(duration))?;
