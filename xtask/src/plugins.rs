@@ -14,10 +14,14 @@ use crate::tools;
 /// # Errors
 /// The build fails.
 pub fn millstream() -> anyhow::Result<PathBuf> {
-    shell::run(&mut shell::cargo(
-        ".",
-        &["build", "--release", "--package", "millstream-cli"],
-    ))?;
+    let mut command = shell::cargo(".", &["build", "--release", "--package", "millstream-cli"]);
+    if std::env::var("CI").is_ok_and(|value| value == "true") {
+        // Tests need an optimised broker, not the last percent of its speed: so it is built in half the time.
+        command.env("CARGO_PROFILE_RELEASE_LTO", "off");
+        command.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
+        command.env("CARGO_PROFILE_RELEASE_DEBUG", "0");
+    }
+    shell::run(&mut command)?;
     Ok(shell::target_dir().join("release/millstream"))
 }
 

@@ -369,7 +369,8 @@ fn simulated(_: &TestArgs, _: &mut Count) -> anyhow::Result<()> {
 }
 
 fn demo(_: &TestArgs, _: &mut Count) -> anyhow::Result<()> {
-    demo::run(&demo::DemoArgs::default())
+    demo::run(&demo::DemoArgs::of(1))?;
+    demo::run(&demo::DemoArgs::of(3))
 }
 
 const STEPS: &[Step] = &[
@@ -423,7 +424,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "demo",
-        what: "the flights example",
+        what: "the flights example, on one broker and on three",
         needs: &["rustup"],
         run: demo,
     },

@@ -31,10 +31,11 @@ pub struct DemoArgs {
     binary: Option<PathBuf>,
 }
 
-impl Default for DemoArgs {
-    fn default() -> Self {
+impl DemoArgs {
+    /// With so many brokers, to the end.
+    pub fn of(brokers: u16) -> Self {
         Self {
-            brokers: 1,
+            brokers,
             stay: false,
             binary: None,
         }

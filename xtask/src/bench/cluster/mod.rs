@@ -77,25 +77,41 @@ const SCENARIOS: &[Scenario] = &[
         name: "replicated-1k",
         what: "acks=all on three replicas, 12 partitions, records of 1 KiB",
         link: Link::Direct,
-        run: |servers, args, report| throughput::produce(servers, args, report, "replicated-1k", 1024),
+        run: |servers, args, report| {
+            throughput::produce(servers, args, report, "replicated-1k", 1024, BATCH_BYTES)
+        },
     },
     Scenario {
         name: "replicated-100b",
         what: "the same, records of 100 bytes",
         link: Link::Direct,
-        run: |servers, args, report| throughput::produce(servers, args, report, "replicated-100b", 100),
+        run: |servers, args, report| {
+            throughput::produce(servers, args, report, "replicated-100b", 100, BATCH_BYTES)
+        },
+    },
+    Scenario {
+        name: "replicated-large",
+        what: "records of 1 KiB, in batches of 256 KiB rather than 16",
+        link: Link::Direct,
+        run: |servers, args, report| {
+            throughput::produce(servers, args, report, "replicated-large", 1024, 256 << 10)
+        },
     },
     Scenario {
         name: "link-loss",
         what: "as replicated-1k, where one packet in a hundred between brokers is lost",
         link: Link::Lossy,
-        run: |servers, args, report| throughput::produce(servers, args, report, "link-loss", 1024),
+        run: |servers, args, report| {
+            throughput::produce(servers, args, report, "link-loss", 1024, BATCH_BYTES)
+        },
     },
     Scenario {
         name: "link-delay",
         what: "as replicated-1k, where a round trip between brokers takes 20 ms more",
         link: Link::Slow,
-        run: |servers, args, report| throughput::produce(servers, args, report, "link-delay", 1024),
+        run: |servers, args, report| {
+            throughput::produce(servers, args, report, "link-delay", 1024, BATCH_BYTES)
+        },
     },
     Scenario {
         name: "thousand-replicated",
@@ -123,6 +139,8 @@ const SCENARIOS: &[Scenario] = &[
     },
 ];
 
+/// Bytes of a batch: what Kafka's producer sends at most where nobody says otherwise.
+const BATCH_BYTES: usize = 16 << 10;
 /// Brokers of a cluster, all of them voters.
 const CLUSTER_BROKERS: usize = 3;
 

@@ -18,10 +18,11 @@ pub fn produce(
     report: &mut Report,
     name: &'static str,
     record_bytes: usize,
+    batch_bytes: usize,
 ) -> anyhow::Result<()> {
     let kind = servers.kind;
     servers.topic(name, PARTITIONS)?;
-    let loads = loads(servers, name, record_bytes)?;
+    let loads = loads(servers, name, record_bytes, batch_bytes)?;
     // Three virtual machines compile on the same cores that they serve with.
     let warm_up = scenarios::warm_up(kind, args) * servers.nodes.len() as u32;
     together(&loads, |load| load.run_flat_out(warm_up))?;
@@ -51,9 +52,14 @@ pub fn produce(
 }
 
 /// A load for each leader, on the partitions that it leads.
-fn loads(servers: &Servers, topic: &str, record_bytes: usize) -> anyhow::Result<Vec<Load>> {
+fn loads(
+    servers: &Servers,
+    topic: &str,
+    record_bytes: usize,
+    batch_bytes: usize,
+) -> anyhow::Result<Vec<Load>> {
     let led = servers.client()?.partitions_of(topic)?;
-    let records = BATCH_BYTES / record_bytes;
+    let records = batch_bytes / record_bytes;
     let batch = load::batch(records, record_bytes, Compression::None)?;
     let of_node = |at: usize| -> Vec<usize> {
         let of_leader = led.iter().enumerate().filter(|(_, p)| p.leader == at as i32 + 1);
@@ -140,7 +146,6 @@ pub fn thousand(servers: &mut Servers, args: &BenchArgs, report: &mut Report) ->
 const PARTITIONS: usize = 12;
 const THOUSAND: usize = 1000;
 const CONNECTIONS_PER_BROKER: usize = 2;
-const BATCH_BYTES: usize = 16 << 10;
 
 /// Fills a topic with `bytes` or a little more.
 pub fn fill(servers: &Servers, topic: &str, bytes: u64) -> anyhow::Result<()> {
