@@ -146,10 +146,12 @@ pub fn thousand(servers: &mut Servers, args: &BenchArgs, report: &mut Report) ->
 const PARTITIONS: usize = 12;
 const THOUSAND: usize = 1000;
 const CONNECTIONS_PER_BROKER: usize = 2;
+/// Bytes of a batch where it only matters that there are many.
+const FILL_BATCH_BYTES: usize = 64 << 10;
 
 /// Fills a topic with `bytes` or a little more.
 pub fn fill(servers: &Servers, topic: &str, bytes: u64) -> anyhow::Result<()> {
-    let loads = loads(servers, topic, 1024)?;
+    let loads = loads(servers, topic, 1024, FILL_BATCH_BYTES)?;
     let mut done = 0;
     while done < bytes {
         done += together(&loads, |load| load.run_flat_out(Duration::from_millis(500)))?.bytes;
