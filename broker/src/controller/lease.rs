@@ -58,7 +58,7 @@ impl Lease {
     }
 
     /// The cluster does not count on this broker any more.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.until_ms.store(0, Ordering::Relaxed);
     }
 

@@ -74,7 +74,10 @@ async fn answer(
     let found = match topic {
         Ok(topic) => match leaders::led(context, topic, asked.partition_index) {
             Ok(partition) => match partition.check_leader_epoch(asked.current_leader_epoch) {
-                Ok(()) => look_up(partition, asked.timestamp).await,
+                Ok(()) => {
+                    let is_known = knows_the_end(context, &partition);
+                    look_up(partition, asked.timestamp, is_known).await
+                }
                 Err(code) => Err(code),
             },
             Err(code) => Err(code),
@@ -120,12 +123,20 @@ fn is_known(timestamp: i64, version: i16) -> bool {
 /// What was found: its timestamp, or -1, its offset, and the epoch of the leader that wrote there.
 type Found = (i64, Offset, LeaderEpoch);
 
-async fn look_up(partition: Arc<Partition>, timestamp: i64) -> Result<Option<Found>, ErrorCode> {
+/// Whether the end of what was acknowledged is known here. A new leader may not know yet up to where records were
+/// acknowledged by the one before it (KIP-207), and one that lost touch with the cluster not how far another one has come
+/// since: what they would answer could lie before what was answered already.
+fn knows_the_end(context: &Context, partition: &Partition) -> bool {
+    partition.is_established() && context.lease.is_certain()
+}
+
+async fn look_up(
+    partition: Arc<Partition>,
+    timestamp: i64,
+    is_known: bool,
+) -> Result<Option<Found>, ErrorCode> {
     let epoch = partition.leader_epoch();
     let watermarks = partition.watermarks();
-    // A new leader may not know yet up to where records were acknowledged by the one before it (KIP-207): what it would
-    // answer could lie before what it answered then.
-    let is_known = partition.is_established();
     match timestamp {
         LATEST if !is_known => Err(ErrorCode::OffsetNotAvailable),
         LATEST => Ok(Some((-1, watermarks.high, epoch))),
@@ -189,3 +200,78 @@ const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
+
+#[cfg(test)]
+mod tests {
+    use millstream_core::cluster::Command;
+    use millstream_core::ids::{BrokerId, TopicId, TopicName};
+    use millstream_kafka::api::list_offsets::ListOffsetsTopic;
+
+    use super::*;
+    use crate::{Broker, Settings};
+
+    /// What is answered in a version for a time of the one partition of `a`: an error's code, an offset.
+    async fn ask(context: &Arc<Context>, version: i16, timestamp: i64) -> (i16, i64) {
+        let asked = ListOffsetsPartition {
+            current_leader_epoch: -1,
+            timestamp,
+            ..Default::default()
+        };
+        let topic = ListOffsetsTopic {
+            name: Text::from("a"),
+            partitions: vec![asked],
+            ..Default::default()
+        };
+        let request = ListOffsetsRequest {
+            replica_id: -1,
+            topics: vec![topic],
+            ..Default::default()
+        };
+        let info = ConnectionInfo {
+            id: 1,
+            peer: ([127, 0, 0, 1], 5000).into(),
+            client_id: Text::default(),
+        };
+        let answer = handle(context, &info, version, request).await;
+        let partition = &answer.topics[0].partitions[0];
+        (partition.error_code, partition.offset)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_leader_that_lost_touch_does_not_say_where_the_end_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            data_dir: dir.path().join("data").display().to_string(),
+            kafka_listen: "127.0.0.1:0".to_owned(),
+            http_listen: "127.0.0.1:0".to_owned(),
+            ..Settings::default()
+        };
+        let broker = Broker::start(settings).await.unwrap();
+        let context = broker.context().clone();
+        let create = Command::CreateTopic {
+            name: TopicName::new("a").unwrap(),
+            id: TopicId(Uuid::new_v4()),
+            partitions: vec![vec![BrokerId(context.settings.node_id)]],
+            configs: BTreeMap::new(),
+        };
+        context.controller.apply(create).await.unwrap();
+        let known = [ask(&context, 5, LATEST).await, ask(&context, 5, 7).await];
+        assert_eq!(known, [(0, 0), (0, -1)]);
+        context.lease.end();
+        let later = ErrorCode::OffsetNotAvailable.code();
+        assert_eq!(ask(&context, 5, LATEST).await, (later, -1));
+        assert_eq!(
+            ask(&context, 5, 7).await,
+            (later, -1),
+            "there may be such a record by now"
+        );
+        let later = ErrorCode::LeaderNotAvailable.code();
+        assert_eq!(ask(&context, 4, LATEST).await, (later, -1));
+        assert_eq!(
+            ask(&context, 5, EARLIEST).await,
+            (0, 0),
+            "what is known is told on"
+        );
+        broker.shutdown().await;
+    }
+}
