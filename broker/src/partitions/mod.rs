@@ -102,8 +102,14 @@ impl Store {
             let Some(index) = index_in_name(&name) else {
                 continue;
             };
-            let Some(id) = read_partition_metadata(&self.disk, &path)? else {
-                continue;
+            let id = match read_partition_metadata(&self.disk, &path) {
+                Ok(Some(id)) => id,
+                Ok(None) => continue,
+                // Opening it fails as well, and others lead it then: what else there is can be served.
+                Err(error) => {
+                    tracing::warn!(directory = %path.display(), %error, "a partition cannot be looked at, and is left as it is");
+                    continue;
+                }
             };
             let id = TopicId(Uuid::from_bytes(id));
             match image.stored_partition(id, PartitionIndex(index)) {
@@ -361,6 +367,20 @@ mod tests {
             names(dir.path()),
             ["a-1", "a-2.00000000000000000000000000000001-stray"]
         );
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_left_as_it_is_and_the_rest_is_tidied() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), BrokerId(1), Metrics::new()).unwrap();
+        store.open_all(&[description("b", 2, 0)]);
+        std::fs::write(dir.path().join("a-0"), "not a directory").unwrap();
+        store.tidy(&image(&[1])).unwrap();
+        assert_eq!(
+            names(dir.path()),
+            ["a-0", "b-0.00000000000000000000000000000002-stray"]
+        );
+        assert!(store.open_all(&[description("a", 1, 0)])[0].is_err());
     }
 
     #[tokio::test]
