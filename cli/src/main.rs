@@ -113,7 +113,7 @@ fn main() -> ExitCode {
         Err(error) => return refuse_arguments(&error),
     };
     let is_broker = matches!(cli.command, Command::Broker(_));
-    start_log(if is_broker { "info,openraft=error" } else { "error" });
+    start_log(if is_broker { BROKER_LOG } else { "error" });
     let global = cli.global.clone();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -167,6 +167,10 @@ fn start_log(default: &str) {
         .with_ansi(std::io::stderr().is_terminal())
         .init();
 }
+
+/// What a broker logs. Of the quorum's library only what ends it: a peer that is dead it tells of many times a second, and
+/// the broker says itself who is out of service and who leads.
+const BROKER_LOG: &str = "info,openraft=error,openraft::replication=off,openraft::core::raft_core=off";
 
 const EXAMPLE: &str = "\
 Example:

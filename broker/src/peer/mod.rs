@@ -10,6 +10,7 @@ mod certificates;
 mod frame;
 mod identity;
 mod link;
+mod rarely;
 mod serve;
 mod tls;
 mod transport;

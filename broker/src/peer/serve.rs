@@ -1,7 +1,7 @@
 //! What other brokers dial: connections, and on each of them calls and streams of replication.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use millstream_core::ids::BrokerId;
@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::frame::{self, FrameError};
 use super::link::{STATUS_DONE, STATUS_FAILED};
+use super::rarely::Rarely;
 use super::{CLOSE_GARBAGE, CallKind, REPLICATION, Service, tls};
 
 /// Takes connections until `shutdown` is true.
@@ -21,7 +22,9 @@ pub async fn accept(endpoint: Endpoint, service: Arc<dyn Service>, mut shutdown:
         };
         let Some(incoming) = incoming else { return };
         if endpoint.open_connections() > CONNECTIONS_MAX {
-            tracing::warn!(from = %incoming.remote_address(), "too many connections of brokers; one is refused");
+            if let Some(left_out) = REFUSED.tells("connections", Instant::now()) {
+                tracing::warn!(from = %incoming.remote_address(), left_out, "too many connections of brokers; one is refused");
+            }
             incoming.refuse();
             continue;
         }
@@ -34,10 +37,11 @@ async fn connection(incoming: Incoming, service: Arc<dyn Service>) {
     let connection = match incoming.await {
         Ok(connection) => connection,
         Err(error) => {
-            match tls::shows_no_certificate(&error) {
-                true => tracing::warn!(%from, "a caller that shows no certificate is refused"),
+            if !tls::shows_no_certificate(&error) {
                 // A certificate that is refused is told of where that is found out.
-                false => tracing::debug!(%from, %error, "no connection with a broker comes about"),
+                tracing::debug!(%from, %error, "no connection with a broker comes about");
+            } else if let Some(left_out) = REFUSED.tells("certificate", Instant::now()) {
+                tracing::warn!(%from, left_out, "a caller that shows no certificate is refused");
             }
             return;
         }
@@ -72,11 +76,14 @@ async fn stream(
         (REPLICATION, _) => service.replication(from, send, recv).await,
         (_, Some(kind)) => call(&connection, from, kind, send, recv, service).await,
         (code, None) => {
-            tracing::warn!(
-                node = from.0,
-                code,
-                "a broker says what nobody understands; the connection is closed"
-            );
+            if let Some(left_out) = REFUSED.tells(&format!("kind of {from}"), Instant::now()) {
+                tracing::warn!(
+                    node = from.0,
+                    code,
+                    left_out,
+                    "a broker says what nobody understands; the connection is closed"
+                );
+            }
             connection.close(CLOSE_GARBAGE, b"unknown kind of stream");
         }
     }
@@ -94,13 +101,16 @@ async fn call(
     let request = match tokio::time::timeout(REQUEST_WAIT, reading).await {
         Ok(Ok(request)) => request,
         Ok(Err(FrameError::TooLarge { length, max })) => {
-            tracing::warn!(
-                node = from.0,
-                ?kind,
-                length,
-                max,
-                "a call of a broker is too large; the connection is closed"
-            );
+            if let Some(left_out) = REFUSED.tells(&format!("size of {from}"), Instant::now()) {
+                tracing::warn!(
+                    node = from.0,
+                    ?kind,
+                    length,
+                    max,
+                    left_out,
+                    "a call of a broker is too large; the connection is closed"
+                );
+            }
             connection.close(CLOSE_GARBAGE, b"a call is too large");
             return;
         }
@@ -123,6 +133,8 @@ async fn call(
     let _ = frame::write(&mut send, status, answer).await;
 }
 
+/// Who is refused comes again.
+static REFUSED: Rarely = Rarely::new();
 /// Connections of brokers at a time: two each way with each of a hundred others, and some that are ending.
 const CONNECTIONS_MAX: usize = 1000;
 /// Longest time that a request may take to arrive, once its stream is there.

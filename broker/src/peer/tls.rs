@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
 use millstream_core::ids::BrokerId;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
@@ -24,6 +25,7 @@ use rustls::{
 };
 
 use super::certificates::{Certificates, fingerprint};
+use super::rarely::Rarely;
 use super::{Identity, IdentityError, Known, transport};
 
 /// What those who dial this broker meet.
@@ -297,10 +299,15 @@ fn why(error: &Error) -> String {
 fn refuse(who: &str, certificate: &CertificateDer<'_>, error: &Error) -> Error {
     let named = Identity::of(certificate).map(|identity| identity.dns_name());
     let (certificate, reason) = (named.as_deref().unwrap_or("of no node"), why(error));
-    tracing::warn!(who, certificate, reason, "certificate refused");
+    let told = REFUSED.tells(&format!("{who} {certificate} {reason}"), Instant::now());
+    if let Some(left_out) = told {
+        tracing::warn!(who, certificate, reason, left_out, "certificate refused");
+    }
     Error::General(format!("certificate {certificate}: {reason}"))
 }
 
+/// Who is refused dials again and again.
+static REFUSED: Rarely = Rarely::new();
 /// What brokers speak with each other (ALPN, RFC 7301).
 const PROTOCOL: &[u8] = b"millstream/1";
 /// What rustls says before the text of an [`Error::General`].
