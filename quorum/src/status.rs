@@ -1,11 +1,12 @@
 //! What a node of the quorum knows of it.
 
 use openraft::{RaftMetrics, ServerState};
+use serde::{Deserialize, Serialize};
 
 type Metrics = RaftMetrics<u64, openraft::BasicNode>;
 
 /// What a node knows of the quorum.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuorumStatus {
     /// The node that says so.
     pub id: u64,
@@ -30,7 +31,7 @@ pub struct QuorumStatus {
 }
 
 /// A node of the quorum.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// Its id.
     pub id: u64,
@@ -43,7 +44,8 @@ pub struct Member {
 }
 
 /// What a node is at the moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum QuorumState {
     /// It follows without a vote.
     Learner,

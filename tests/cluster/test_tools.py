@@ -71,7 +71,8 @@ def test_the_quorum_is_described(three):
     assert int(told["LeaderEpoch"]) == quorum["epoch"]
     assert sorted(map(int, re.findall(r'"id": (\d+)', told["CurrentVoters"])) or re.findall(r"\d+", told["CurrentVoters"])) == [1, 2, 3], out
     out = tool(Addresses(three), "MetadataQuorumCommand", "describe", "--replication")
-    assert len(re.findall(r"\b(Leader|Follower)\b", out)) == 3, out
+    rows = re.findall(r"^(\d+)\s+\S+\s+(-?\d+)\s+.*\b(?:Leader|Follower)\b", out, re.M)
+    assert len(rows) == 3 and all(int(end) > 0 for _, end in rows), out
 
 
 def test_configs_of_a_broker_are_changed_while_it_runs(three):

@@ -19,6 +19,7 @@ use super::Refused;
 use super::entry::EntryError;
 use super::guard::Guard;
 use super::in_force::InForce;
+use super::leaders::followers_of;
 use super::lease::Lease;
 use super::link::{Link, broker_id};
 use super::messages::{Answer, Node, Request, Standing, decode, encode};
@@ -219,9 +220,7 @@ impl Member {
                 }
                 Answer::Unknown(reason) => return Err(Refused::new(ErrorCode::RequestTimedOut, reason)),
                 Answer::Failed(reason) => return Err(Refused::new(ErrorCode::UnknownServerError, reason)),
-                Answer::Done | Answer::LoneImage(_) | Answer::Standing(_) => {
-                    "an answer to another question".to_owned()
-                }
+                _ => "an answer to another question".to_owned(),
             };
             if Instant::now() >= deadline {
                 let message = format!("the quorum does not decide: {reason}");
@@ -282,6 +281,9 @@ impl Member {
         match request {
             Request::LoneImage => return Answer::LoneImage(self.lone_image()),
             Request::Hello => return Answer::Standing(self.standing(from)),
+            Request::Followers(topic) => {
+                return Answer::Followers(followers_of(self.in_force.topics(), topic));
+            }
             _ => {}
         }
         if !self.is_leader() {
@@ -310,7 +312,8 @@ impl Member {
                     Err(_) => Answer::Unknown("the voters of the quorum do not answer".to_owned()),
                 }
             }
-            Request::LoneImage | Request::Hello => unreachable!("answered above"),
+            Request::Quorum => Answer::Quorum(Box::new(self.status())),
+            Request::LoneImage | Request::Hello | Request::Followers(_) => unreachable!("answered above"),
         }
     }
 
@@ -374,9 +377,7 @@ impl Member {
                 Answer::Failed(reason) => return Err(reason),
                 Answer::NotLeader(_) => "nobody leads the quorum".to_owned(),
                 Answer::Unknown(reason) => reason,
-                Answer::Applied { .. } | Answer::LoneImage(_) | Answer::Standing(_) => {
-                    "an answer to another question".to_owned()
-                }
+                _ => "an answer to another question".to_owned(),
             };
             if Instant::now() >= deadline {
                 return Err(reason);

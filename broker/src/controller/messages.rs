@@ -1,8 +1,11 @@
 //! What brokers say to the quorum's leader, and what it answers: JSON, since it is rare and small.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use millstream_core::cluster::{Command, Outcome, Refusal};
-use millstream_core::ids::BrokerId;
+use millstream_core::ids::{BrokerId, TopicId};
+use millstream_quorum::QuorumStatus;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -35,6 +38,10 @@ pub enum Request {
     Hello,
     /// Asks whether the broker that asks follows the quorum still.
     Membership,
+    /// Asks how the quorum is: only its leader knows how far the others are.
+    Quorum,
+    /// Asks how far the followers of a topic's partitions are. Everybody answers for those that it leads.
+    Followers(TopicId),
 }
 
 /// What came of it.
@@ -60,6 +67,21 @@ pub enum Answer {
     LoneImage(Option<String>),
     /// What is known of the broker that asks.
     Standing(Standing),
+    /// How the quorum is.
+    Quorum(Box<QuorumStatus>),
+    /// How far followers are, partition by partition.
+    Followers(BTreeMap<i32, Vec<FollowerLag>>),
+}
+
+/// How far a follower is, as its leader knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FollowerLag {
+    /// The follower.
+    pub broker: BrokerId,
+    /// Records that it lacks.
+    pub lag_records: i64,
+    /// How long ago it held all that the leader had, in milliseconds.
+    pub lag_ms: i64,
 }
 
 /// What a broker knows of another one that has an empty disk.
@@ -124,10 +146,8 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use millstream_core::cluster::Image;
-    use millstream_core::ids::{TopicId, TopicName};
+    use millstream_core::ids::TopicName;
 
     use super::*;
 

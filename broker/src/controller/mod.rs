@@ -14,6 +14,7 @@ mod heartbeats;
 mod hello;
 mod in_force;
 pub mod journal;
+pub mod leaders;
 mod lease;
 mod link;
 pub mod lone;
@@ -25,7 +26,7 @@ mod service;
 use std::sync::Arc;
 use std::time::Instant;
 
-use millstream_core::cluster::{Broker, Command, Image, Outcome, Refusal, placement};
+use millstream_core::cluster::{Broker, Command, Image, Outcome, Refusal, Topic, placement};
 use millstream_core::ids::{BrokerId, TopicId, TopicName};
 use millstream_kafka::ErrorCode;
 use millstream_quorum::QuorumStatus;
@@ -37,6 +38,7 @@ use crate::settings::Settings;
 use crate::topics::{self, is_internal};
 
 use cluster::Member;
+use leaders::Followers;
 use messages::Request;
 
 pub use in_force::InForce;
@@ -138,6 +140,22 @@ impl Controller {
     /// How the quorum is; none for a broker that is alone.
     pub fn quorum_status(&self) -> Option<QuorumStatus> {
         self.member().map(|member| member.status())
+    }
+
+    /// How the quorum is, as its leader sees it, if that answers; none for a broker that is alone.
+    pub async fn quorum_status_by_leader(&self) -> Option<QuorumStatus> {
+        match self.member() {
+            Some(member) => Some(member.status_by_leader().await),
+            None => None,
+        }
+    }
+
+    /// How far the followers of a topic's partitions are, as their leaders say; without those that do not answer.
+    pub async fn followers(&self, image: &Image, topic: &Topic) -> Followers {
+        match self.member() {
+            Some(member) => member.followers(image, topic).await,
+            None => leaders::followers_of(self.in_force.topics(), topic.id),
+        }
     }
 
     /// What this broker's registration gave it, as `AlterPartition` needs it; none for a broker that is alone.

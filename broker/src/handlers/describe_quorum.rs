@@ -22,7 +22,7 @@ pub async fn handle(
     request: DescribeQuorumRequest,
 ) -> DescribeQuorumResponse {
     let image = context.controller.image();
-    let quorum = Quorum::of(context, &image);
+    let quorum = Quorum::of(context, &image).await;
     let mut is_described = false;
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|asked| {
@@ -56,7 +56,7 @@ pub async fn handle(
     }
 }
 
-/// The quorum, as this broker sees it.
+/// The quorum, as its leader sees it; as this broker does, where that does not answer.
 struct Quorum {
     leader: Option<BrokerId>,
     term: u64,
@@ -85,11 +85,12 @@ impl From<millstream_quorum::Member> for Member {
 }
 
 impl Quorum {
-    fn of(context: &Context, image: &Image) -> Self {
-        if let Some(status) = context.controller.quorum_status() {
+    async fn of(context: &Context, image: &Image) -> Self {
+        if let Some(status) = context.controller.quorum_status_by_leader().await {
             let members = |of: Vec<millstream_quorum::Member>| of.into_iter().map(Member::from).collect();
             return Self {
-                leader: status.leader.map(broker_id),
+                // One that is cut off knows who led, not who leads: that may be nobody, and even itself no more.
+                leader: status.leader.filter(|_| context.lease.is_valid()).map(broker_id),
                 term: status.term,
                 decided: status.applied + 1,
                 voters: members(status.voters),
