@@ -1,5 +1,7 @@
 //! The quorum that decides on the cluster's metadata, and brokers that are gone.
 
+use std::time::Duration;
+
 use millstream_kafka::api::describe_quorum::{
     DescribeQuorumRequest, DescribeQuorumResponse, PartitionRequest, ReplicaState, TopicRequest,
 };
@@ -37,10 +39,10 @@ pub struct QuorumMember {
 }
 
 impl Admin {
-    /// The quorum. How far its members are only its leader knows, so that is asked where it can be.
+    /// The quorum. How far its members are only its leader knows: the broker that is asked asks that one, where it can.
     ///
     /// # Errors
-    /// No broker answers, or it cannot tell.
+    /// No broker answers within some seconds, or it cannot tell.
     pub async fn describe_quorum(&self) -> Result<QuorumDescription> {
         let partition = PartitionRequest {
             partition_index: 0,
@@ -55,16 +57,20 @@ impl Admin {
             topics: vec![topic],
             ..Default::default()
         };
-        let answer = self.ask_controller(i16::MAX, &request, self.limit()).await?;
-        let told = read_quorum(&answer)?;
-        let mut members = told.voters.iter().chain(&told.observers);
-        match told.leader {
-            Some(leader) if members.any(|member| member.log_end.is_none()) => {
-                let by_leader = self.ask_broker(leader, &request).await;
-                Ok(by_leader.and_then(|answer| read_quorum(&answer)).unwrap_or(told))
-            }
-            _ => Ok(told),
-        }
+        // Not the controller: there may be none, and it may be what hangs.
+        let asked = self.client.retry(|| async {
+            let connection = self.client.any().await?;
+            let version = connection.version::<DescribeQuorumRequest>(i16::MAX)?;
+            let answer = connection.call_at(version, &request, ANSWER_WAIT).await?;
+            read_quorum(&answer)
+        });
+        let told = tokio::time::timeout(WAIT, asked).await;
+        told.unwrap_or_else(|_| {
+            Err(Error::TimedOut {
+                what: "asking brokers about the quorum".to_owned(),
+                limit_ms: WAIT.as_millis() as u64,
+            })
+        })
     }
 
     /// Forgets a broker that is stopped and empty.
@@ -107,5 +113,9 @@ fn read_quorum(answer: &DescribeQuorumResponse) -> Result<QuorumDescription> {
     })
 }
 
+/// Longest wait for all that is asked about the quorum: nobody who asks in need has more.
+const WAIT: Duration = Duration::from_secs(5);
+/// Longest wait for one broker, which asks the quorum's leader for a shorter time.
+const ANSWER_WAIT: Duration = Duration::from_secs(4);
 /// Kafka's topic of the cluster's metadata.
 const METADATA_TOPIC: &str = "__cluster_metadata";
