@@ -26,6 +26,8 @@ pub struct ClusterBody {
     /// Counts the changes of the cluster's image.
     image_version: u64,
     version: &'static str,
+    /// Whether this broker has heard from the quorum not long ago. Where not, the rest is as it was last known.
+    in_touch: bool,
     /// What the cluster's brokers may do; 0 for a lone broker.
     feature_level: u16,
     brokers: Vec<BrokerBody>,
@@ -94,6 +96,7 @@ pub async fn cluster(State(context): State<Arc<Context>>) -> Json<ClusterBody> {
         node_id: context.settings.node_id,
         image_version: image.version(),
         version: env!("CARGO_PKG_VERSION"),
+        in_touch: context.lease.is_valid(),
         feature_level: image.feature_level(),
         brokers: image.brokers().values().map(|b| broker_body(b, &loads)).collect(),
         topics: image.topics().len(),

@@ -4,6 +4,7 @@ use clap::Args;
 use millstream_client::Admin;
 use serde_json::{Value, json};
 
+use super::describe;
 use crate::Global;
 use crate::http::AdminHttp;
 use crate::output::Rows;
@@ -22,6 +23,9 @@ pub struct DrainArgs {
 /// Lists the brokers.
 pub fn list(global: &Global) -> anyhow::Result<()> {
     let cluster = AdminHttp::new(&global.admin).get("/v1/cluster")?;
+    if let Some(doubt) = describe::doubt(&cluster, None) {
+        eprintln!("warning: {doubt}");
+    }
     Ok(rows(&cluster).print(global.output)?)
 }
 

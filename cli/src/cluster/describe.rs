@@ -1,7 +1,7 @@
 //! `millstream cluster describe` and `features`: what there is, and what all of it can do.
 
 use anyhow::bail;
-use millstream_client::Admin;
+use millstream_client::{Admin, QuorumDescription};
 use serde_json::{Value, json};
 
 use super::{brokers, quorum};
@@ -45,11 +45,27 @@ pub async fn describe(global: &Global) -> anyhow::Result<()> {
         cluster["under_replicated_partitions"].clone(),
         cluster["moving_partitions"].clone(),
     ]);
+    if let Some(doubt) = doubt(&cluster, Some(&quorum)) {
+        print_text(&format!("{doubt}\n"))?;
+    }
     summary.print_one(global.output)?;
     print_text("")?;
     print_text(&members.table())?;
     print_text("")?;
     Ok(print_text(&brokers.table())?)
+}
+
+/// Why what is known of the cluster may be long over, if it may.
+pub fn doubt(cluster: &Value, quorum: Option<&QuorumDescription>) -> Option<String> {
+    let is_in_touch = cluster["in_touch"].as_bool().unwrap_or(true);
+    if is_in_touch && quorum.is_none_or(|quorum| quorum.leader.is_some()) {
+        return None;
+    }
+    Some(format!(
+        "the quorum has no leader, as far as broker {} knows: most of its voters are down, or cannot be reached.\n\
+         Nothing can be decided. This is what was last known: brokers that are shown as serving may be down.",
+        cluster["node_id"]
+    ))
 }
 
 /// Shows the feature level, or raises it.
@@ -81,3 +97,26 @@ pub const FEATURES_EXAMPLE: &str = "\
 Examples:
   millstream cluster features
   millstream cluster features --raise 1";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_over_is_not_shown_without_saying_so() {
+        let quorum = |leader| QuorumDescription {
+            leader,
+            epoch: 3,
+            decided: 40,
+            voters: Vec::new(),
+            observers: Vec::new(),
+        };
+        let cluster = |in_touch: bool| json!({"node_id": 2, "in_touch": in_touch});
+        assert_eq!(doubt(&cluster(true), Some(&quorum(Some(1)))), None);
+        assert_eq!(doubt(&cluster(true), None), None);
+        for (in_touch, leader) in [(true, None), (false, Some(1)), (false, None)] {
+            let said = doubt(&cluster(in_touch), Some(&quorum(leader))).unwrap();
+            assert!(said.contains("no leader, as far as broker 2 knows"), "{said}");
+        }
+    }
+}
