@@ -22,9 +22,14 @@ struct Refusal {
 impl AdminHttp {
     /// Calls to `base`, such as `http://127.0.0.1:9644`.
     pub fn new(base: &str) -> Self {
+        Self::within(base, TIMEOUT)
+    }
+
+    /// As [`AdminHttp::new`], with a time after which an answer is not waited for.
+    pub fn within(base: &str, wait: Duration) -> Self {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
-            .timeout_global(Some(TIMEOUT))
+            .timeout_global(Some(wait))
             .build();
         let base = base.trim_end_matches('/');
         let base = if base.contains("://") {

@@ -1,12 +1,11 @@
 //! `millstream topic`: create, list, describe, alter, delete; offsets and deleting records.
 
-use std::collections::BTreeMap;
+mod partitions;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use millstream_client::{
-    Admin, Client, ConfigChange, ConfigEntry, ConfigResource, NewTopic, OffsetSpec, Start, Topic,
-    TopicPartition,
+    Admin, Client, ConfigChange, ConfigEntry, ConfigResource, NewTopic, OffsetSpec, Start, TopicPartition,
 };
 use serde_json::{Value, json};
 
@@ -210,7 +209,6 @@ async fn describe(
     let configs = admin
         .describe_configs(&ConfigResource::Topic(name.to_owned()))
         .await?;
-    let offsets = ends(admin, &topic).await?;
     let mut shown = Rows::new(&["config", "value", "set", "meaning"]);
     for entry in configs.iter().filter(|entry| all || entry.is_set) {
         let meaning = entry.documentation.as_deref().filter(|_| all);
@@ -221,7 +219,7 @@ async fn describe(
             json!(meaning),
         ]);
     }
-    let partitions = partition_rows(client, admin, &topic, &offsets).await?;
+    let partitions = partitions::rows(global, client, admin, &topic).await?;
     if global.output == Format::Json {
         return Ok(print_json(&json!({
             "topic": topic.name,
@@ -245,73 +243,6 @@ async fn describe(
     } else {
         Ok(print_text(&format!("\n{}", shown.table()))?)
     }
-}
-
-/// The partitions of a topic; where there are several brokers, with all that is known of their replicas.
-async fn partition_rows(
-    client: &Client,
-    admin: &Admin,
-    topic: &Topic,
-    offsets: &Ends,
-) -> anyhow::Result<Rows> {
-    let replicas = match client.metadata().brokers.len() {
-        0 | 1 => None,
-        _ => match admin.topic_replicas(&topic.name).await {
-            Ok(replicas) => Some(replicas),
-            // An older broker of Kafka's.
-            Err(millstream_client::Error::Unsupported { .. }) => None,
-            Err(error) => return Err(error.into()),
-        },
-    };
-    let ends = |index: i32| offsets.get(&index).copied().unwrap_or_default();
-    let Some(replicas) = replicas else {
-        let mut rows = Rows::new(&[
-            "partition",
-            "leader",
-            "replicas",
-            "in_sync",
-            "start_offset",
-            "end_offset",
-        ]);
-        for partition in &topic.partitions {
-            let (start, end) = ends(partition.index);
-            rows.push([
-                json!(partition.index),
-                json!(partition.leader),
-                json!(partition.replicas),
-                json!(partition.in_sync),
-                json!(start),
-                json!(end),
-            ]);
-        }
-        return Ok(rows);
-    };
-    let mut rows = Rows::new(&[
-        "partition",
-        "leader",
-        "epoch",
-        "replicas",
-        "in_sync",
-        "eligible",
-        "offline",
-        "start_offset",
-        "end_offset",
-    ]);
-    for partition in &replicas {
-        let (start, end) = ends(partition.index);
-        rows.push([
-            json!(partition.index),
-            json!(partition.leader),
-            json!(partition.leader_epoch),
-            json!(partition.replicas),
-            json!(partition.in_sync),
-            json!(partition.eligible),
-            json!(partition.offline),
-            json!(start),
-            json!(end),
-        ]);
-    }
-    Ok(rows)
 }
 
 fn set_only(configs: &[ConfigEntry]) -> Rows {
@@ -422,7 +353,7 @@ async fn offsets(
     at: Option<&str>,
 ) -> anyhow::Result<()> {
     let topic = client.topic(name, false).await?;
-    let ends = ends(admin, &topic).await?;
+    let ends = partitions::ends(admin, &topic).await?;
     let Some(at) = at else {
         let mut rows = Rows::new(&["partition", "start_offset", "end_offset"]);
         for (partition, (start, end)) in ends {
@@ -433,7 +364,7 @@ async fn offsets(
     let Start::Timestamp(ms) = parse_start(at)? else {
         bail!("--at takes a time, as @MILLISECONDS or 2026-11-24T15:30:00Z")
     };
-    let asked: Vec<_> = partitions(&topic)
+    let asked: Vec<_> = partitions::led(&topic)
         .map(|at| (at, OffsetSpec::Timestamp(ms)))
         .collect();
     let found = admin.list_offsets(&asked).await?;
@@ -453,31 +384,6 @@ async fn offsets(
         ]);
     }
     Ok(rows.print(global.output)?)
-}
-
-/// First and end offset by partition.
-type Ends = BTreeMap<i32, (Option<i64>, Option<i64>)>;
-
-/// First and end offset of the partitions that have a leader to ask.
-async fn ends(admin: &Admin, topic: &Topic) -> anyhow::Result<Ends> {
-    let mut ends = Ends::new();
-    let earliest: Vec<_> = partitions(topic).map(|at| (at, OffsetSpec::Earliest)).collect();
-    for (at, found) in admin.list_offsets(&earliest).await? {
-        ends.entry(at.partition).or_default().0 = found.map(|found| found.offset);
-    }
-    let latest: Vec<_> = partitions(topic).map(|at| (at, OffsetSpec::Latest)).collect();
-    for (at, found) in admin.list_offsets(&latest).await? {
-        ends.entry(at.partition).or_default().1 = found.map(|found| found.offset);
-    }
-    Ok(ends)
-}
-
-fn partitions(topic: &Topic) -> impl Iterator<Item = TopicPartition> + '_ {
-    topic
-        .partitions
-        .iter()
-        .filter(|partition| partition.leader.is_some())
-        .map(|partition| TopicPartition::new(&topic.name, partition.index))
 }
 
 /// Tells that something was done.

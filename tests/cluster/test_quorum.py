@@ -1,11 +1,16 @@
 """Who decides on metadata: what goes on without a quorum, and which changes of it are refused."""
 
+import json
 import time
+import urllib.error
 import urllib.request
+
+import pytest
 
 from brokers import wait_until
 from confluent_kafka import KafkaError
 from steps import brokers, heal, leads, make_topic, move, numbers, producer, read, refused, same_everywhere, write
+from wire import Connection
 
 
 def test_without_a_quorum_reads_go_on_and_writes_wait(own):
@@ -32,6 +37,10 @@ def test_without_a_quorum_reads_go_on_and_writes_wait(own):
     assert not acknowledged and failures[0].code() == KafkaError._MSG_TIMED_OUT, "it tried again until its time was over"
     words = refused(cluster, "topic", "create", "more", "--replication", "1", node=left)
     assert words.startswith("error:"), words
+    with pytest.raises(urllib.error.HTTPError) as unready:
+        urllib.request.urlopen(f"http://{left.http}/readyz", timeout=5)
+    assert unready.value.code == 503 and json.load(unready.value)["error"] == "no_lease"
+    tells_of_the_loss(cluster, left, led)
     heal(cluster)
     cluster.wait_in_sync("orders")
     for partition in range(3):
@@ -39,6 +48,33 @@ def test_without_a_quorum_reads_go_on_and_writes_wait(own):
         values = read(cluster.bootstrap, "orders", 100, partitions=[partition])
         assert [value for value in values if value != "lost"] == numbers(100)
     same_everywhere(cluster, "orders", 3)
+
+
+def tells_of_the_loss(cluster, left, led):
+    """Whoever looks at what is left is told, before long, that it is not how things are."""
+    at = ("--bootstrap", left.bootstrap, "--admin", f"http://{left.http}")
+    begun = time.monotonic()
+    assert cluster.cli("cluster", "describe", *at).startswith("the quorum has no leader, as far as broker 1 knows")
+    assert cluster.admin("cluster", "quorum", node=left)["leader"] is None
+    described = cluster.admin("cluster", "describe", node=left)
+    assert not described["in_touch"] and described["quorum"]["leader"] is None
+    assert "the quorum has no leader" in cluster.cli("cluster", "brokers", *at, check=False).stderr
+    partitions = cluster.admin("topic", "describe", "orders", node=left)["partitions"]
+    assert partitions[led]["start_offset"] == 0 and partitions[led]["end_offset"] is None, "its end is not known for sure"
+    assert time.monotonic() - begun < 25, "five commands, each of which waits a few seconds at most"
+
+
+def test_every_broker_tells_how_far_the_quorum_is(three):
+    """Only its leader knows, and is asked by the others."""
+    leader = quorum(three)["leader"]
+    for node in three.nodes.values():
+        connection = Connection(node.address)
+        topic = {"topic_name": "__cluster_metadata", "partitions": [{"partition_index": 0}]}
+        told = connection.call("DescribeQuorum", 2, topics=[topic])["topics"][0]["partitions"][0]
+        connection.close()
+        assert told["leader_id"] == leader
+        ends = {voter["replica_id"]: voter["log_end_offset"] for voter in told["current_voters"]}
+        assert sorted(ends) == [1, 2, 3] and min(ends.values()) > 0, (node.number, ends)
 
 
 def test_what_brokers_start_with_decides_how_many_copies_are_needed(own):
@@ -166,3 +202,38 @@ def quorum(cluster):
 
 def roles(cluster):
     return {member["broker"]: member["role"] for member in quorum(cluster)["members"]}
+
+
+def test_a_topic_is_described_with_racks_and_lags(own):
+    """Leaders know how far followers are, and any broker asks them; one that hangs or is gone holds nothing up."""
+    cluster = own(settings=["min.insync.replicas=1"]).start()
+    make_topic(cluster, "orders", partitions=3)
+    for partition in range(3):
+        write(cluster.bootstrap, "orders", numbers(30), partition)
+    for partition in describe(cluster, "orders"):
+        racks = {1: "a", 2: "b", 3: "c"}
+        assert partition["racks"] == [racks[id] for id in partition["replicas"]]
+        followers = sorted(id for id in partition["replicas"] if id != partition["leader"])
+        assert [lag["broker"] for lag in partition["lag"]] == followers
+        assert partition["end_offset"] == 30
+    caught_up = lambda: all(lag["lag_records"] == 0 for p in describe(cluster, "orders") for lag in p["lag"])  # noqa: E731
+    wait_until(caught_up, 10, "followers have everything")
+    gone = cluster.nodes[3]
+    gone.kill()
+    alone = lambda: all(p["leader"] in (1, 2) and 3 not in p["in_sync"] for p in describe(cluster, "orders"))  # noqa: E731
+    wait_until(alone, 15, "the others go on")
+    for partition in range(3):
+        write(cluster.bootstrap, "orders", numbers(10, 30), partition)
+    time.sleep(1)
+    for partition in describe(cluster, "orders"):
+        lag = next(lag for lag in partition["lag"] if lag["broker"] == 3)
+        assert lag["lag_records"] >= 10 and lag["lag_ms"] >= 1000, partition
+    begun = time.monotonic()
+    cluster.nodes[2].kill()
+    for partition in describe(cluster, "orders"):
+        assert partition["leader"] == 1 or (partition["lag"] is None and partition["end_offset"] is None), partition
+    assert time.monotonic() - begun < 15
+
+
+def describe(cluster, topic):
+    return cluster.admin("topic", "describe", topic)["partitions"]

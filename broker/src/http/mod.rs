@@ -46,6 +46,7 @@ use hosts::AllowedHosts;
         plugins::delete,
         topics::topics,
         topics::topic,
+        topics::followers,
         topics::views,
         groups::groups,
         groups::group,
@@ -91,6 +92,7 @@ fn router(context: Arc<Context>, bound: SocketAddr) -> Router {
         .route("/v1/plugins/{name}/{version}", delete(plugins::delete))
         .route("/v1/topics", get(topics::topics))
         .route("/v1/topics/{name}", get(topics::topic))
+        .route("/v1/topics/{name}/followers", get(topics::followers))
         .route("/v1/views", get(topics::views))
         .route("/v1/groups", get(groups::groups))
         .route("/v1/groups/{group}", get(groups::group))

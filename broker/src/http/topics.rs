@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::error::{ApiError, ErrorBody};
 use crate::context::Context;
+use crate::controller::messages::FollowerLag;
 
 /// A topic in a list.
 #[derive(Debug, Serialize, ToSchema)]
@@ -50,6 +51,31 @@ pub struct PartitionBody {
     bytes: u64,
 }
 
+/// How far the followers of a topic's partitions are.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FollowersBody {
+    cluster_id: String,
+    /// The partitions whose leaders said so.
+    partitions: Vec<PartitionFollowersBody>,
+}
+
+/// How far the followers of a partition are.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PartitionFollowersBody {
+    partition: i32,
+    followers: Vec<FollowerBody>,
+}
+
+/// How far a follower is, as its leader knows it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FollowerBody {
+    broker: i32,
+    /// Records that it lacks.
+    lag_records: i64,
+    /// How long ago it held all that the leader had.
+    lag_ms: i64,
+}
+
 /// A view in a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ViewBody {
@@ -77,14 +103,43 @@ pub async fn topic(
     Path(name): Path<String>,
 ) -> Result<Json<TopicDetailBody>, ApiError> {
     let image = context.controller.image();
-    let topic = image
-        .topic(&name)
-        .ok_or_else(|| ApiError::not_found(format!("there is no topic '{name}'")))?;
+    let topic = find(&image, &name)?;
     Ok(Json(TopicDetailBody {
         topic: body(&image, topic),
         configs: topic.configs.clone(),
         offsets: offsets(&context, &image, topic),
         views: image.views_of(&name).map(|view| view.name.to_string()).collect(),
+    }))
+}
+
+/// Shows how far the followers of a topic's partitions are. Leaders are asked for a moment.
+#[utoipa::path(get, path = "/v1/topics/{name}/followers", params(("name" = String, Path)),
+    responses((status = 200, description = "The followers", body = FollowersBody),
+        (status = 404, description = "There is no such topic", body = ErrorBody)))]
+pub async fn followers(
+    State(context): State<Arc<Context>>,
+    Path(name): Path<String>,
+) -> Result<Json<FollowersBody>, ApiError> {
+    let image = context.controller.image();
+    let topic = find(&image, &name)?;
+    let known = context
+        .controller
+        .followers(&image, image.stored_topic(topic))
+        .await;
+    let body = |follower: FollowerLag| FollowerBody {
+        broker: follower.broker.0,
+        lag_records: follower.lag_records,
+        lag_ms: follower.lag_ms,
+    };
+    let partitions = known
+        .into_iter()
+        .map(|(partition, followers)| PartitionFollowersBody {
+            partition,
+            followers: followers.into_iter().map(body).collect(),
+        });
+    Ok(Json(FollowersBody {
+        cluster_id: context.cluster_id.clone(),
+        partitions: partitions.collect(),
     }))
 }
 
@@ -107,6 +162,11 @@ pub async fn views(State(context): State<Arc<Context>>) -> Json<Vec<ViewBody>> {
         })
     };
     Json(image.topics().filter_map(view).collect())
+}
+
+fn find<'a>(image: &'a cluster::Image, name: &str) -> Result<&'a Arc<cluster::Topic>, ApiError> {
+    let found = image.topic(name);
+    found.ok_or_else(|| ApiError::not_found(format!("there is no topic '{name}'")))
 }
 
 fn body(image: &cluster::Image, topic: &Arc<cluster::Topic>) -> TopicBody {
