@@ -2,6 +2,7 @@
 
 import shutil
 import time
+import urllib.request
 
 import pytest
 
@@ -87,9 +88,10 @@ def test_a_broker_that_ends_in_good_order_hands_over_first(three, name):
 
 
 def test_a_partition_that_cannot_be_opened_is_led_and_kept_by_others(three, name):
-    """Where its directory should be, there is something else: nobody waits for that broker."""
-    for node in list(three.nodes.values())[:2]:
-        (node.data / f"{name}-{node.number - 1}").write_text("not a directory")
+    """Where its directory should be, there is something else: nobody waits for that broker, which starts all the same."""
+    files = {node.number: node.data / f"{name}-{node.number - 1}" for node in list(three.nodes.values())[:2]}
+    for file in files.values():
+        file.write_text("not a directory")
     admin = AdminClient({"bootstrap.servers": three.bootstrap})
     admin.create_topics([NewTopic(name, 3, 3)])[name].result(30)
     broken = {0: 1, 1: 2}
@@ -102,7 +104,24 @@ def test_a_partition_that_cannot_be_opened_is_led_and_kept_by_others(three, name
     for partition in range(3):
         write(three.bootstrap, name, numbers(20), partition)
         assert read(three.bootstrap, name, 20, partitions=[partition]) == numbers(20)
+    restarted = three.nodes[1]
+    restarted.kill()
+    restarted.start()
+    wait_until(lambda: is_ready(restarted), 20, "it serves what it can open")
+    assert files[1].is_file() and "cannot be looked at" in restarted.log.read_text()
+    wait_until(lambda: 1 in three.partitions(name)[1].isrs or 1 in three.partitions(name)[2].isrs, 20, "it is in sync elsewhere")
+    wait_until(others_go_on, 15, "others lead and are in sync")
     admin.delete_topics([name])[name].result(30)
+    for file in files.values():
+        file.unlink(missing_ok=True)
+
+
+def is_ready(node):
+    try:
+        with urllib.request.urlopen(f"http://{node.http}/readyz", timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
 
 
 def test_a_group_goes_on_when_its_coordinator_is_killed(three, name):
