@@ -53,6 +53,7 @@ def test_without_a_quorum_reads_go_on_and_writes_wait(own):
 def tells_of_the_loss(cluster, left, led):
     """Whoever looks at what is left is told, before long, that it is not how things are."""
     at = ("--bootstrap", left.bootstrap, "--admin", f"http://{left.http}")
+    assert left.log.read_text().count("the quorum is not heard") == 1
     begun = time.monotonic()
     assert cluster.cli("cluster", "describe", *at).startswith("the quorum has no leader, as far as broker 1 knows")
     assert cluster.admin("cluster", "quorum", node=left)["leader"] is None

@@ -16,12 +16,14 @@ impl Member {
     pub async fn live(self: Arc<Self>) {
         let mut stopped = self.stopped.subscribe();
         let every = self.lease_length / BEATS_PER_LEASE;
+        let mut is_counted_on = false;
         loop {
             let pause = match self.pulse().await {
                 true => every,
                 // Whoever leads is not known, or not reached: somebody may lead any moment.
                 false => every.min(LOOK_AROUND),
             };
+            self.tell_of_lease(&mut is_counted_on);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.beat.notified() => {}
@@ -30,8 +32,29 @@ impl Member {
         }
     }
 
+    /// Tells when the lease is over, and when there is one again: the quorum's own library is not asked to.
+    fn tell_of_lease(&self, is_counted_on: &mut bool) {
+        let is_valid = self.lease.is_valid();
+        if std::mem::replace(is_counted_on, is_valid) == is_valid {
+            return;
+        }
+        match is_valid {
+            true => tracing::info!("the quorum hears this broker, and counts on it"),
+            false if self.wants_to_stop.load(Ordering::Relaxed) => {}
+            false => tracing::warn!(
+                leader = self.leader().map(|id| id.0),
+                "the quorum is not heard, or does not count on this broker: writes with acks=all are refused meanwhile"
+            ),
+        }
+    }
+
     /// Gives one sign of life; true if the quorum's leader heard it.
     async fn pulse(&self) -> bool {
+        if self.quorum.is_out_of_room() {
+            // It learns nothing of the cluster, so nothing is to depend on it.
+            self.lease.end();
+            return false;
+        }
         let (Some(life), Some((leader, address))) = (self.life(), self.quorum.leader()) else {
             return false;
         };
@@ -110,6 +133,11 @@ impl Member {
         let mut stopped = self.stopped.subscribe();
         loop {
             let mut pause = LOOK_AROUND;
+            if let Some(reason) = self.quorum.failure()
+                && !*stopped.borrow()
+            {
+                return self.fail(format!("its part in the metadata quorum has ended: {reason}"));
+            }
             if self.is_leader() {
                 let asked = Instant::now();
                 let agreed = tokio::time::timeout(self.lease_length, self.quorum.ensure_linearizable()).await;
