@@ -16,6 +16,9 @@ pub enum QuorumError {
     /// It stopped, mostly because its disk failed. It does not vote, follow or lead until it is opened again.
     #[error("the quorum's node has stopped: {0}")]
     Stopped(String),
+    /// Its disk is full: it answers again when there is room.
+    #[error("the quorum's node waits for room on its disk")]
+    DiskFull,
     /// The first voters do not include this node.
     #[error("this node ({me}) is not among the voters {voters:?} that the quorum was to begin with")]
     NotAmongVoters {
@@ -138,6 +141,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether there was no room on the disk, and all else is well.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        matches!(self, Self::Io { source, .. } if full.contains(&source.kind()))
+    }
+
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         Self::Io {
             path: path.to_owned(),

@@ -22,7 +22,7 @@ use crate::message::{Request, Resign, to_json};
 use crate::network::Network;
 use crate::patience::Patience;
 use crate::status::{Leadership, QuorumStatus};
-use crate::store::{self, machine::ImageView};
+use crate::store::{self, machine::ImageView, room::Room};
 use crate::transport::Transport;
 use crate::types::{Applied, Raft};
 
@@ -36,6 +36,7 @@ struct Inner {
     patience: Arc<Patience>,
     call: Box<dyn Fn(u64, String, Vec<u8>) -> BoxFuture + Send + Sync>,
     image: ImageView,
+    room: Room,
     was_initialised: AtomicBool,
     leadership: watch::Receiver<Leadership>,
     close_files: Box<dyn Fn() -> BoxFuture + Send + Sync>,
@@ -60,7 +61,8 @@ impl Quorum {
         on_image: impl Fn(Arc<Image>, u64) + Send + Sync + 'static,
     ) -> Result<Self, QuorumError> {
         let raft_config = config.to_raft()?;
-        let (log, machine) = store::open(&config, disk, Arc::new(on_image)).await?;
+        let room = Room::default();
+        let (log, machine) = store::open(&config, disk, Arc::new(on_image), &room).await?;
         let image = machine.view();
         let (log_worker, snapshot_worker) = (log.worker(), machine.worker());
         let sender = transport.clone();
@@ -85,6 +87,7 @@ impl Quorum {
                 Box::pin(async move { drop(sender.call(target, &address, request).await) })
             }),
             image,
+            room,
             was_initialised: AtomicBool::new(was_initialised),
             leadership,
             close_files: Box::new(move || {
@@ -144,6 +147,10 @@ impl Quorum {
     /// # Errors
     /// Bytes that are no request, or one for another node.
     pub async fn handle(&self, request: &[u8]) -> Result<Vec<u8>, QuorumError> {
+        if self.is_out_of_room() {
+            // Requests would only heap up.
+            return Err(QuorumError::DiskFull);
+        }
         let raft = &self.0.raft;
         let patience = &self.0.patience;
         Ok(match Request::decode(request, self.0.me)? {
@@ -181,6 +188,11 @@ impl Quorum {
                 to_json(&())
             }
         })
+    }
+
+    /// Whether the node waits for room on its disk. It takes no part in the quorum meanwhile, and its image stands still.
+    pub fn is_out_of_room(&self) -> bool {
+        self.0.room.is_awaited()
     }
 
     /// Whether this node follows a leader that it trusts.
@@ -267,6 +279,13 @@ impl Quorum {
     /// What this node knows of the quorum.
     pub fn metrics(&self) -> QuorumStatus {
         QuorumStatus::of(&self.0.raft.metrics().borrow())
+    }
+
+    /// Why the node runs no more; none while it does.
+    pub fn failure(&self) -> Option<String> {
+        let metrics = self.0.raft.metrics();
+        let running = metrics.borrow().running_state.clone();
+        running.err().map(|fatal| fatal.to_string())
     }
 
     /// Tells who leads, and every change of that.
@@ -363,6 +382,7 @@ impl Quorum {
 
     /// Stops the node and closes its files: they can be opened again on return.
     pub async fn shutdown(&self) {
+        self.0.room.give_up();
         // What its task returns matters to nobody who wants it to end.
         let _ = self.0.raft.shutdown().await;
         (self.0.close_files)().await;

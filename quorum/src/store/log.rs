@@ -11,6 +11,7 @@ use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{AnyError, LogState, OptionalSend, RaftLogReader, StorageIOError};
 use tokio::sync::watch;
 
+use super::room::Room;
 use super::wal::{Contents, Record, Wal};
 use super::worker::Worker;
 use crate::error::StoreError;
@@ -19,6 +20,7 @@ use crate::types::{Entry, LogId, StorageError, Types, Vote};
 /// The log and the vote.
 pub struct LogStore<D: Disk> {
     wal: Worker<Wal<D>>,
+    room: Room,
     contents: Shared,
     /// The last entry in the snapshot that is on the disk; none where nobody takes snapshots.
     covered: Option<watch::Receiver<Option<LogId>>>,
@@ -61,11 +63,13 @@ impl Shared {
 impl<D: Disk> LogStore<D> {
     pub(crate) fn new(
         wal: Worker<Wal<D>>,
+        room: Room,
         contents: Contents,
         covered: Option<watch::Receiver<Option<LogId>>>,
     ) -> Self {
         Self {
             wal,
+            room,
             contents: Shared(Arc::new(Mutex::new(contents))),
             covered,
         }
@@ -78,13 +82,13 @@ impl<D: Disk> LogStore<D> {
 
     async fn write(
         &self,
-        work: impl FnOnce(&mut Wal<D>) -> Result<(), StoreError> + Send + 'static,
+        work: impl Fn(&mut Wal<D>) -> Result<(), StoreError> + Clone + Send + 'static,
     ) -> Result<(), StoreError> {
-        self.wal.run(work).await.unwrap_or(Err(StoreError::Closed))
+        self.room.write(&self.wal, work).await
     }
 
     async fn append_entries(&self, entries: Vec<Entry>) -> Result<(), StoreError> {
-        let records: Vec<_> = entries.iter().map(Record::entry).collect();
+        let records: Arc<[_]> = entries.iter().map(Record::entry).collect();
         let sizes: Vec<_> = records.iter().map(Record::len).collect();
         self.write(move |wal| wal.append(&records)).await?;
         let mut contents = self.contents.lock();
@@ -149,7 +153,7 @@ impl<D: Disk> RaftLogStorage<Types> for LogStore<D> {
             return Ok(());
         }
         let record = Record::vote(vote);
-        self.write(move |wal| wal.append(&[record]))
+        self.write(move |wal| wal.append(std::slice::from_ref(&record)))
             .await
             .map_err(|error| StorageIOError::write_vote(AnyError::new(&error)))?;
         self.contents.lock().vote = Some(*vote);
@@ -204,7 +208,7 @@ impl<D: Disk> RaftLogStorage<Types> for LogStore<D> {
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
         let record = Record::truncate(log_id.index);
-        self.write(move |wal| wal.append(&[record]))
+        self.write(move |wal| wal.append(std::slice::from_ref(&record)))
             .await
             .map_err(|error| StorageIOError::write_logs(AnyError::new(&error)))?;
         drop(self.contents.lock().entries.split_off(&log_id.index));
@@ -216,7 +220,7 @@ impl<D: Disk> RaftLogStorage<Types> for LogStore<D> {
             self.wait_covered(log_id).await?;
             let mut contents = self.contents.lock().clone();
             contents.purge(log_id);
-            let written = contents.clone();
+            let written = Arc::new(contents.clone());
             self.write(move |wal| wal.rewrite(&written)).await?;
             Ok(contents)
         };

@@ -4,7 +4,7 @@
 //! the members are is kept with it in every snapshot.
 
 use std::io::Cursor;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use millstream_core::cluster::{self, Image, Outcome};
 use millstream_storage::disk::Disk;
@@ -13,6 +13,7 @@ use openraft::{AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapsh
 use tokio::sync::watch;
 
 use super::OnImage;
+use super::room::Room;
 use super::snapshots::{Latest, Snapshots};
 use super::worker::Worker;
 use crate::error::StoreError;
@@ -23,6 +24,7 @@ pub struct StateMachine<D: Disk> {
     me: u64,
     state: Shared,
     snapshots: Worker<Snapshots<D>>,
+    room: Room,
     durable: watch::Sender<Option<LogId>>,
     on_image: OnImage,
 }
@@ -36,6 +38,7 @@ pub struct Builder<D: Disk> {
     me: u64,
     state: State,
     snapshots: Worker<Snapshots<D>>,
+    room: Room,
     durable: watch::Sender<Option<LogId>>,
 }
 
@@ -66,6 +69,7 @@ impl<D: Disk> StateMachine<D> {
     pub(crate) fn new(
         me: u64,
         snapshots: Worker<Snapshots<D>>,
+        room: Room,
         latest: Option<Latest>,
         on_image: OnImage,
     ) -> Self {
@@ -81,6 +85,7 @@ impl<D: Disk> StateMachine<D> {
         Self {
             me,
             snapshots,
+            room,
             durable: watch::Sender::new(state.applied),
             state: Shared(Arc::new(Mutex::new(state))),
             on_image,
@@ -131,17 +136,17 @@ impl State {
 
 /// Writes a snapshot and tells the log what it holds.
 async fn write<D: Disk>(
+    room: &Room,
     snapshots: &Worker<Snapshots<D>>,
     durable: &watch::Sender<Option<LogId>>,
     meta: &SnapshotMeta,
-    image: impl FnOnce() -> Vec<u8> + Send + 'static,
+    image: impl Fn() -> Arc<Vec<u8>> + Clone + Send + 'static,
 ) -> Result<(), StorageError> {
     let written = meta.clone();
-    let done = snapshots
-        .run(move |snapshots| snapshots.write(&written, image()))
+    let done = room
+        .write(snapshots, move |snapshots| snapshots.write(&written, &image()))
         .await;
-    done.unwrap_or(Err(StoreError::Closed))
-        .map_err(|error| StorageIOError::write_snapshot(Some(meta.signature()), AnyError::new(&error)))?;
+    done.map_err(|error| StorageIOError::write_snapshot(Some(meta.signature()), AnyError::new(&error)))?;
     // The one that is there holds at least as much.
     durable.send_if_modified(|last| {
         let is_more = *last < meta.last_log_id;
@@ -167,15 +172,11 @@ impl<D: Disk> RaftSnapshotBuilder<Types> for Builder<D> {
             snapshot_id: id,
         };
         let image = self.state.image.clone();
-        let bytes = Arc::new(Mutex::new(Vec::new()));
-        let encoded = bytes.clone();
-        write(&self.snapshots, &self.durable, &meta, move || {
-            let image = image.encode();
-            encoded.lock().expect("no panic while held").clone_from(&image);
-            image
-        })
-        .await?;
-        let bytes = std::mem::take(&mut *bytes.lock().expect("no panic while held"));
+        let encoded = Arc::new(OnceLock::new());
+        let bytes = encoded.clone();
+        let encode = move || encoded.get_or_init(|| Arc::new(image.encode())).clone();
+        write(&self.room, &self.snapshots, &self.durable, &meta, encode).await?;
+        let bytes = bytes.get().map(|bytes| bytes.to_vec()).unwrap_or_default();
         Ok(Snapshot {
             meta,
             snapshot: Box::new(Cursor::new(bytes)),
@@ -212,6 +213,7 @@ impl<D: Disk> RaftStateMachine<Types> for StateMachine<D> {
             me: self.me,
             state: self.state.lock().clone(),
             snapshots: self.snapshots.clone(),
+            room: self.room.clone(),
             durable: self.durable.clone(),
         }
     }
@@ -228,7 +230,11 @@ impl<D: Disk> RaftStateMachine<Types> for StateMachine<D> {
         let bytes = snapshot.into_inner();
         let image = Image::decode(&bytes)
             .map_err(|error| StorageIOError::read_snapshot(Some(meta.signature()), AnyError::new(&error)))?;
-        write(&self.snapshots, &self.durable, meta, move || bytes).await?;
+        let bytes = Arc::new(bytes);
+        write(&self.room, &self.snapshots, &self.durable, meta, move || {
+            bytes.clone()
+        })
+        .await?;
         self.publish(State {
             applied: meta.last_log_id,
             membership: meta.last_membership.clone(),

@@ -15,12 +15,14 @@ use crate::error::StoreError;
 mod frame;
 pub mod log;
 pub mod machine;
+pub mod room;
 pub mod snapshots;
 pub mod wal;
 pub mod worker;
 
 use log::LogStore;
 use machine::StateMachine;
+use room::Room;
 use snapshots::Snapshots;
 use wal::Wal;
 use worker::Worker;
@@ -36,6 +38,7 @@ pub async fn open<D: Disk>(
     config: &QuorumConfig,
     disk: D,
     on_image: OnImage,
+    room: &Room,
 ) -> Result<(LogStore<D>, StateMachine<D>), StoreError> {
     let directory = &config.directory;
     let failed = |source| StoreError::io(directory, source);
@@ -55,8 +58,8 @@ pub async fn open<D: Disk>(
             Worker::thread("quorum-snapshot", snapshots).map_err(failed)?,
         )
     };
-    let machine = StateMachine::new(me, snapshots, latest, on_image);
-    let log = LogStore::new(wal, contents, Some(machine.watch_durable()));
+    let machine = StateMachine::new(me, snapshots, room.clone(), latest, on_image);
+    let log = LogStore::new(wal, room.clone(), contents, Some(machine.watch_durable()));
     Ok((log, machine))
 }
 

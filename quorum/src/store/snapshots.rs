@@ -70,11 +70,11 @@ impl<D: Disk> Snapshots<D> {
 
     /// Replaces the snapshot, durably. Tells false, and does nothing, if the one that is there holds more: a snapshot
     /// that was taken before the leader sent a newer one is written after it.
-    pub fn write(&mut self, meta: &SnapshotMeta, image: Vec<u8>) -> Result<bool, StoreError> {
+    pub fn write(&mut self, meta: &SnapshotMeta, image: &[u8]) -> Result<bool, StoreError> {
         if meta.last_log_id < self.last {
             return Ok(false);
         }
-        let bytes = frame::seal(&[(META, to_json(meta)), (IMAGE, image)]);
+        let bytes = frame::seal(&[(META, to_json(meta)), (IMAGE, image.to_vec())]);
         replace_file(&self.disk, &self.path, &bytes).map_err(|source| StoreError::io(&self.path, source))?;
         self.last = meta.last_log_id;
         Ok(true)

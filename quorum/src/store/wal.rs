@@ -224,7 +224,8 @@ impl<D: Disk> Wal<D> {
     /// Writes the file anew, with nothing but `contents`.
     pub fn rewrite(&mut self, contents: &Contents) -> Result<(), StoreError> {
         self.attempt(|wal| {
-            let (file, end) = write_anew(&wal.disk, &wal.path, wal.me, contents)?;
+            let written = write_anew(&wal.disk, &wal.path, wal.me, contents);
+            let (file, end) = written.map_err(Failure::Before)?;
             wal.file = file;
             wal.end = end;
             wal.durable = end;
@@ -238,28 +239,44 @@ impl<D: Disk> Wal<D> {
             for record in records {
                 frame::push(&mut bytes, wal.durable, record.kind, &record.body);
             }
-            write_all(&wal.file, &bytes, &[], wal.end)?;
+            write_all(&wal.file, &bytes, &[], wal.end).map_err(Failure::Before)?;
             wal.end += bytes.len() as u64;
             if is_synced {
-                wal.file.sync()?;
+                wal.file.sync().map_err(Failure::Unknown)?;
                 wal.durable = wal.end;
             }
             Ok(())
         })
     }
 
-    /// After any failure it is not known what is on the disk, so nothing more is promised.
-    fn attempt(&mut self, work: impl FnOnce(&mut Self) -> std::io::Result<()>) -> Result<(), StoreError> {
+    /// After a failure it is not known what is on the disk, so nothing more is promised; except if there was no room:
+    /// then nothing was promised of what was written, and it is written anew.
+    fn attempt(&mut self, work: impl FnOnce(&mut Self) -> Result<(), Failure>) -> Result<(), StoreError> {
         if self.is_poisoned {
             return Err(StoreError::Poisoned {
                 path: self.path.clone(),
             });
         }
         self.is_poisoned = true;
-        work(self).map_err(|source| StoreError::io(&self.path, source))?;
-        self.is_poisoned = false;
-        Ok(())
+        let (error, may_go_on) = match work(self) {
+            Ok(()) => {
+                self.is_poisoned = false;
+                return Ok(());
+            }
+            Err(Failure::Before(source)) => (StoreError::io(&self.path, source), true),
+            Err(Failure::Unknown(source)) => (StoreError::io(&self.path, source), false),
+        };
+        self.is_poisoned = !(may_go_on && error.is_disk_full());
+        Err(error)
     }
+}
+
+/// What went wrong, and when.
+enum Failure {
+    /// Before anything was to be durable.
+    Before(std::io::Error),
+    /// Some of it may be durable, and some may be lost although it is read.
+    Unknown(std::io::Error),
 }
 
 fn write_anew<D: Disk>(

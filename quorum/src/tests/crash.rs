@@ -13,6 +13,7 @@ use super::cut_disk::CutDisk;
 use crate::config::QuorumConfig;
 use crate::store::log::LogStore;
 use crate::store::machine::StateMachine;
+use crate::store::room::Room;
 use crate::store::{self};
 use crate::types::{Entry, LogId, StorageError, Vote};
 
@@ -90,7 +91,8 @@ impl Node {
             inline_disk: true,
             ..QuorumConfig::new(1, PathBuf::from("node/quorum"))
         };
-        let (log, machine) = store::open(&config, disk.clone(), Arc::new(|_, _| {})).await?;
+        let (log, machine) =
+            store::open(&config, disk.clone(), Arc::new(|_, _| {}), &Room::default()).await?;
         Ok(Self { log, machine })
     }
 

@@ -81,10 +81,10 @@ fn a_node_that_lost_its_vote_does_not_start() {
         ..SnapshotMeta::default()
     };
     let image = millstream_core::cluster::Image::default().encode();
-    assert!(snapshots.write(&meta, image.clone()).unwrap());
+    assert!(snapshots.write(&meta, &image).unwrap());
     open(&disk, 1).unwrap();
     let older = SnapshotMeta::default();
-    assert!(!snapshots.write(&older, image).unwrap(), "the newer one stays");
+    assert!(!snapshots.write(&older, &image).unwrap(), "the newer one stays");
     disk.remove(&directory().join(LOG)).unwrap();
     let error = open(&disk, 1).unwrap_err();
     assert!(error.to_string().contains("this node has voted"), "{error}");
@@ -96,7 +96,7 @@ fn a_damaged_snapshot_is_an_error() {
     disk.create_dir(Path::new("quorum")).unwrap();
     let (mut snapshots, _) = Snapshots::open(disk.clone(), &directory()).unwrap();
     let image = millstream_core::cluster::Image::default().encode();
-    snapshots.write(&SnapshotMeta::default(), image).unwrap();
+    snapshots.write(&SnapshotMeta::default(), &image).unwrap();
     let path = directory().join(SNAPSHOT);
     let len = read_file(&disk, &path).unwrap().unwrap().len() as u64;
     for position in 0..len {

@@ -142,6 +142,66 @@ async fn a_follower_whose_disk_fails_stops_and_the_others_go_on() {
     scene.submit(&leader, 5).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_disk_is_full_waits_for_room_and_then_goes_on() {
+    // With snapshots, which want room too, and without.
+    for (seed, snapshot_after) in [(61, 1000), (62, 5)] {
+        let mut scene = Scene::begin(seed, 3, snapshot_after).await;
+        let leader = scene.leader().await;
+        let first = leader.metrics().id;
+        let id = 1 + first % 3;
+        let follower = scene.node(id);
+        scene.leave_room(id, 20);
+        scene.submit(&leader, 12).await;
+        until("the follower is out of room", || follower.is_out_of_room()).await;
+        assert!(matches!(follower.handle(b"").await, Err(QuorumError::DiskFull)));
+        scene.leave_room(id, 1 << 20);
+        let version = scene.submit(&leader, 1).await.version;
+        scene.expect_same_image(&[1, 2, 3], version).await;
+        assert!(!follower.is_out_of_room());
+
+        // If it is the leader's, then another one leads meanwhile.
+        scene.leave_room(first, 20);
+        let stuck = tokio::spawn({
+            let leader = leader.clone();
+            async move { while leader.submit(command(1)).await.is_ok() {} }
+        });
+        until("the leader is out of room", || leader.is_out_of_room()).await;
+        let others: Vec<_> = (1..=3)
+            .filter(|id| *id != first)
+            .map(|id| scene.node(id))
+            .collect();
+        until("another one leads", || others.iter().any(Quorum::is_leader)).await;
+        let second = others.iter().find(|node| node.is_leader()).unwrap();
+        scene.submit(second, 5).await;
+        scene.leave_room(first, 1 << 20);
+        stuck.await.unwrap();
+        let second = scene.leader().await;
+        let version = scene.submit(&second, 1).await.version;
+        let held = scene.expect_same_image(&[1, 2, 3], version).await;
+
+        // What was written by half is not in the way of a start, nor is a full disk in the way of an end.
+        scene.leave_room(id, 20);
+        scene.crash(id).await;
+        scene.leave_room(id, 1 << 20);
+        scene.start(id).await;
+        assert_eq!(scene.expect_same_image(&[1, 2, 3], version).await, held);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_disk_is_full_can_be_ended() {
+    let scene = Scene::begin(63, 3, 1000).await;
+    let leader = scene.leader().await;
+    let id = 1 + leader.metrics().id % 3;
+    let follower = scene.node(id);
+    scene.leave_room(id, 20);
+    scene.submit(&leader, 1).await;
+    until("the follower is out of room", || follower.is_out_of_room()).await;
+    timeout(Duration::from_secs(5), scene.stop(id)).await.unwrap();
+    scene.submit(&leader, 1).await;
+}
+
 /// Who was elected, when, and how all went on.
 async fn trace(seed: u64) -> Vec<(u64, u64, Duration)> {
     let begin = Instant::now();

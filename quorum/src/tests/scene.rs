@@ -139,6 +139,11 @@ impl Scene {
         self.disks[&id].fail_sync_after(0);
     }
 
+    /// A node's disk has no more room than this.
+    pub fn leave_room(&self, id: u64, bytes: u64) {
+        self.disks[&id].set_free_bytes(bytes);
+    }
+
     pub fn cut_off(&self, id: u64) {
         self.network.0.lock().unwrap().cut_off.insert(id);
     }

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use crate::store::log::LogStore;
 use crate::store::machine::StateMachine;
+use crate::store::room::Room;
 use crate::store::worker::Worker;
 use crate::store::{self};
 use crate::types::{StorageError, Types};
@@ -24,9 +25,15 @@ fn build<D: Disk>(disk: &D, directory: &Path, is_inline: bool) -> (LogStore<D>, 
         let wal = Worker::thread("quorum-log", wal).unwrap();
         (wal, Worker::thread("quorum-snapshot", snapshots).unwrap())
     };
-    let machine = StateMachine::new(0, snapshots, latest, std::sync::Arc::new(|_, _| {}));
+    let machine = StateMachine::new(
+        0,
+        snapshots,
+        Room::default(),
+        latest,
+        std::sync::Arc::new(|_, _| {}),
+    );
     // The suite purges without taking snapshots, so the log does not wait for any.
-    (LogStore::new(wal, contents, None), machine)
+    (LogStore::new(wal, Room::default(), contents, None), machine)
 }
 
 impl StoreBuilder<Types, LogStore<SimDisk>, StateMachine<SimDisk>> for Simulated {

@@ -5,6 +5,7 @@
 //! this process: the kernel's own needs a module that is often not there.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::net::SocketAddr;
 use std::process::Command;
@@ -129,7 +130,7 @@ async fn datagrams(socket: UdpSocket, to: SocketAddr) -> io::Result<()> {
     let mut bytes = vec![0; 65_536];
     loop {
         let (length, sender) = socket.recv_from(&mut bytes).await?;
-        if !ways.contains_key(&sender) {
+        if let Entry::Vacant(way) = ways.entry(sender) {
             let onward = Arc::new(UdpSocket::bind("127.0.0.1:0").await?);
             onward.connect(to).await?;
             let (late, queue) = mpsc::channel(DATAGRAMS_MAX);
@@ -146,7 +147,7 @@ async fn datagrams(socket: UdpSocket, to: SocketAddr) -> io::Result<()> {
                     }
                 }
             });
-            ways.insert(sender, late);
+            way.insert(late);
         }
         // A queue that is full loses datagrams, as a router does.
         let _ = ways[&sender].try_send(Late::new(&bytes[..length]));
