@@ -229,6 +229,8 @@ def test_a_topic_is_described_with_racks_and_lags(own):
     for partition in describe(cluster, "orders"):
         lag = next(lag for lag in partition["lag"] if lag["broker"] == 3)
         assert lag["lag_records"] >= 10 and lag["lag_ms"] >= 1000, partition
+    with urllib.request.urlopen(f"http://{cluster.nodes[1].http}/v1/topics/orders/followers", timeout=5) as answer:
+        assert json.load(answer)["racks"] == {"1": "a", "2": "b", "3": "c"}, "also of the one that is gone"
     begun = time.monotonic()
     cluster.nodes[2].kill()
     for partition in describe(cluster, "orders"):

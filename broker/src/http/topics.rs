@@ -55,6 +55,8 @@ pub struct PartitionBody {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FollowersBody {
     cluster_id: String,
+    /// The racks of the brokers that hold replicas, also of those that are down; none for a broker without one.
+    racks: BTreeMap<i32, String>,
     /// The partitions whose leaders said so.
     partitions: Vec<PartitionFollowersBody>,
 }
@@ -122,10 +124,10 @@ pub async fn followers(
 ) -> Result<Json<FollowersBody>, ApiError> {
     let image = context.controller.image();
     let topic = find(&image, &name)?;
-    let known = context
-        .controller
-        .followers(&image, image.stored_topic(topic))
-        .await;
+    let stored = image.stored_topic(topic);
+    let known = context.controller.followers(&image, stored).await;
+    let holders = stored.partitions.iter().flat_map(|partition| &partition.replicas);
+    let racks = holders.filter_map(|id| Some((id.0, image.brokers().get(id)?.rack.clone()?)));
     let body = |follower: FollowerLag| FollowerBody {
         broker: follower.broker.0,
         lag_records: follower.lag_records,
@@ -139,6 +141,7 @@ pub async fn followers(
         });
     Ok(Json(FollowersBody {
         cluster_id: context.cluster_id.clone(),
+        racks: racks.collect(),
         partitions: partitions.collect(),
     }))
 }

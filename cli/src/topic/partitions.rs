@@ -17,14 +17,23 @@ use crate::output::{Format, Rows};
 /// First and end offset by partition.
 pub type Ends = BTreeMap<i32, (Option<i64>, Option<i64>)>;
 
-/// How far followers are, by partition: what the admin interface says.
-type Lags = BTreeMap<i64, Vec<Value>>;
+/// What the admin interface says of a topic's replicas.
+#[derive(Default)]
+struct Told {
+    /// How far followers are, by partition.
+    lags: BTreeMap<i64, Vec<Value>>,
+    /// Racks of brokers, by their ids, also of those that are down.
+    racks: Value,
+}
 
 /// The partitions of a topic; where there are several brokers, with all that is known of their replicas.
 pub async fn rows(global: &Global, client: &Client, admin: &Admin, topic: &Topic) -> anyhow::Result<Rows> {
-    let replicas = match client.metadata().brokers.len() {
-        0 | 1 => None,
-        _ => match admin.topic_replicas(&topic.name).await {
+    // The one broker that is left of some is not alone.
+    let is_alone =
+        client.metadata().brokers.len() <= 1 && topic.partitions.iter().all(|p| p.replicas.len() <= 1);
+    let replicas = match is_alone {
+        true => None,
+        false => match admin.topic_replicas(&topic.name).await {
             Ok(replicas) => Some(replicas),
             // An older broker of Kafka's.
             Err(Error::Unsupported { .. }) => None,
@@ -35,13 +44,13 @@ pub async fn rows(global: &Global, client: &Client, admin: &Admin, topic: &Topic
         return Ok(few(topic, &ends_in_time(admin, topic).await));
     };
     let is_copied = replicas.iter().any(|partition| partition.replicas.len() > 1);
-    let (ends, lags) = tokio::join!(ends_in_time(admin, topic), async {
+    let (ends, told) = tokio::join!(ends_in_time(admin, topic), async {
         match is_copied {
-            true => lags(global, client, topic).await,
-            false => Lags::new(),
+            true => followers(global, client, topic).await,
+            false => Told::default(),
         }
     });
-    Ok(all(global.output, client, &replicas, &ends, &lags))
+    Ok(all(global.output, client, &replicas, &ends, &told))
 }
 
 /// What there is to say of partitions where there is one broker.
@@ -68,7 +77,7 @@ fn few(topic: &Topic, ends: &Ends) -> Rows {
     rows
 }
 
-fn all(format: Format, client: &Client, replicas: &[PartitionReplicas], ends: &Ends, lags: &Lags) -> Rows {
+fn all(format: Format, client: &Client, replicas: &[PartitionReplicas], ends: &Ends, told: &Told) -> Rows {
     let mut rows = Rows::new(&[
         "partition",
         "leader",
@@ -85,8 +94,11 @@ fn all(format: Format, client: &Client, replicas: &[PartitionReplicas], ends: &E
     let brokers = &client.metadata().brokers;
     for partition in replicas {
         let (start, end) = ends.get(&partition.index).copied().unwrap_or_default();
-        let rack = |id| brokers.get(id).and_then(|broker| broker.rack.as_deref());
-        let lag = lags.get(&i64::from(partition.index));
+        let rack = |id: &i32| match brokers.get(id) {
+            Some(broker) => broker.rack.as_deref(),
+            None => told.racks[id.to_string()].as_str(),
+        };
+        let lag = told.lags.get(&i64::from(partition.index));
         rows.push([
             json!(partition.index),
             json!(partition.leader),
@@ -162,32 +174,35 @@ pub fn led(topic: &Topic) -> impl Iterator<Item = TopicPartition> + '_ {
 
 /// How far followers are: their leaders know, and the admin interface of any broker asks them. Where it does not answer,
 /// that is told, and the rest is shown.
-async fn lags(global: &Global, client: &Client, topic: &Topic) -> Lags {
+async fn followers(global: &Global, client: &Client, topic: &Topic) -> Told {
     let path = format!("/v1/topics/{}/followers", segment(&topic.name));
     let address = global.admin.clone();
     let asking = tokio::task::spawn_blocking(move || AdminHttp::within(&address, WAIT).get(&path));
-    let told = match asking.await {
-        Ok(Ok(told)) => told,
+    let answer = match asking.await {
+        Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {
             eprintln!("warning: how far followers are is not known: {error:#}");
-            return Lags::new();
+            return Told::default();
         }
-        Err(_) => return Lags::new(),
+        Err(_) => return Told::default(),
     };
     let cluster = client.metadata().cluster_id.clone();
-    if told["cluster_id"].as_str() != cluster.as_deref() {
+    if answer["cluster_id"].as_str() != cluster.as_deref() {
         eprintln!(
             "warning: how far followers are is not known: {} is of another cluster; --admin names one of this",
             global.admin
         );
-        return Lags::new();
+        return Told::default();
     }
-    let partitions = told["partitions"].as_array().into_iter().flatten();
+    let partitions = answer["partitions"].as_array().into_iter().flatten();
     let lag = |told: &Value| {
         let followers = told["followers"].as_array()?;
         Some((told["partition"].as_i64()?, followers.clone()))
     };
-    partitions.filter_map(lag).collect()
+    Told {
+        lags: partitions.filter_map(lag).collect(),
+        racks: answer["racks"].clone(),
+    }
 }
 
 /// Longest wait for what other brokers know.
