@@ -2,13 +2,22 @@
 
 The anomalies are those that the Kafka workload of Jepsen looks for: lost writes, duplicates, records out of order,
 aborted reads, inconsistent offsets, polls that skip or go back.
+
+A broker answers for what one epoch of one producer sends: once, and in order. librdkafka can begin a new epoch with
+records of the one before that were stored already, when a partition changes its leader: it counts a request as
+answered before it puts the records back into its queue, and meanwhile the thread of the new leader may send what comes
+after them. Their copies in another epoch are told, and no anomaly of the cluster.
 """
 
 from collections import defaultdict
 
 
 class Verdict(dict):
-    """Anomalies by kind, each with some examples."""
+    """Anomalies by kind, each with some examples; and what clients sent twice by themselves."""
+
+    def __init__(self):
+        super().__init__()
+        self.sent_again = []
 
     def add(self, kind, example):
         self.setdefault(kind, []).append(example)
@@ -17,19 +26,20 @@ class Verdict(dict):
         return "\n".join(f"{kind}: {len(found)}, such as {found[:3]}" for kind, found in self.items()) or "no anomaly"
 
 
-def judge(senders, passes, final, committed):
-    """Compares what clients know with the last reading of the whole topic."""
+def judge(senders, passes, final, committed, writer):
+    """Compares what clients know with the last reading of the whole topic. `writer` tells which producer stored what is
+    at an offset, and in which epoch: (partition, offset) -> (id, epoch)."""
     verdict = Verdict()
-    places = offsets_of_values(verdict, senders, passes, final)
+    places = offsets_of_values(verdict, senders, passes, final, writer)
     lost_and_unwanted(verdict, senders, final)
-    order(verdict, final)
+    order(verdict, final, writer)
     polls(verdict, passes, places)
     commits(verdict, committed)
     return verdict
 
 
-def offsets_of_values(verdict, senders, passes, final):
-    """At one offset there is one record, whoever looks and whenever; and a record is at one offset."""
+def offsets_of_values(verdict, senders, passes, final, writer):
+    """At one offset there is one record, whoever looks and whenever; and a record is at one offset of each epoch."""
     at = {}
     for partition, offset, value in final:
         at[partition, offset] = value
@@ -44,9 +54,13 @@ def offsets_of_values(verdict, senders, passes, final):
             verdict.add("inconsistent offsets", (partition, offset, value, found))
     seen = {}
     for partition, offset, value in final:
-        if value in seen:
-            verdict.add("duplicates", (value, seen[value], (partition, offset)))
-        seen[value] = (partition, offset)
+        place, epoch = (partition, offset), writer(partition, offset)
+        copies = seen.setdefault(value, {})
+        if epoch in copies or any(copy[0] != partition for copy in copies.values()):
+            verdict.add("duplicates", (value, copies, place, epoch))
+        elif copies:
+            verdict.sent_again.append((value, copies, place, epoch))
+        copies[epoch] = place
     return at
 
 
@@ -64,12 +78,12 @@ def lost_and_unwanted(verdict, senders, final):
         verdict.add("records from nowhere", value)
 
 
-def order(verdict, final):
-    """Of one sender, a partition has records in the order in which they were sent."""
+def order(verdict, final, writer):
+    """Of one epoch of a sender, a partition has records in the order in which they were sent."""
     last = {}
     for partition, offset, value in sorted(final):
         sender, _, count = value.split("-")
-        key = (partition, sender)
+        key = (partition, sender, writer(partition, offset))
         if key in last and int(count) <= last[key]:
             verdict.add("out of order", (partition, offset, value, last[key]))
         last[key] = int(count)
