@@ -1,8 +1,9 @@
 //! What lies between brokers: nothing, a network that loses packets, or one that takes its time.
 //!
 //! Clients reach brokers directly in any case. Loss is a rule of nftables on what the loopback hands over to the ports by
-//! which brokers talk to each other; there a packet may be a train of segments, for TCP as for QUIC. Delay is a relay in
-//! this process: the kernel's own needs a module that is often not there.
+//! which brokers talk to each other, in a network of this process's own whose loopback has packets as an Ethernet has:
+//! else a packet is a train of segments, a longer one for QUIC than for TCP, and the same loss would hit one of them less.
+//! Delay is a relay in this process: the kernel's own needs a module that is often not there.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -14,6 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use rustix::thread::UnshareFlags;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -33,13 +35,14 @@ pub enum Link {
 }
 
 impl Link {
-    pub const ALL: [Self; 3] = [Self::Direct, Self::Lossy, Self::Slow];
+    /// All of them. The one that loses packets is last: this thread's network is another one from then on.
+    pub const ALL: [Self; 3] = [Self::Direct, Self::Slow, Self::Lossy];
 
-    /// Whether it can be had here.
+    /// Prepares it, for what this thread starts from now on.
     ///
     /// # Errors
     /// What is missing.
-    pub fn check(self) -> anyhow::Result<()> {
+    pub fn prepare(self) -> anyhow::Result<()> {
         if self != Self::Lossy {
             return Ok(());
         }
@@ -48,6 +51,17 @@ impl Link {
             .arg("--version")
             .output()
             .context("losing packets takes nftables")?;
+        // SAFETY: file descriptors stay shared.
+        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }
+            .context("losing packets takes a network of its own")?;
+        let set = ["link", "set", "lo", "up", "mtu", "1500", "gso_max_segs", "1"];
+        let done = Command::new("ip").args(set).output().context("cannot run ip")?;
+        ensure!(
+            done.status.success(),
+            "ip {}: {}",
+            set.join(" "),
+            String::from_utf8_lossy(&done.stderr)
+        );
         Ok(())
     }
 }

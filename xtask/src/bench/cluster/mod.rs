@@ -50,7 +50,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         if of_link.is_empty() {
             continue;
         }
-        if let Err(error) = link.check() {
+        if let Err(error) = link.prepare() {
             eprintln!("left out: {error:#}");
             continue;
         }
