@@ -320,7 +320,10 @@ pub fn replace_file<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> io::Result<
 }
 
 /// As [`replace_file`], but which content is there after a crash is open until the directory is synced.
-pub(crate) fn place_file<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> io::Result<()> {
+///
+/// # Errors
+/// The file cannot be written; the one before is still there.
+pub fn place_file<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     let temporary = Path::new(&temporary);

@@ -11,6 +11,16 @@ use crate::error::{ReadError, is_full};
 use crate::scan::{Found, Scanner};
 use crate::segment::Segment;
 
+/// Where a log is cut.
+struct Cut {
+    /// Of the segment that is its last one then.
+    number: usize,
+    /// In that segment.
+    position: u64,
+    /// The log's end then.
+    end: i64,
+}
+
 impl<D: Disk> Log<D> {
     /// Deletes what the configuration allows to go: whole old segments by age and by size, never beyond what is
     /// durable. Also forgets producers that fell silent. Returns the number of segments deleted.
@@ -86,7 +96,8 @@ impl<D: Disk> Log<D> {
     /// back whole: the log may end before `offset` afterwards. Durable on return.
     ///
     /// # Errors
-    /// The offset lies before the log, or the disk failed; the log is poisoned then.
+    /// The offset lies before the log, or there is no room to note that less is promised: nothing is changed then. Or the
+    /// disk failed; the log is poisoned then.
     pub fn truncate_to(&mut self, offset: Offset, now_ms: i64) -> Result<(), ReadError> {
         if offset.0 >= self.log_end {
             return Ok(());
@@ -95,19 +106,23 @@ impl<D: Disk> Log<D> {
             let (start, end) = (Offset(self.log_start), Offset(self.log_end));
             return Err(ReadError::OutOfRange { offset, start, end });
         }
-        let result = self.truncate(offset.0, now_ms);
+        let result = match self.promise_less(offset.0) {
+            Ok(Some(cut)) => self.cut(&cut, now_ms),
+            Ok(None) => Ok(()),
+            Err(ReadError::Io(error)) if is_full(&error) => return Err(error.into()),
+            Err(error) => Err(error),
+        };
         if result.is_err() {
             self.poison_because("a truncation failed");
         }
         result
     }
 
-    fn truncate(&mut self, offset: i64, now_ms: i64) -> Result<(), ReadError> {
+    /// Takes back the promise about what is to be cut off, and nothing else.
+    fn promise_less(&mut self, offset: i64) -> Result<Option<Cut>, ReadError> {
         let Some((number, position)) = self.locate(offset)? else {
-            return Ok(());
+            return Ok(None);
         };
-        self.generation += 1;
-        self.forget_positions();
         let base = self.segments[number].base;
         let file = self.segments[number].file(&self.disk, &self.dir)?;
         let end = match Scanner::new(file.as_ref(), position, self.segments[number].size, 0).peek()? {
@@ -125,6 +140,23 @@ impl<D: Disk> Log<D> {
         }
         now.write(&self.disk, &self.dir)?;
         self.checkpointed = now;
+        Ok(Some(Cut {
+            number,
+            position,
+            end,
+        }))
+    }
+
+    fn cut(&mut self, cut: &Cut, now_ms: i64) -> Result<(), ReadError> {
+        let &Cut {
+            number,
+            position,
+            end,
+        } = cut;
+        self.generation += 1;
+        self.forget_positions();
+        let base = self.segments[number].base;
+        let file = self.segments[number].file(&self.disk, &self.dir)?;
         for segment in &self.segments[number + 1..] {
             segment.remove(&self.disk, &self.dir)?;
         }

@@ -18,6 +18,8 @@ impl<D: Disk> Log<D> {
         if let Some(reason) = self.poisoned {
             return Err(std::io::Error::other(reason).into());
         }
+        // Emptied first: a segment of records before a gap would not be taken for the same log's.
+        self.truncate_to(Offset(self.log_start), now_ms)?;
         let result = self.begin_anew(at.0.max(0), now_ms);
         if result.is_err() {
             self.poison_because("beginning anew failed");
@@ -26,8 +28,6 @@ impl<D: Disk> Log<D> {
     }
 
     fn begin_anew(&mut self, at: i64, now_ms: i64) -> Result<(), ReadError> {
-        // Emptied first: a segment of records before a gap would not be taken for the same log's.
-        self.truncate_to(Offset(self.log_start), now_ms)?;
         self.generation += 1;
         self.forget_positions();
         drop(self.new_segment(at, now_ms)?);

@@ -371,6 +371,32 @@ fn an_epoch_that_was_taken_back_leaves_no_trace() {
 }
 
 #[test]
+fn a_full_disk_keeps_a_log_from_being_cut_and_does_it_no_harm() {
+    let disk = disk();
+    let mut log = open(&disk).0;
+    append(&mut log, 5);
+    log.close().unwrap();
+    append(&mut log, 5);
+    log.sync().unwrap();
+    for to in [7, 3] {
+        disk.set_free_bytes(0);
+        assert!(log.truncate_to(Offset(to), NOW).is_err());
+        assert!(!log.is_poisoned());
+        let refused = log.append_as_leader(&batch(NOW, "v"), LeaderEpoch(0), NOW);
+        assert!(matches!(refused, Err(AppendError::DiskFull)));
+        disk.set_free_bytes(1 << 20);
+        log.truncate_to(Offset(to), NOW).unwrap();
+        assert_eq!(log.log_end_offset(), Offset(to));
+    }
+    append(&mut log, 2);
+    log.sync().unwrap();
+    disk.crash();
+    let log = open(&disk).0;
+    assert_eq!(log.log_end_offset(), Offset(5));
+    assert!(log.read(Offset(0), 1, Offset(5), true).unwrap().is_some());
+}
+
+#[test]
 fn fenced_and_repeating_producers_are_told_apart() {
     let disk = disk();
     let mut log = open(&disk).0;

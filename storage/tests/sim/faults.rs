@@ -1,8 +1,10 @@
 //! What goes wrong with the disk while the log is at work.
 
+use std::io::ErrorKind::StorageFull;
+
 use millstream_core::ids::{LeaderEpoch, Offset};
 use millstream_storage::disk::Disk;
-use millstream_storage::{AppendError, Log, LogConfig};
+use millstream_storage::{AppendError, Log, LogConfig, ReadError};
 
 use super::{World, bytes_of, config, dir};
 
@@ -90,11 +92,18 @@ impl World {
                     let to = start + self.random.below((self.end() - start) as u64 + 1) as i64;
                     let Some(cut) = self.cut_at(to) else { continue };
                     self.acknowledged = self.acknowledged.min(cut);
-                    if self.log.truncate_to(Offset(to), self.now_ms).is_err() {
-                        // How much is gone, only the next start tells.
-                        assert!(self.log.is_poisoned());
-                        is_half_cut = true;
-                        break;
+                    let was_poisoned = self.log.is_poisoned();
+                    let before = self.log.log_end_offset();
+                    if let Err(error) = self.log.truncate_to(Offset(to), self.now_ms) {
+                        if was_poisoned || self.log.is_poisoned() {
+                            // How much is gone, only the next start tells.
+                            is_half_cut = true;
+                            break;
+                        }
+                        // There was no room even to begin.
+                        let is_full = matches!(&error, ReadError::Io(error) if error.kind() == StorageFull);
+                        assert!(is_full && self.log.log_end_offset() == before, "{error}");
+                        continue;
                     }
                     self.batches.retain(|batch| batch.last < cut);
                 }
