@@ -56,6 +56,9 @@ pub enum SubmitError {
         /// The bound.
         max: usize,
     },
+    /// This node's disk is full: nothing was written, and another one leads soon.
+    #[error("the quorum's node waits for room on its disk")]
+    DiskFull,
     /// Too few voters answer.
     #[error("too few voters answer: {0}")]
     NoQuorum(String),
@@ -129,6 +132,14 @@ pub enum StoreError {
         /// Who wants it.
         me: u64,
     },
+    /// A sync failed: it is not known what is on the disk, whatever the reason was.
+    #[error("{} may not be on the disk: {source}", path.display())]
+    Unsure {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// A write or a sync failed before: it is not known what is on the disk.
     #[error("{} failed before and takes nothing more until the broker restarts", path.display())]
     Poisoned {
@@ -149,6 +160,13 @@ impl StoreError {
 
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         Self::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    pub(crate) fn unsure(path: &Path, source: io::Error) -> Self {
+        Self::Unsure {
             path: path.to_owned(),
             source,
         }

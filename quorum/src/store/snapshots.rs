@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use millstream_core::cluster::Image;
-use millstream_storage::disk::{Disk, read_file, replace_file};
+use millstream_storage::disk::{Disk, place_file, read_file};
 
 use super::frame;
 use crate::error::StoreError;
@@ -75,7 +75,10 @@ impl<D: Disk> Snapshots<D> {
             return Ok(false);
         }
         let bytes = frame::seal(&[(META, to_json(meta)), (IMAGE, image.to_vec())]);
-        replace_file(&self.disk, &self.path, &bytes).map_err(|source| StoreError::io(&self.path, source))?;
+        place_file(&self.disk, &self.path, &bytes).map_err(|source| StoreError::io(&self.path, source))?;
+        let directory = self.path.parent().unwrap_or(Path::new("."));
+        let synced = self.disk.sync_dir(directory);
+        synced.map_err(|source| StoreError::unsure(&self.path, source))?;
         self.last = meta.last_log_id;
         Ok(true)
     }

@@ -17,7 +17,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use millstream_storage::disk::{Disk, DiskFile, Open, read_file, replace_file, write_all};
+use millstream_storage::disk::{Disk, DiskFile, Open, place_file, read_file, write_all};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,8 @@ pub struct Wal<D: Disk> {
     file: D::File,
     end: u64,
     durable: u64,
+    /// Bytes of a write that failed lie behind the end.
+    is_torn: bool,
     is_poisoned: bool,
 }
 
@@ -198,7 +200,8 @@ impl<D: Disk> Wal<D> {
                 "the log was purged, and the snapshot that holds the purged entries is missing or too old";
             return Err(StoreError::damaged(&path, 0, reason));
         }
-        let (file, end) = write_anew(&disk, &path, me, &contents).map_err(failed)?;
+        let written = write_anew(&disk, &path, me, &contents);
+        let (file, end) = written.map_err(|failure| failed(failure.into_source()))?;
         let wal = Self {
             disk,
             path,
@@ -206,6 +209,7 @@ impl<D: Disk> Wal<D> {
             file,
             end,
             durable: end,
+            is_torn: false,
             is_poisoned: false,
         };
         Ok((wal, contents))
@@ -224,11 +228,11 @@ impl<D: Disk> Wal<D> {
     /// Writes the file anew, with nothing but `contents`.
     pub fn rewrite(&mut self, contents: &Contents) -> Result<(), StoreError> {
         self.attempt(|wal| {
-            let written = write_anew(&wal.disk, &wal.path, wal.me, contents);
-            let (file, end) = written.map_err(Failure::Before)?;
+            let (file, end) = write_anew(&wal.disk, &wal.path, wal.me, contents)?;
             wal.file = file;
             wal.end = end;
             wal.durable = end;
+            wal.is_torn = false;
             Ok(())
         })
     }
@@ -239,7 +243,13 @@ impl<D: Disk> Wal<D> {
             for record in records {
                 frame::push(&mut bytes, wal.durable, record.kind, &record.body);
             }
+            if wal.is_torn {
+                // Records of the write that failed could be taken for ones that follow what is written now.
+                wal.file.truncate(wal.end).map_err(Failure::Before)?;
+            }
+            wal.is_torn = true;
             write_all(&wal.file, &bytes, &[], wal.end).map_err(Failure::Before)?;
+            wal.is_torn = false;
             wal.end += bytes.len() as u64;
             if is_synced {
                 wal.file.sync().map_err(Failure::Unknown)?;
@@ -264,7 +274,7 @@ impl<D: Disk> Wal<D> {
                 return Ok(());
             }
             Err(Failure::Before(source)) => (StoreError::io(&self.path, source), true),
-            Err(Failure::Unknown(source)) => (StoreError::io(&self.path, source), false),
+            Err(Failure::Unknown(source)) => (StoreError::unsure(&self.path, source), false),
         };
         self.is_poisoned = !(may_go_on && error.is_disk_full());
         Err(error)
@@ -279,15 +289,27 @@ enum Failure {
     Unknown(std::io::Error),
 }
 
+impl Failure {
+    fn into_source(self) -> std::io::Error {
+        match self {
+            Self::Before(source) | Self::Unknown(source) => source,
+        }
+    }
+}
+
 fn write_anew<D: Disk>(
     disk: &D,
     path: &Path,
     me: u64,
     contents: &Contents,
-) -> std::io::Result<(D::File, u64)> {
+) -> Result<(D::File, u64), Failure> {
     let bytes = contents.encode(me);
-    replace_file(disk, path, &bytes)?;
-    Ok((disk.open(path, Open::Write)?, bytes.len() as u64))
+    place_file(disk, path, &bytes).map_err(Failure::Before)?;
+    // The open file has no name from here on, so nothing more may be promised in it.
+    let directory = path.parent().unwrap_or(Path::new("."));
+    disk.sync_dir(directory).map_err(Failure::Unknown)?;
+    let file = disk.open(path, Open::Write).map_err(Failure::Unknown)?;
+    Ok((file, bytes.len() as u64))
 }
 
 fn load(bytes: &[u8], path: &Path, me: u64) -> Result<Contents, StoreError> {

@@ -1,8 +1,11 @@
-//! The power fails in every operation on the disk in turn: what was promised is there afterwards, and the store opens.
+//! The power fails in every operation on the disk in turn, or the disk is full from every write on: what was promised is
+//! there afterwards, and the store opens.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_core::cluster::Command;
 use millstream_core::ids::BrokerId;
@@ -87,12 +90,15 @@ struct Node {
 
 impl Node {
     async fn open(disk: &CutDisk) -> Result<Self, crate::StoreError> {
+        Self::open_with(disk, &Room::default()).await
+    }
+
+    async fn open_with(disk: &CutDisk, room: &Room) -> Result<Self, crate::StoreError> {
         let config = QuorumConfig {
             inline_disk: true,
             ..QuorumConfig::new(1, PathBuf::from("node/quorum"))
         };
-        let (log, machine) =
-            store::open(&config, disk.clone(), Arc::new(|_, _| {}), &Room::default()).await?;
+        let (log, machine) = store::open(&config, disk.clone(), Arc::new(|_, _| {}), room).await?;
         Ok(Self { log, machine })
     }
 
@@ -245,7 +251,7 @@ async fn nothing_is_purged_before_a_snapshot_on_the_disk_holds_it() {
     for step in &life()[..2] {
         node.take(step).await.unwrap();
     }
-    let second = std::time::Duration::from_secs(1);
+    let second = Duration::from_secs(1);
     let purge = tokio::time::timeout(second, node.log.purge(id(1, 1))).await;
     assert!(purge.is_err(), "the log is all there is");
     node.take(&Step::Snapshot(id(1, 1))).await.unwrap();
@@ -262,4 +268,113 @@ async fn after_a_failed_write_nothing_more_is_promised() {
     disk.cut_after(i64::MAX);
     let error = node.take(&Step::Vote(6)).await.unwrap_err();
     assert!(error.to_string().contains("takes nothing more"), "{error}");
+}
+
+/// How it ends that a disk is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// The power fails.
+    Crash,
+    /// The node is told to end, and its log is used once more all the same.
+    GiveUp,
+    /// There is room again, and the node goes on.
+    Room,
+}
+
+/// Lives with a disk that is full after some writes, and then the power fails. Tells false if it was never full.
+async fn live_full(seed: u64, writes: i64, ending: Ending) -> bool {
+    let disk = CutDisk::new(seed);
+    let room = Room::default();
+    let mut node = Node::open_with(&disk, &room).await.unwrap();
+    disk.fill_after(writes);
+    let was_full = Cell::new(false);
+    let mut promised = Promises::default();
+    let mut in_doubt = None;
+    for step in life() {
+        let relief = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert!(room.is_awaited() && disk.is_full());
+            was_full.set(true);
+            match ending {
+                Ending::Crash => {}
+                Ending::GiveUp => room.give_up(),
+                Ending::Room => disk.make_room(),
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        };
+        let done = tokio::select! {
+            done = node.take(&step) => Some(done),
+            () = relief => None,
+        };
+        if !matches!(done, Some(Ok(()))) {
+            in_doubt = Some(step);
+            break;
+        }
+        promised.keep(&step);
+    }
+    let was_full = was_full.get();
+    assert_eq!(in_doubt.is_some(), was_full && ending != Ending::Room);
+    assert!(!room.is_awaited());
+    disk.make_room();
+    if ending == Ending::GiveUp && in_doubt.is_some() {
+        let vote = Step::Vote(8);
+        node.take(&vote).await.unwrap();
+        promised.keep(&vote);
+    }
+    disk.power_on();
+    let opened = Node::open(&disk).await;
+    let mut node = opened.unwrap_or_else(|error| panic!("seed {seed}, full after {writes}: {error}"));
+    let found = node.promises().await;
+    let is_kept = match &in_doubt {
+        Some(Step::Vote(_)) if ending == Ending::GiveUp => found == promised,
+        Some(step) => is_kept(&found, &promised, step),
+        None => found == promised,
+    };
+    assert!(
+        is_kept,
+        "seed {seed}, full after {writes} in {in_doubt:?}, {ending:?}: promised {promised:?}, found {found:?}"
+    );
+    was_full
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_promised_survives_a_disk_that_is_full_at_every_write() {
+    for ending in [Ending::Crash, Ending::GiveUp, Ending::Room] {
+        let mut writes = 0;
+        while live_full(writes as u64, writes, ending).await {
+            for seed in 1..10 {
+                live_full(seed * 1000 + writes as u64, writes, ending).await;
+            }
+            writes += 1;
+        }
+        assert!(writes > 15, "only {writes} writes");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sync_that_finds_no_room_is_not_tried_again() {
+    let purge = [
+        Step::Vote(1),
+        life()[1].clone(),
+        Step::Snapshot(id(1, 1)),
+        Step::Purge(id(1, 1)),
+    ];
+    // The vote's only sync; then that of the directory, after the file is placed.
+    for (before, step, syncs) in [(0, &purge[0], 0), (3, &purge[3], 1), (2, &purge[2], 1)] {
+        let disk = CutDisk::new(1);
+        let room = Room::default();
+        let mut node = Node::open_with(&disk, &room).await.unwrap();
+        for step in &purge[..before] {
+            node.take(step).await.unwrap();
+        }
+        disk.find_full_after(syncs);
+        let second = Duration::from_secs(1);
+        let done = tokio::time::timeout(second, node.take(step)).await;
+        let error = done.expect("nothing is waited for").unwrap_err();
+        assert!(error.to_string().contains("may not be on the disk"), "{error}");
+        if !matches!(step, Step::Snapshot(_)) {
+            let error = node.take(&Step::Vote(6)).await.unwrap_err();
+            assert!(error.to_string().contains("takes nothing more"), "{error}");
+        }
+    }
 }

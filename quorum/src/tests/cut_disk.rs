@@ -1,4 +1,4 @@
-//! A simulated disk whose power fails in the middle of a chosen operation.
+//! A simulated disk whose power fails in the middle of a chosen operation, or that is full from a chosen write on.
 
 use std::io::{self, IoSlice};
 use std::path::Path;
@@ -13,12 +13,21 @@ use millstream_storage::sim_disk::{SimDisk, SimFile};
 pub struct CutDisk {
     disk: SimDisk,
     left: Arc<AtomicI64>,
+    room: Arc<Room>,
+}
+
+/// What there is room for.
+#[derive(Debug)]
+struct Room {
+    writes: AtomicI64,
+    syncs: AtomicI64,
 }
 
 #[derive(Debug)]
 pub struct CutFile {
     file: SimFile,
     left: Arc<AtomicI64>,
+    room: Arc<Room>,
 }
 
 impl CutDisk {
@@ -26,7 +35,31 @@ impl CutDisk {
         Self {
             disk: SimDisk::new(seed, 1 << 30),
             left: Arc::new(AtomicI64::new(i64::MAX)),
+            room: Arc::new(Room {
+                writes: AtomicI64::new(i64::MAX),
+                syncs: AtomicI64::new(i64::MAX),
+            }),
         }
+    }
+
+    /// Lets some of the write after `writes` more be the last for which there is room.
+    pub fn fill_after(&self, writes: i64) {
+        self.room.writes.store(writes, Ordering::Relaxed);
+    }
+
+    /// Whether something was not written for want of room.
+    pub fn is_full(&self) -> bool {
+        self.room.writes.load(Ordering::Relaxed) < 0
+    }
+
+    /// There is room again.
+    pub fn make_room(&self) {
+        self.fill_after(i64::MAX);
+    }
+
+    /// Lets syncs after `syncs` more find that there was no room for what was written.
+    pub fn find_full_after(&self, syncs: i64) {
+        self.room.syncs.store(syncs, Ordering::Relaxed);
     }
 
     /// Lets the power fail in the operation after `operations` more.
@@ -57,6 +90,15 @@ fn attempt<T>(left: &AtomicI64, work: impl FnOnce() -> io::Result<T>) -> io::Res
     if before == 0 { Err(off()) } else { done }
 }
 
+impl Room {
+    fn sync(&self) -> io::Result<()> {
+        match self.syncs.fetch_sub(1, Ordering::Relaxed) {
+            ..=0 => Err(io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Disk for CutDisk {
     type File = CutFile;
 
@@ -69,6 +111,7 @@ impl Disk for CutDisk {
         Ok(CutFile {
             file,
             left: self.left.clone(),
+            room: self.room.clone(),
         })
     }
 
@@ -93,6 +136,7 @@ impl Disk for CutDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.room.sync()?;
         attempt(&self.left, || self.disk.sync_dir(dir))
     }
 
@@ -111,10 +155,25 @@ impl DiskFile for CutFile {
     }
 
     fn write_at(&self, buffers: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
+        match self.room.writes.fetch_sub(1, Ordering::Relaxed) {
+            ..0 => return Err(io::ErrorKind::StorageFull.into()),
+            0 => {
+                let bytes: Vec<u8> = buffers.iter().flat_map(|buffer| buffer.to_vec()).collect();
+                // Some of it, and now and then none.
+                let fits = bytes.len() * (position as usize % 4) / 4;
+                if fits == 0 {
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
+                let some = [IoSlice::new(&bytes[..fits])];
+                return attempt(&self.left, || self.file.write_at(&some, position));
+            }
+            _ => {}
+        }
         attempt(&self.left, || self.file.write_at(buffers, position))
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.room.sync()?;
         attempt(&self.left, || self.file.sync())
     }
 

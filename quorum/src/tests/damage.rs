@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use millstream_storage::disk::{Disk, read_file};
+use millstream_storage::disk::{Disk, read_file, replace_file};
 use millstream_storage::sim_disk::SimDisk;
 
 use crate::error::StoreError;
@@ -60,6 +60,32 @@ fn a_start_seals_what_it_has_read() {
     // Even the last record is known to have been durable now.
     disk.flip_bit(&path, len - 1, 0).unwrap();
     open(&disk, 1).unwrap_err();
+}
+
+#[test]
+fn what_a_full_disk_took_by_half_is_not_taken_for_what_is_written_later() {
+    // As long as the ones that are written instead, so that they would lie right behind these.
+    let votes: Vec<_> = (1..=9).map(|term| Record::vote(&Vote::new(term, 1))).collect();
+    let (disk, ends) = voted();
+    let one = ends[2] - ends[1];
+    let (mut wal, _) = Wal::open(disk.clone(), &directory(), 1, None).unwrap();
+    for room in 0..4 * one {
+        disk.set_free_bytes(room);
+        let error = wal.append(&votes[5..9]).unwrap_err();
+        assert!(error.is_disk_full(), "{error}");
+        disk.set_free_bytes(1 << 20);
+        wal.append(&votes[3..4]).unwrap();
+        let bytes = read_file(&disk, &directory().join(LOG)).unwrap().unwrap();
+        // The process ends here, and what it wrote is all there.
+        let copy = SimDisk::new(1, 1 << 20);
+        copy.create_dir(&directory()).unwrap();
+        replace_file(&copy, &directory().join(LOG), &bytes).unwrap();
+        assert_eq!(
+            open(&copy, 1).unwrap().vote,
+            Some(Vote::new(4, 1)),
+            "room for {room}"
+        );
+    }
 }
 
 #[test]
