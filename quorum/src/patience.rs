@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::runtime::ThreadRandom;
+use crate::store::room::Room;
 use crate::types::{Raft, Vote};
 
 /// What a node knows of the leader's life.
@@ -25,6 +26,7 @@ pub struct Patience {
     election: Duration,
     /// How long a node holds openraft's lease against others after it heard from a leader.
     lease: Duration,
+    room: Room,
     trust: Mutex<Trust>,
     changed: Notify,
 }
@@ -52,11 +54,12 @@ struct Gone {
 }
 
 impl Patience {
-    pub fn new(me: u64, election_ms: u64, lease_ms: u64) -> Self {
+    pub fn new(me: u64, election_ms: u64, lease_ms: u64, room: Room) -> Self {
         Self {
             me,
             election: Duration::from_millis(election_ms),
             lease: Duration::from_millis(lease_ms),
+            room,
             trust: Mutex::new(Trust {
                 heard: Instant::now(),
                 gone: None,
@@ -165,7 +168,7 @@ impl Patience {
             let stands_at = match place {
                 Place::Alone => Some(last.map_or_else(Instant::now, |last: Instant| last + self.election)),
                 Place::Voter(place) => Some(self.stands_at(place, last, jitter)),
-                Place::Leader | Place::Other => None,
+                Place::Leader | Place::Other | Place::OutOfRoom => None,
             };
             let look_again = Instant::now() + self.election / 4;
             tokio::select! {
@@ -173,7 +176,8 @@ impl Patience {
                 () = sleep_until(stands_at.map_or(look_again, |at| at.min(look_again))) => {}
                 () = self.changed.notified() => continue,
             }
-            if place == Place::Leader {
+            // Who had no room heard nobody, which says nothing of the others.
+            if matches!(place, Place::Leader | Place::OutOfRoom) || self.room.is_awaited() {
                 let mut trust = self.trust();
                 trust.heard = Instant::now();
                 (trust.gone, trust.stood, trust.is_behind) = (None, 0, false);
@@ -182,7 +186,7 @@ impl Patience {
             let is_due = match place {
                 Place::Alone => stands_at,
                 Place::Voter(place) => Some(self.stands_at(place, last, jitter)),
-                Place::Leader | Place::Other => None,
+                Place::Leader | Place::Other | Place::OutOfRoom => None,
             };
             if is_due.is_some_and(|at| at <= Instant::now()) {
                 let Some(raft) = raft.upgrade() else { return };
@@ -202,6 +206,12 @@ impl Patience {
         let metrics = metrics.borrow();
         if metrics.running_state.is_err() || metrics.state == ServerState::Shutdown {
             return None;
+        }
+        let is_out_of_room = self.room.is_awaited();
+        // A leader without room falls silent, so that another one is elected, and nothing heaps up.
+        raft.runtime_config().tick(!is_out_of_room);
+        if is_out_of_room {
+            return Some(Place::OutOfRoom);
         }
         if metrics.state == ServerState::Leader {
             return Some(Place::Leader);
@@ -227,6 +237,8 @@ enum Place {
     Voter(usize),
     /// It has no vote.
     Other,
+    /// Its files wait for room on their disk.
+    OutOfRoom,
 }
 
 /// A random number from 0 to 1.

@@ -66,7 +66,8 @@ impl Quorum {
         let image = machine.view();
         let (log_worker, snapshot_worker) = (log.worker(), machine.worker());
         let sender = transport.clone();
-        let patience = Arc::new(Patience::new(config.me, config.election_ms, config.lease_ms()));
+        let (election_ms, lease_ms) = (config.election_ms, config.lease_ms());
+        let patience = Arc::new(Patience::new(config.me, election_ms, lease_ms, room.clone()));
         let network = Network {
             transport,
             patience: patience.clone(),
@@ -190,7 +191,8 @@ impl Quorum {
         })
     }
 
-    /// Whether the node waits for room on its disk. It takes no part in the quorum meanwhile, and its image stands still.
+    /// Whether the node waits for room on its disk. It takes no part in the quorum meanwhile: it neither leads nor stands
+    /// for election nor knows who leads, and its image stands still.
     pub fn is_out_of_room(&self) -> bool {
         self.0.room.is_awaited()
     }
@@ -216,6 +218,9 @@ impl Quorum {
     /// `wait`, or did already.
     pub async fn hand_over(&self, wait: Duration) -> bool {
         let inner = &self.0;
+        if self.is_out_of_room() {
+            return false;
+        }
         let status = self.metrics();
         let mut others: Vec<_> = status
             .voters
@@ -255,6 +260,7 @@ impl Quorum {
             let max = COMMAND_BYTES_MAX;
             return Err(SubmitError::TooLarge { bytes, max });
         }
+        self.has_room()?;
         match self.0.raft.client_write(Arc::new(command)).await {
             Ok(response) => Ok(response.data),
             Err(error) => Err(self.not_written(error)),
@@ -268,12 +274,15 @@ impl Quorum {
 
     /// Who leads, as far as this node knows.
     pub fn leader(&self) -> Option<(u64, String)> {
-        Leadership::of(&self.0.raft.metrics().borrow()).leader
+        match self.is_out_of_room() {
+            true => None,
+            false => Leadership::of(&self.0.raft.metrics().borrow()).leader,
+        }
     }
 
     /// Whether this node leads, as far as it knows.
     pub fn is_leader(&self) -> bool {
-        Leadership::of(&self.0.raft.metrics().borrow()).is_me
+        !self.is_out_of_room() && Leadership::of(&self.0.raft.metrics().borrow()).is_me
     }
 
     /// What this node knows of the quorum.
@@ -299,6 +308,7 @@ impl Quorum {
     /// # Errors
     /// Another node leads, or too few answer.
     pub async fn ensure_linearizable(&self) -> Result<(), SubmitError> {
+        self.has_room()?;
         match self.0.raft.ensure_linearizable().await {
             Ok(_) => Ok(()),
             Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(_))) => {
@@ -377,7 +387,18 @@ impl Quorum {
     /// # Errors
     /// The node has stopped.
     pub async fn snapshot(&self) -> Result<(), QuorumError> {
+        if self.is_out_of_room() {
+            return Err(QuorumError::DiskFull);
+        }
         self.0.raft.trigger().snapshot().await.map_err(stopped)
+    }
+
+    /// What is asked of a node that waits for room would only heap up, and an answer would make others trust it.
+    fn has_room(&self) -> Result<(), SubmitError> {
+        match self.is_out_of_room() {
+            true => Err(SubmitError::DiskFull),
+            false => Ok(()),
+        }
     }
 
     /// Stops the node and closes its files: they can be opened again on return.
@@ -389,6 +410,7 @@ impl Quorum {
     }
 
     async fn change(&self, change: ChangeMembers<u64, BasicNode>, id: u64) -> Result<(), MemberError> {
+        self.has_room()?;
         match self.0.raft.change_membership(change, true).await {
             Ok(_) => Ok(()),
             Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(error))) => Err(match error {

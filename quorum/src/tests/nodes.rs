@@ -202,6 +202,77 @@ async fn a_node_whose_disk_is_full_can_be_ended() {
     scene.submit(&leader, 1).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_out_of_room_for_long_comes_back_without_an_election() {
+    let scene = Scene::begin(64, 3, 1000).await;
+    let leader = scene.leader().await;
+    let status = leader.metrics();
+    let id = 1 + status.id % 3;
+    let follower = scene.node(id);
+    scene.leave_room(id, 20);
+    scene.submit(&leader, 5).await;
+    until("the follower is out of room", || follower.is_out_of_room()).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(follower.leader().is_none() && follower.is_out_of_room());
+    scene.leave_room(id, 1 << 20);
+    let version = scene.submit(&leader, 1).await.version;
+    scene.expect_same_image(&[1, 2, 3], version).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let after = scene.leader().await.metrics();
+    assert_eq!((after.id, after.term), (status.id, status.term));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_has_no_room_for_a_snapshot_does_not_keep_others_from_leading() {
+    let scene = Scene::begin(65, 3, 1000).await;
+    let leader = scene.leader().await;
+    let id = leader.metrics().id;
+    let before = scene.submit(&leader, 5).await.version;
+    // Its log wants nothing, so only the snapshot waits.
+    scene.leave_room(id, 20);
+    leader.snapshot().await.unwrap();
+    until("the leader is out of room", || leader.is_out_of_room()).await;
+    let began = Instant::now();
+    let others: Vec<_> = (1..=3)
+        .filter(|other| *other != id)
+        .map(|other| scene.node(other))
+        .collect();
+    until("another one leads", || others.iter().any(Quorum::is_leader)).await;
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    // Nothing that is asked of it heaps up, or makes the others trust it.
+    assert!(!leader.is_leader() && leader.leader().is_none());
+    let refused = leader.submit(command(1)).await.unwrap_err();
+    assert_eq!(refused, SubmitError::DiskFull);
+    assert_eq!(leader.ensure_linearizable().await, Err(SubmitError::DiskFull));
+    let refused = leader.add_learner(4, address_of(4)).await.unwrap_err();
+    assert_eq!(refused, SubmitError::DiskFull.into());
+    assert!(!leader.hand_over(Duration::from_secs(5)).await);
+    let second = others.iter().find(|node| node.is_leader()).unwrap();
+    scene.submit(second, 5).await;
+    scene.leave_room(id, 1 << 20);
+    let second = scene.leader_other_than(Some(id)).await;
+    let version = scene.submit(&second, 1).await.version;
+    assert_eq!(version, before + 6);
+    scene.expect_same_image(&[1, 2, 3], version).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_has_no_room_for_the_leaders_snapshot_can_be_ended_and_begun_again() {
+    let mut scene = Scene::begin(66, 3, 10).await;
+    let leader = scene.leader().await;
+    let id = 1 + leader.metrics().id % 3;
+    scene.cut_off(id);
+    let version = scene.submit(&leader, 80).await.version;
+    scene.leave_room(id, 20);
+    scene.heal();
+    let follower = scene.node(id);
+    until("the follower is out of room", || follower.is_out_of_room()).await;
+    timeout(Duration::from_secs(5), scene.stop(id)).await.unwrap();
+    scene.leave_room(id, 1 << 20);
+    scene.start(id).await;
+    scene.expect_same_image(&[1, 2, 3], version).await;
+}
+
 /// Who was elected, when, and how all went on.
 async fn trace(seed: u64) -> Vec<(u64, u64, Duration)> {
     let begin = Instant::now();
