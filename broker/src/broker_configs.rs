@@ -1,6 +1,6 @@
 //! Settings that change while brokers run (KIP-226): set for one broker or for all of them, in the cluster's image.
 //!
-//! What stands behind topic configurations can be set so, and how fast moving partitions are copied. The other settings are
+//! What stands behind topic configurations can be set so, and how fast replicas catch up (KIP-73). The other settings are
 //! read when a broker starts, and setting them here is refused rather than taken and forgotten.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use millstream_core::ids::BrokerId;
 use millstream_kafka::ErrorCode;
 
 use crate::handlers::admin::Denied;
-use crate::settings::Settings;
+use crate::settings::{Definition, Settings};
 
 /// Where a value of a broker's setting comes from, numbered as in `DescribeConfigs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +26,11 @@ pub enum Source {
 /// Whether a setting can change while brokers run.
 pub fn is_changeable(name: &str) -> bool {
     let mut synonyms = TOPIC_CONFIGS.iter().flat_map(|config| config.synonyms);
-    synonyms.any(|synonym| synonym.name == name) && !FIXED.contains(&name)
+    is_rate(name) || synonyms.any(|synonym| synonym.name == name) && !FIXED.contains(&name)
+}
+
+fn is_rate(name: &str) -> bool {
+    RATES.iter().any(|rate| rate.name == name)
 }
 
 /// What is set for a broker while it runs, and where: what is for it alone counts more.
@@ -116,16 +120,21 @@ pub fn check(
 
 fn check_one(settings: &Settings, broker: Option<BrokerId>, name: &str, value: &str) -> Result<(), Denied> {
     let refused = |message: String| Err(Denied::new(ErrorCode::InvalidRequest, message));
-    if name == REPLICATION_RATE {
-        let invalid = |_| {
-            let message = format!("setting '{name}': '{value}' is no number of bytes");
-            Denied::new(ErrorCode::InvalidConfig, message)
+    if is_rate(name) {
+        return match value.parse::<i64>() {
+            Ok(0..) => Ok(()),
+            _ => {
+                let message = format!(
+                    "setting '{name}': '{value}' is no number of bytes from 0 to {}",
+                    i64::MAX
+                );
+                Err(Denied::new(ErrorCode::InvalidConfig, message))
+            }
         };
-        return value.parse::<u64>().map(|_| ()).map_err(invalid);
     }
-    if OTHER_THROTTLES.contains(&name) {
+    if name == DIRECTORY_RATE {
         return refused(format!(
-            "setting '{name}' is not built: {REPLICATION_RATE} slows down what leaders send to followers that are not in sync"
+            "setting '{name}' is not built: a broker has one directory, and moves nothing to another"
         ));
     }
     let valid = settings.clone().set(name, value);
@@ -153,13 +162,25 @@ const FAMILIES: &[&[&str]] = &[
 const FIXED: &[&str] = &["unclean.leader.election.enable"];
 /// Settings that decide what is acknowledged: whoever leads must not change that.
 const FOR_ALL_ONLY: &[&str] = &["min.insync.replicas"];
-/// Slows down what a leader sends to followers that are not in sync.
-pub const REPLICATION_RATE: &str = "leader.replication.throttled.rate";
-/// Kafka's other settings that slow copies down.
-const OTHER_THROTTLES: &[&str] = &[
-    "follower.replication.throttled.rate",
-    "replica.alter.log.dirs.io.max.bytes.per.second",
+/// Bounds what a leader gives to replicas that are not in sync.
+pub const LEADER_RATE: &str = "leader.replication.throttled.rate";
+/// Bounds what a follower takes of partitions that it is not in sync with.
+pub const FOLLOWER_RATE: &str = "follower.replication.throttled.rate";
+/// Settings that are only there while brokers run. They have no value unless they are set.
+pub const RATES: &[Definition] = &[
+    Definition {
+        name: FOLLOWER_RATE,
+        kind: "long",
+        doc: "Bytes a second that the broker takes of partitions whose replicas here are not in sync, from all leaders together. 0 for no bound.",
+    },
+    Definition {
+        name: LEADER_RATE,
+        kind: "long",
+        doc: "Bytes a second that the broker gives, as a leader, to replicas that are not in sync. 0 for no bound.",
+    },
 ];
+/// Kafka's bound on moves between directories of one broker.
+const DIRECTORY_RATE: &str = "replica.alter.log.dirs.io.max.bytes.per.second";
 
 #[cfg(test)]
 mod tests {
@@ -244,11 +265,17 @@ mod tests {
             Err(ErrorCode::InvalidConfig)
         );
         assert_eq!(set(None, "no.such", "1"), Err(ErrorCode::InvalidConfig));
-        assert_eq!(set(None, REPLICATION_RATE, "1000000"), Ok(()));
-        assert_eq!(set(None, REPLICATION_RATE, "-1"), Err(ErrorCode::InvalidConfig));
-        let throttle = "follower.replication.throttled.rate";
-        assert_eq!(set(Some(1), throttle, "1"), Err(ErrorCode::InvalidRequest));
-        let update = ConfigUpdate::Change(vec![ConfigChange::Delete(throttle.to_owned())]);
+        for rate in [LEADER_RATE, FOLLOWER_RATE] {
+            for broker in [None, Some(1)] {
+                assert_eq!(set(broker, rate, "1000000"), Ok(()));
+                assert_eq!(set(broker, rate, "9223372036854775807"), Ok(()));
+                for wrong in ["-1", "", "fast", "9223372036854775808", "1.5"] {
+                    assert_eq!(set(broker, rate, wrong), Err(ErrorCode::InvalidConfig), "{wrong}");
+                }
+            }
+        }
+        assert_eq!(set(Some(1), DIRECTORY_RATE, "1"), Err(ErrorCode::InvalidRequest));
+        let update = ConfigUpdate::Change(vec![ConfigChange::Delete(DIRECTORY_RATE.to_owned())]);
         assert!(check(&settings, &image, Some(BrokerId(1)), &update).is_ok());
     }
 }

@@ -53,6 +53,45 @@ def test_partitions_are_reassigned(three, name, tmp_path):
         assert read(three.bootstrap, name, 100, partitions=[partition]) == numbers(100)
 
 
+RATES = {f"{side}.replication.throttled.rate" for side in ("leader", "follower")}
+
+
+def test_partitions_are_reassigned_with_a_throttle(three, name, tmp_path):
+    make_topic(three, name, partitions=2, replicas=2)
+    move(three, name, [1, 2], partitions=range(2))
+    wait_until(lambda: all(p.replicas == [1, 2] for p in three.partitions(name).values()), 20, "on 1 and 2")
+    values = [f"{number} {'x' * 1000}" for number in range(4000)]
+    for partition in range(2):
+        write(three.bootstrap, name, values, partition)
+    plan = {"version": 1, "partitions": [dict(topic=name, partition=index, replicas=[1, 3]) for index in range(2)]}
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps(plan))
+    asked = ("reassign.ReassignPartitionsCommand", "--reassignment-json-file", str(file))
+    out = tool(Addresses(three), *asked, "--execute", "--throttle", "10000")
+    assert "The inter-broker throttle limit was set to 10000 B/s" in out, out
+    for broker in (1, 2, 3):
+        told = config(three, "--describe", "--entity-type", "brokers", "--entity-name", str(broker))
+        assert all(f"{rate}=10000 " in told for rate in RATES), told
+    told = config(three, "--describe", "--entity-type", "topics", "--entity-name", name)
+    for side, replicas in (("leader", {"0:1", "0:2", "1:1", "1:2"}), ("follower", {"0:3", "1:3"})):
+        listed = re.search(rf"{side}\.replication\.throttled\.replicas=(\S+) ", told)
+        assert listed and set(listed[1].split(",")) == replicas, told
+    assert any(2 in p.replicas for p in three.partitions(name).values()), "eight million bytes take longer than that"
+    out = tool(Addresses(three), *asked, "--execute", "--additional", "--throttle", "100000000")
+    wait_until(lambda: all(p.replicas == [1, 3] and len(p.isrs) == 2 for p in three.partitions(name).values()), 20, "moved")
+    out = tool(Addresses(three), *asked, "--verify")
+    assert out.count("is completed") == 2, out
+    assert "Clearing broker-level throttles on brokers 1,2,3" in out, out
+    assert f"Clearing topic-level throttles on topic {name}" in out, out
+    for kind, names in (("brokers", "123"), ("topics", [name])):
+        for one in names:
+            told = config(three, "--describe", "--entity-type", kind, "--entity-name", one)
+            assert "throttled" not in told, told
+    same_everywhere(three, name, 2, holders=[three.nodes[1], three.nodes[3]])
+    for partition in range(2):
+        assert read(three.bootstrap, name, 4000, partitions=[partition]) == values
+
+
 def test_preferred_leaders_are_elected(three, name):
     make_topic(three, name)
     first, second, third = three.partitions(name)[0].replicas

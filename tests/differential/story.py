@@ -44,7 +44,6 @@ DELIBERATE = {
     "repeated batch": "two batches for one partition in one request: ours takes both in their order, Kafka the last",
     "no epoch": "ours refuses a batch that has a producer and no epoch, Kafka takes it",
     "the broker's time": "ours refuses a client's batch that says its times are the broker's, Kafka makes them the client's",
-    "replication": "there are no throttled replicas to name while there is no replication",
     "hours": "where a default comes from log.retention.hours, ours says so",
 }
 

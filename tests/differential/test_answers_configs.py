@@ -33,9 +33,8 @@ def test_describe_configs(story, version):
 
 # Kafka's topic configurations that ours does not have: an attempt to set one is an error that says so.
 NOT_HERE = {
-    "compression.gzip.level", "compression.lz4.level", "compression.zstd.level", "follower.replication.throttled.replicas",
-    "leader.replication.throttled.replicas", "local.retention.bytes", "local.retention.ms", "remote.log.copy.disable",
-    "remote.log.delete.on.disable",
+    "compression.gzip.level", "compression.lz4.level", "compression.zstd.level", "local.retention.bytes", "local.retention.ms",
+    "remote.log.copy.disable", "remote.log.delete.on.disable",
 }  # fmt: skip
 
 
@@ -53,6 +52,9 @@ def test_which_configs_there_are(story):
     assert kafka - ours == NOT_HERE
 
 
+THROTTLED = ["0:1", "0:1,1:2", "*", "", "0:1,", "0", "0:1:2", "-1:1", "a:b", "*,0:1", "none"]
+
+
 @pytest.mark.parametrize("version", [1])
 def test_incremental_alter_configs(story, version):
     name = f"altered-{version}"
@@ -61,8 +63,6 @@ def test_incremental_alter_configs(story, version):
     def alter(topic, *changes, only=False, kind=TOPIC, but=None):
         if any(operation not in range(4) for _, operation, _ in changes):
             but = "server errors"
-        if any(key.startswith("follower.") for key, _, _ in changes):
-            but = "replication"
         configs = [dict(name=key, config_operation=operation, value=value) for key, operation, value in changes]
         resource = dict(resource_type=kind, resource_name=topic, configs=configs)
         story.ask("IncrementalAlterConfigs", version, resources=[resource], validate_only=only, but=but)
@@ -76,6 +76,7 @@ def test_incremental_alter_configs(story, version):
         ("message.timestamp.type", SET, "Now"), ("retention.ms", 4, "1"), ("retention.ms", -1, "1"), ("", SET, "1"),
         ("compression.type", SET, "gzip"), ("min.insync.replicas", SET, "0"), ("segment.bytes", SET, "1"),
         ("retention.ms", SET, " 77 "), ("no.such", APPEND, "1"), ("no.such", SUBTRACT, "1"), ("follower.replication.throttled.replicas", APPEND, "0:1"),
+        *((f"{side}.replication.throttled.replicas", SET, value) for side in ("leader", "follower") for value in THROTTLED),
     ]  # fmt: skip
     for change in changes:
         for topic in (name, "nobody-made-this", "a b"):

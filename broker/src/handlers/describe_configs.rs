@@ -125,6 +125,7 @@ fn broker(context: &Context, name: &str) -> Result<Vec<DescribeConfigsResourceRe
         let set = image.broker_config(None);
         let set = settings::DEFINITIONS
             .iter()
+            .chain(broker_configs::RATES)
             .filter_map(|definition| Some((definition, set.get(definition.name)?)));
         let all = broker_configs::Source::AllBrokers as i8;
         return Ok(set
@@ -158,7 +159,11 @@ fn broker(context: &Context, name: &str) -> Result<Vec<DescribeConfigsResourceRe
         given.push((Some(value).filter(|value| !value.is_empty()), source as i8));
         setting(definition, given)
     };
-    Ok(settings::DEFINITIONS.iter().map(describe).collect())
+    let set = broker_configs::overrides(&image, node);
+    let rates = broker_configs::RATES
+        .iter()
+        .filter(|rate| set.contains_key(rate.name));
+    Ok(settings::DEFINITIONS.iter().chain(rates).map(describe).collect())
 }
 
 /// A setting with all values that it has been given and where, the one that counts first.

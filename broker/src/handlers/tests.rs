@@ -11,7 +11,9 @@ use millstream_kafka::api::alter_partition_reassignments::{
     AlterPartitionReassignmentsRequest, ReassignablePartition, ReassignableTopic,
 };
 use millstream_kafka::api::create_topics::{CreatableReplicaAssignment, CreatableTopic, CreateTopicsRequest};
-use millstream_kafka::api::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
+use millstream_kafka::api::describe_configs::{
+    DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
+};
 use millstream_kafka::api::describe_quorum::{self as quorum_api, DescribeQuorumRequest};
 use millstream_kafka::api::elect_leaders::{ElectLeadersRequest, TopicPartitions};
 use millstream_kafka::api::incremental_alter_configs::{
@@ -23,7 +25,7 @@ use millstream_kafka::api::update_features::{FeatureUpdateKey, UpdateFeaturesReq
 use millstream_kafka::wire::Text;
 
 use super::*;
-use crate::{Broker, Settings};
+use crate::{Broker, Settings, broker_configs};
 
 struct World {
     broker: Broker,
@@ -175,6 +177,17 @@ impl World {
 
     /// Value and source of a configuration.
     async fn described(&self, kind: i8, resource: &str, name: &str) -> (Option<String>, i8) {
+        let config = self.all_described(kind, resource, name).await.remove(0);
+        (config.value.as_deref().map(str::to_owned), config.config_source)
+    }
+
+    /// Configurations of this name: one or none.
+    async fn all_described(
+        &self,
+        kind: i8,
+        resource: &str,
+        name: &str,
+    ) -> Vec<DescribeConfigsResourceResult> {
         let resource = DescribeConfigsResource {
             resource_type: kind,
             resource_name: Text::from(resource),
@@ -185,9 +198,8 @@ impl World {
             resources: vec![resource],
             ..Default::default()
         };
-        let answer = describe_configs::handle(self.context(), &self.info, 4, request).await;
-        let config = &answer.results[0].configs[0];
-        (config.value.as_deref().map(str::to_owned), config.config_source)
+        let mut answer = describe_configs::handle(self.context(), &self.info, 4, request).await;
+        answer.results.remove(0).configs
     }
 }
 
@@ -252,6 +264,39 @@ async fn elections_say_what_is_not_needed_only_where_it_is_named() {
     assert_eq!(world.elect(None).await, []);
     let unknown = ErrorCode::UnknownTopicOrPartition.code();
     assert_eq!(world.elect(Some("u")).await, [("u".to_owned(), unknown)]);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_throttle_is_described_while_it_is_set() {
+    let world = World::start().await;
+    world.create("t", 1, &[]).await;
+    let list = "leader.replication.throttled.replicas";
+    assert_eq!(world.described(TOPIC, "t", list).await, (Some(String::new()), 5));
+    assert_eq!(world.alter(TOPIC, "t", list, Some("0:1")).await, 0);
+    assert_eq!(
+        world.described(TOPIC, "t", list).await,
+        (Some("0:1".to_owned()), 1)
+    );
+    let invalid = ErrorCode::InvalidConfig.code();
+    assert_eq!(world.alter(TOPIC, "t", list, Some("0-1")).await, invalid);
+    assert_eq!(world.alter(TOPIC, "t", list, None).await, 0);
+    for rate in broker_configs::RATES {
+        assert!(world.all_described(BROKER, "1", rate.name).await.is_empty());
+        assert_eq!(world.alter(BROKER, "", rate.name, Some("7")).await, 0);
+        for name in ["", "1"] {
+            let config = world.all_described(BROKER, name, rate.name).await.remove(0);
+            assert_eq!((config.value.as_deref(), config.config_source), (Some("7"), 3));
+            assert!(!config.read_only);
+        }
+        assert_eq!(world.alter(BROKER, "1", rate.name, Some("8")).await, 0);
+        let of_one = world.described(BROKER, "1", rate.name).await;
+        assert_eq!(of_one, (Some("8".to_owned()), 2));
+        assert_eq!(world.alter(BROKER, "1", rate.name, Some("-8")).await, invalid);
+        assert_eq!(world.alter(BROKER, "", rate.name, None).await, 0);
+        assert_eq!(world.alter(BROKER, "1", rate.name, None).await, 0);
+        assert!(world.all_described(BROKER, "1", rate.name).await.is_empty());
+    }
     world.end().await;
 }
 

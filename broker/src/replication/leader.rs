@@ -4,7 +4,7 @@
 //! news, reads what the follower lacks into one buffer behind the frames' heads, and hands that over to the connection.
 //! What was sent and is not yet safe with the follower is bounded, so one that is slow slows down only itself.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -56,10 +56,18 @@ struct Served {
     sent: VecDeque<(Offset, usize)>,
 }
 
+/// Slots that wait for the limits. When others have their turn meanwhile, they do not wait longer for it.
+#[derive(Default)]
+struct Delayed {
+    slots: BTreeSet<Slot>,
+    /// When the first of them may ask again.
+    until: Option<Instant>,
+}
+
 /// What became of a slot's turn.
 enum Turn {
     Done,
-    /// It has to wait for the throttle.
+    /// It has to wait for the limits.
     Later(Duration),
 }
 
@@ -200,10 +208,11 @@ impl Feeding {
     }
 
     async fn send_all(self: Arc<Self>, mut sink: Box<dyn Sink>) -> io::Result<()> {
-        let mut delayed: Vec<Slot> = Vec::new();
-        let mut wait = Duration::ZERO;
+        let mut delayed = Delayed::default();
         loop {
             let mut out = Vec::new();
+            let due = delayed.due(Instant::now());
+            due.into_iter().for_each(|slot| self.ready.push(slot));
             let is_full = {
                 let mut state = self.lock();
                 state.answers.drain(..).for_each(|answer| answer.encode(&mut out));
@@ -215,8 +224,7 @@ impl Feeding {
                     && let Some(slot) = self.ready.pop()
                 {
                     if let Turn::Later(time) = self.serve(slot, &mut out).await {
-                        delayed.push(slot);
-                        wait = time;
+                        delayed.add(slot, Instant::now() + time);
                     }
                     if self.lock().in_flight >= IN_FLIGHT_BYTES_MAX {
                         break;
@@ -231,9 +239,7 @@ impl Feeding {
             tokio::select! {
                 () = self.stirred.notified() => {}
                 () = self.ready.filled(), if !is_full => {}
-                () = tokio::time::sleep(wait), if !delayed.is_empty() => {
-                    delayed.drain(..).for_each(|slot| self.ready.push(slot));
-                }
+                () = delayed.wait() => {}
             }
         }
     }
@@ -260,7 +266,11 @@ impl Feeding {
         };
         if let Some(slice) = &shipment.slice
             && !shipment.is_in_sync
-            && let Err(time) = self.replication.throttle.take(slice.len, Instant::now())
+            && let key = (partition.topic_id, partition.index)
+            && let Err(time) = self
+                .replication
+                .limits
+                .take(self.follower, key, slice.len, Instant::now())
         {
             return Turn::Later(time);
         }
@@ -364,6 +374,32 @@ impl Feeding {
     }
 }
 
+impl Delayed {
+    fn add(&mut self, slot: Slot, until: Instant) {
+        self.slots.insert(slot);
+        self.until = Some(self.until.map_or(until, |first| first.min(until)));
+    }
+
+    /// Those that waited, once the first of them may ask again.
+    fn due(&mut self, now: Instant) -> BTreeSet<Slot> {
+        match self.until {
+            Some(until) if until <= now => {
+                self.until = None;
+                std::mem::take(&mut self.slots)
+            }
+            _ => BTreeSet::new(),
+        }
+    }
+
+    /// Waits until some are due; for ever if none waits.
+    async fn wait(&self) {
+        match self.until {
+            Some(until) => tokio::time::sleep_until(until.into()).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
 impl State {
     fn remove(&mut self, slot: Slot) -> Option<Served> {
         let served = self.slots.remove(&slot)?;
@@ -401,3 +437,22 @@ const SLOTS_MAX: usize = 1 << 20;
 /// takes in the time of a few syncs.
 const IN_FLIGHT_BYTES_MAX: usize = 16 << 20;
 const _: () = assert!(IN_FLIGHT_BYTES_MAX < ANSWER_BYTES_MAX);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_the_limits_is_due_then_whatever_happens_meanwhile() {
+        let (mut delayed, start) = (Delayed::default(), Instant::now());
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        assert!(delayed.due(start).is_empty());
+        delayed.add(Slot(1), at(500));
+        for ms in 0..500 {
+            delayed.add(Slot(2), at(ms + 500));
+            assert!(delayed.due(at(ms)).is_empty());
+        }
+        assert_eq!(delayed.due(at(500)), [Slot(1), Slot(2)].into());
+        assert!(delayed.due(at(5_000)).is_empty(), "only once");
+    }
+}

@@ -10,6 +10,7 @@ mod follower;
 pub mod frame;
 mod in_sync;
 mod leader;
+mod limits;
 pub mod stream;
 #[cfg(test)]
 mod tests;
@@ -37,8 +38,8 @@ use crate::topics::Topics;
 use follower::{Following, Key, Want};
 pub use in_sync::{Cluster, NotAltered};
 use leader::Feeding;
+use limits::Limits;
 use stream::{BoxFuture, Dial, Sink, Source};
-pub use throttle::Throttle;
 
 /// Finds the partitions that this broker stores.
 pub trait Partitions: Send + Sync {
@@ -70,7 +71,7 @@ pub struct Replication {
     dial: Option<Arc<dyn Dial>>,
     reports: Arc<Reports>,
     lag_ms_max: i64,
-    throttle: Throttle,
+    limits: Limits,
     /// This broker's epoch, of its registration.
     broker_epoch: AtomicU64,
     image: ArcSwap<Image>,
@@ -144,7 +145,7 @@ impl Replication {
             dial,
             reports,
             lag_ms_max,
-            throttle: Throttle::default(),
+            limits: Limits::new(me),
             broker_epoch: AtomicU64::default(),
             image: ArcSwap::default(),
             state: Mutex::default(),
@@ -162,7 +163,7 @@ impl Replication {
         let epoch = image.brokers().get(&self.me).map_or(0, |me| me.epoch);
         let is_registered_anew = self.broker_epoch.swap(epoch, Ordering::AcqRel) != epoch;
         self.image.store(image.clone());
-        self.throttle.set(throttled_rate(image, self.me));
+        self.limits.update(image);
         let mut wants = self.wants(image);
         let mut state = self.lock();
         if state.is_stopped {
@@ -241,11 +242,6 @@ impl Replication {
         if is_last.is_some_and(|last| Arc::ptr_eq(last, &replaced)) {
             state.followers.remove(&follower);
         }
-    }
-
-    /// How fast followers that are not in sync may catch up (KIP-73).
-    pub fn throttle(&self) -> &Throttle {
-        &self.throttle
     }
 
     /// What was copied so far.
@@ -336,13 +332,6 @@ impl<T> Drop for Abort<T> {
     }
 }
 
-/// Bytes per second for all followers that are not in sync, as the broker's configuration says; 0 for no bound.
-fn throttled_rate(image: &Image, me: BrokerId) -> u64 {
-    let own = image.broker_config(Some(me)).get(THROTTLED_RATE);
-    let value = own.or_else(|| image.broker_config(None).get(THROTTLED_RATE));
-    value.and_then(|value| value.parse().ok()).unwrap_or(0)
-}
-
 /// Milliseconds that go on evenly: a clock that is set makes no follower fall behind. They begin with the time of day.
 fn now_ms() -> i64 {
     static START: OnceLock<(Instant, i64)> = OnceLock::new();
@@ -352,5 +341,3 @@ fn now_ms() -> i64 {
 
 /// A disk that was full counts as failed for so long.
 const FULL_DISK_COUNTS: std::time::Duration = std::time::Duration::from_secs(30);
-/// Kafka's name of the bound on catching up (KIP-73).
-const THROTTLED_RATE: &str = "leader.replication.throttled.rate";

@@ -13,11 +13,13 @@ use crate::ids::TopicName;
 mod attachment;
 mod describe;
 mod table;
+mod throttled;
 mod value;
 
 pub use attachment::{Attachment, OnError};
 pub use describe::{Described, Source, SynonymValue, describe};
 pub use table::{DEFINITIONS, Definition, Kind, Synonym};
+pub use throttled::{THROTTLED_FOLLOWERS, THROTTLED_LEADERS, ThrottledReplicas};
 pub use value::{Codec, CompressionType, Flush};
 
 use attachment::{parse_chain, parse_partitioner};
@@ -177,6 +179,7 @@ impl TopicConfig {
             ingest: parse_chain(&values, "millstream.ingest", "millstream.ingest.on-error")?,
         };
         values.check_all()?;
+        throttled::check(&values)?;
         config.check_plugins(overrides)?;
         Ok(config)
     }

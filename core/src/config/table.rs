@@ -117,9 +117,11 @@ pub const DEFINITIONS: &[Definition] = &[
     line("flush.ms", Kind::Long, "9223372036854775807", "Time between two syncs in Kafka, in milliseconds. Kept for Kafka's tools; what is acknowledged is synced anyway, see millstream.flush.")
         .within(0, LONG_MAX)
         .from(&[same("log.flush.interval.ms"), same("log.flush.scheduler.interval.ms")]),
+    line("follower.replication.throttled.replicas", Kind::List, "", "Replicas that, while they catch up, take no more than their broker's follower.replication.throttled.rate: PARTITION:BROKER with commas between them, or '*'. All, where the topic names none."),
     line("index.interval.bytes", Kind::Int, "4096", "Bytes of log between two entries of the offset index.")
         .within(0, INT_MAX)
         .from(&[same("log.index.interval.bytes")]),
+    line("leader.replication.throttled.replicas", Kind::List, "", "Leaders, as PARTITION:BROKER with commas between them, or '*', that give followers which catch up no more than leader.replication.throttled.rate. All, where the topic names none."),
     line("max.compaction.lag.ms", Kind::Long, "9223372036854775807", "Longest time that a record stays uncompacted, in milliseconds. Kept for Kafka's tools; changes nothing without compaction.")
         .within(1, LONG_MAX)
         .from(&[same("log.cleaner.max.compaction.lag.ms")]),

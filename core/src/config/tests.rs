@@ -85,6 +85,10 @@ fn wrong_configurations_are_refused_with_a_reason() {
             "invalid value 'brotli' for topic config 'compression.type': must be one of producer, uncompressed, gzip, snappy, lz4, zstd",
         ),
         (
+            &[("leader.replication.throttled.replicas", "0:1,1")],
+            "invalid value '0:1,1' for topic config 'leader.replication.throttled.replicas': must be '*', or replicas as PARTITION:BROKER with commas between them, such as 0:1,0:2",
+        ),
+        (
             &[("unclean.leader.election.enable", "true")],
             "topic config 'unclean.leader.election.enable=true' is not built: a leader that may have lost records is elected by hand only",
         ),

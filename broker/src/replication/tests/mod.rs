@@ -1,6 +1,7 @@
 //! Stories of brokers that copy from each other, in one process, over pipes.
 
 mod copying;
+mod limits;
 mod membership;
 mod wire;
 
