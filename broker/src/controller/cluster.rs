@@ -42,6 +42,10 @@ pub struct Member {
     /// This life of the broker, once it is registered.
     pub(super) life: OnceCell<Life>,
     pub(super) wants_to_stop: AtomicBool,
+    /// Where the quorum's files lie, on the same disk as all else.
+    pub(super) directory: std::path::PathBuf,
+    /// There was no room on the disk when it was last looked.
+    pub(super) is_full: AtomicBool,
     /// A heartbeat is due before its time.
     pub(super) beat: Notify,
     /// What the quorum has decided, in force or not.
@@ -98,6 +102,7 @@ impl Member {
             told.know(&image);
             images.send_replace(image);
         };
+        let directory = config.directory.clone();
         let quorum = QuorumConfig {
             heartbeat_ms: heartbeat_ms(config.election_ms),
             election_ms: config.election_ms,
@@ -118,6 +123,8 @@ impl Member {
             confirmed: Mutex::default(),
             life: OnceCell::new(),
             wants_to_stop: AtomicBool::new(false),
+            directory,
+            is_full: AtomicBool::new(false),
             beat: Notify::new(),
             decided,
             failed: watch::Sender::new(None),
@@ -181,6 +188,10 @@ impl Member {
             {
                 return Err(refused);
             }
+        }
+        if matches!(&command, Command::FenceBroker { id, .. } if *id == self.me) {
+            // Were the reason a full disk, and not known yet, then it would be put back into service at once.
+            self.look_for_room().await;
         }
         let (version, outcome) = self.submit(&command, Instant::now() + APPLY_WAIT).await?;
         let in_force = self.in_force.reaches(version, APPLY_WAIT).await;
@@ -554,8 +565,8 @@ const CARRY_OUT_WAIT: Duration = Duration::from_secs(600);
 const ASK_WAIT: Duration = Duration::from_secs(5);
 /// Pause before the quorum's leader is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
-/// Longest time that an ending broker waits for another one to lead the quorum.
-const HAND_OVER_WAIT: Duration = Duration::from_millis(1000);
+/// Longest time that a broker waits for another one to lead the quorum in its place.
+pub(super) const HAND_OVER_WAIT: Duration = Duration::from_millis(1000);
 /// How long an ending broker that led tells its clients who leads now.
 const LINGER: Duration = Duration::from_millis(250);
 /// Longest time that an ending broker waits for others to lead.

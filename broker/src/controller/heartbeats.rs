@@ -41,6 +41,9 @@ impl Member {
         match is_valid {
             true => tracing::info!("the quorum hears this broker, and counts on it"),
             false if self.wants_to_stop.load(Ordering::Relaxed) => {}
+            false if self.is_out_of_room() => {
+                tracing::warn!("the disk is full: the broker is out of service until there is room")
+            }
             false => tracing::warn!(
                 leader = self.leader().map(|id| id.0),
                 "the quorum is not heard, or does not count on this broker: writes with acks=all are refused meanwhile"
@@ -62,7 +65,7 @@ impl Member {
             incarnation: life.incarnation,
             epoch: life.epoch,
             version: self.in_force.image().version(),
-            wants_to_stop: self.wants_to_stop.load(Ordering::Relaxed),
+            wants_to_stop: self.wants_to_stop.load(Ordering::Relaxed) || self.leaves_for_want_of_room(),
         };
         let sent = Instant::now();
         let pulse = if leader == self.me.0 as u64 {

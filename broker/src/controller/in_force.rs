@@ -54,6 +54,13 @@ impl InForce {
         &self.topics
     }
 
+    /// Whether a partition found the disk full not long ago.
+    pub fn has_full_partitions(&self) -> bool {
+        let context = self.context.get().and_then(Weak::upgrade);
+        let failed = context.map(|context| context.replication.failed_partitions());
+        failed.is_some_and(|failed| failed.iter().any(|partition| !partition.has_failed()))
+    }
+
     /// Says who else is to hear of every image, and tells them of this one.
     pub fn tell(&self, context: &Arc<Context>) {
         if self.context.set(Arc::downgrade(context)).is_ok() {

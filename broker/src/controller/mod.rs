@@ -21,6 +21,7 @@ pub mod lone;
 pub mod messages;
 mod probe;
 mod removed;
+mod room;
 mod service;
 
 use std::sync::Arc;
@@ -135,6 +136,11 @@ impl Controller {
     /// The broker that leads the quorum; none while nobody does, and for a broker that is alone.
     pub fn leader(&self) -> Option<BrokerId> {
         self.member().and_then(|member| member.leader())
+    }
+
+    /// Whether the disk of this member of a cluster is full.
+    pub fn is_out_of_room(&self) -> bool {
+        self.member().is_some_and(|member| member.is_out_of_room())
     }
 
     /// How the quorum is; none for a broker that is alone.

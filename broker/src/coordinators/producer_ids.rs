@@ -25,14 +25,22 @@ impl ProducerIds {
         if let Some(id) = block.next() {
             return Ok(ProducerId(id));
         }
+        if context.controller.is_out_of_room() {
+            // It would wait in vain for what the quorum decides, and another broker does not.
+            return Err(ErrorCode::CoordinatorLoadInProgress);
+        }
         let broker = BrokerId(context.settings.node_id);
         let command = Command::AllocateProducerIds {
             broker,
             count: BLOCK_IDS,
         };
-        let Outcome::ProducerIds { first, count } =
-            context.controller.apply(command).await.map_err(|r| r.code)?
-        else {
+        let given = context.controller.apply(command).await;
+        let given = given.map_err(|refused| match refused.code {
+            // As Kafka does: older clients take a timeout for the end.
+            ErrorCode::RequestTimedOut => ErrorCode::CoordinatorLoadInProgress,
+            code => code,
+        })?;
+        let Outcome::ProducerIds { first, count } = given else {
             return Err(ErrorCode::UnknownServerError);
         };
         *block = first.0 + 1..first.0 + i64::from(count);

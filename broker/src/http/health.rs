@@ -17,11 +17,17 @@ pub async fn healthz() -> &'static str {
 /// The broker serves clients: it has recovered its logs, the cluster counts on it, and it is not shutting down.
 #[utoipa::path(get, path = "/readyz",
     responses((status = 200, description = "It serves", body = String),
-        (status = 503, description = "It is shutting down, or cut off from the quorum", body = super::error::ErrorBody)))]
+        (status = 503, description = "It is shutting down, its disk is full, or it is cut off from the quorum", body = super::error::ErrorBody)))]
 pub async fn readyz(State(context): State<Arc<Context>>) -> Result<&'static str, ApiError> {
     let is_not = |word, why| Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, word, why));
     if *context.shutdown.borrow() {
         return is_not("shutting_down", "the broker is shutting down");
+    }
+    if context.controller.is_out_of_room() {
+        return is_not(
+            "disk_full",
+            "the disk is full: the broker takes no writes until there is room on it",
+        );
     }
     if !context.lease.is_valid() {
         return is_not(

@@ -153,6 +153,7 @@ impl Broker {
         context.controller.tell(&context);
         tokio::spawn(member.clone().follow());
         tokio::spawn(member.clone().live());
+        tokio::spawn(member.clone().watch_room());
         if !member.carried_out(version).await {
             tracing::warn!(version, "the cluster's image is not in force yet");
         }
