@@ -59,11 +59,12 @@ def test_the_others_go_on_until_there_is_room(cluster, leads):
         # Long enough for whatever heaps up, or runs into a timeout.
         time.sleep(5)
         assert is_unready(small) and small.is_up() and broker(others[0], SMALL)["fenced"]
-        leader = quorum_leader(others[0])
+        # The full broker may be the one that is asked, and it does not know.
+        leader = wait_until(lambda: quorum_leader(others[0]), 5, "a leader is named")
         ballast.unlink()
         wait_until(lambda: all(is_whole(one) for one in seen(others)) and not is_unready(small), IN_SERVICE_S, "it is in service")
         cluster.wait_in_sync("orders", seconds=IN_SERVICE_S)
-        assert quorum_leader(others[0]) == leader, "it came back without an election"
+        assert wait_until(lambda: quorum_leader(others[0]), 5, "a leader is named") == leader, "it came back without an election"
     finally:
         for writer in writers:
             writer.done.set()
@@ -112,7 +113,7 @@ def asks_another_one(full):
     )
     connection.close()
     assert answer["error_code"] == COORDINATOR_LOAD_IN_PROGRESS or answer["producer_id"] >= 0, answer
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 5
 
 
 def have_quorum_led(cluster, by_small):
