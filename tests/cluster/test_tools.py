@@ -109,9 +109,15 @@ def test_the_quorum_is_described(three):
     assert int(told["LeaderId"]) == quorum["leader"]
     assert int(told["LeaderEpoch"]) == quorum["epoch"]
     assert sorted(map(int, re.findall(r'"id": (\d+)', told["CurrentVoters"])) or re.findall(r"\d+", told["CurrentVoters"])) == [1, 2, 3], out
-    out = tool(Addresses(three), "MetadataQuorumCommand", "describe", "--replication")
-    rows = re.findall(r"^(\d+)\s+\S+\s+(-?\d+)\s+.*\b(?:Leader|Follower)\b", out, re.M)
-    assert len(rows) == 3 and all(int(end) > 0 for _, end in rows), out
+
+    def ends():
+        out = tool(Addresses(three), "MetadataQuorumCommand", "describe", "--replication")
+        rows = re.findall(r"^(\d+)\s+\S+\s+(-?\d+)\s+.*\b(?:Leader|Follower)\b", out, re.M)
+        assert len(rows) == 3, out
+        return all(int(end) > 0 for _, end in rows)
+
+    # A new leader has to hear from a voter first.
+    wait_until(ends, 20, "the end of every voter's log is told")
 
 
 def test_configs_of_a_broker_are_changed_while_it_runs(three):
