@@ -109,6 +109,10 @@ impl Controller {
 
     /// Whether clients are told where a broker is reached: it serves, or did so not long ago.
     pub fn is_told(&self, broker: &Broker) -> bool {
+        if self.is_out_of_room() && self.member().is_some_and(|member| member.me == broker.id) {
+            // What it knows of the cluster may be old. A client that hears so goes to another broker, and asks there.
+            return false;
+        }
         !broker.fenced || self.in_force.departed().is_told(broker.id, Instant::now())
     }
 
