@@ -194,7 +194,11 @@ impl Member {
             self.look_for_room().await;
         }
         let (version, outcome) = self.submit(&command, Instant::now() + APPLY_WAIT).await?;
-        let in_force = self.in_force.reaches(version, APPLY_WAIT).await;
+        let wait = match self.quorum.is_out_of_room() {
+            true => Duration::ZERO,
+            false => APPLY_WAIT,
+        };
+        let in_force = self.in_force.reaches(version, wait).await;
         if !in_force && outcome.is_ok() {
             tracing::warn!(version, "a change is decided, and not in force here yet");
         }
@@ -274,17 +278,23 @@ impl Member {
 
     /// Asks whoever leads the quorum, which may be this broker.
     pub(super) async fn ask_leader(&self, request: &Request) -> Answer {
-        match self.quorum.leader() {
+        let leader = match self.quorum.is_out_of_room() {
+            true => self.leader_by_others().await,
+            false => self.quorum.leader(),
+        };
+        match leader {
             None => Answer::NotLeader(None),
             Some((id, _)) if id == self.me.0 as u64 => self.answer(self.me, request.clone()).await,
-            Some((id, address)) => {
-                let called = self
-                    .link
-                    .ask(id, &address, CallKind::Submit, encode(request), ASK_WAIT);
-                let answered = called.await.and_then(|bytes| decode(&bytes));
-                answered.unwrap_or_else(|reason| Answer::Unknown(format!("broker {id}: {reason}")))
-            }
+            Some((id, address)) => self.ask(id, &address, request).await,
         }
+    }
+
+    pub(super) async fn ask(&self, id: u64, address: &str, request: &Request) -> Answer {
+        let called = self
+            .link
+            .ask(id, address, CallKind::Submit, encode(request), ASK_WAIT);
+        let answered = called.await.and_then(|bytes| decode(&bytes));
+        answered.unwrap_or_else(|reason| Answer::Unknown(format!("broker {id}: {reason}")))
     }
 
     /// Does what only the quorum's leader can do, for `from`.

@@ -316,7 +316,7 @@ impl Member {
         images
     }
 
-    fn voters(&self) -> Vec<Node> {
+    pub(super) fn voters(&self) -> Vec<Node> {
         let voters = self.quorum.metrics().voters;
         voters
             .into_iter()

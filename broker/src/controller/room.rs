@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use millstream_core::cluster::Broker;
 
 use super::cluster::{HAND_OVER_WAIT, Member};
+use super::messages::{Answer, Node, Request};
 
 impl Member {
     /// Looks whether there is room on the disk, until the broker ends.
@@ -44,6 +45,20 @@ impl Member {
         if self.is_full.swap(is_full, Ordering::Relaxed) != is_full {
             self.beat.notify_one();
         }
+    }
+
+    /// Who leads the quorum, as other voters say: this broker's part in it stands still, and clients come here all the
+    /// same.
+    pub(super) async fn leader_by_others(&self) -> Option<Node> {
+        let me = self.me.0 as u64;
+        for (id, address) in self.voters().into_iter().filter(|(id, _)| *id != me) {
+            match self.ask(id, &address, &Request::Quorum).await {
+                Answer::Quorum(_) => return Some((id, address)),
+                Answer::NotLeader(Some(leader)) if leader.0 != me => return Some(leader),
+                _ => {}
+            }
+        }
+        None
     }
 
     /// Whether the disk is full.

@@ -25,10 +25,6 @@ impl ProducerIds {
         if let Some(id) = block.next() {
             return Ok(ProducerId(id));
         }
-        if context.controller.is_out_of_room() {
-            // It would wait in vain for what the quorum decides, and another broker does not.
-            return Err(ErrorCode::CoordinatorLoadInProgress);
-        }
         let broker = BrokerId(context.settings.node_id);
         let command = Command::AllocateProducerIds {
             broker,

@@ -89,6 +89,12 @@ async fn look_up(
     if let Some(topic) = found {
         return describe(&image, topic, version);
     }
+    let error = match context.controller.is_out_of_room() {
+        // It may have been made meanwhile: whoever asks is to ask again, and somebody else.
+        true => ErrorCode::LeaderNotAvailable,
+        false => error,
+    };
+    let may_create = may_create && !context.controller.is_out_of_room();
     let unknown = |code: ErrorCode| MetadataResponseTopic {
         error_code: code.code(),
         name: name.clone(),
