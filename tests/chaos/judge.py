@@ -3,10 +3,11 @@
 The anomalies are those that the Kafka workload of Jepsen looks for: lost writes, duplicates, records out of order,
 aborted reads, inconsistent offsets, polls that skip or go back.
 
-A broker answers for what one epoch of one producer sends: once, and in order. librdkafka can begin a new epoch with
-records of the one before that were stored already, when a partition changes its leader: it counts a request as
-answered before it puts the records back into its queue, and meanwhile the thread of the new leader may send what comes
-after them. Their copies in another epoch are told, and no anomaly of the cluster.
+A broker answers for what one epoch of one producer sends: once, and in order. librdkafka begins a new epoch when it hears
+OUT_OF_ORDER_SEQUENCE_NUMBER for a request that was not its first in flight, and then sends again what may be stored
+already. Such copies are told, and are not counted as anomalies. This has a price: a broker that gives that answer
+wrongly is not found here. One way to it is known: a request is refused for want of replicas in sync, the next one is
+looked at when there are enough again, and its sequence numbers have a gap.
 """
 
 from collections import defaultdict
