@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use millstream_storage::disk;
+
 /// Why a quorum could not be opened, or does not answer another node.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -154,8 +156,7 @@ pub enum StoreError {
 impl StoreError {
     /// Whether there was no room on the disk, and all else is well.
     pub(crate) fn is_disk_full(&self) -> bool {
-        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
-        matches!(self, Self::Io { source, .. } if full.contains(&source.kind()))
+        matches!(self, Self::Io { source, .. } if disk::is_full(source))
     }
 
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {

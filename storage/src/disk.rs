@@ -340,6 +340,14 @@ pub fn place_file<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> io::Result<()
     })
 }
 
+/// Whether there was no room: nothing is broken then.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
 /// Removes a file that may not be there.
 pub(crate) fn remove_if_there<D: Disk>(disk: &D, path: &Path) -> io::Result<()> {
     match disk.remove(path) {

@@ -7,6 +7,8 @@ use millstream_core::ids::Offset;
 use millstream_kafka::records::BatchError;
 use thiserror::Error;
 
+use crate::disk::is_full;
+
 /// Why a batch was not appended. The log is as it was before.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -165,12 +167,4 @@ impl AppendError {
             Self::Io(error)
         }
     }
-}
-
-/// Whether there was no room: nothing is broken then.
-pub(crate) fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
 }

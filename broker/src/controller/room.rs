@@ -3,13 +3,14 @@
 //! What runs out of room first are the partitions. The quorum's files may still find some at the end of a block, and a
 //! broker that is heard would be put back into service, lead again, and fail again.
 
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use millstream_core::cluster::Broker;
+use millstream_storage::disk;
 
 use super::cluster::{HAND_OVER_WAIT, Member};
 use super::messages::{Answer, Node, Request};
@@ -78,7 +79,7 @@ fn is_full(directory: &Path) -> bool {
     let probe = directory.join(PROBE);
     let written = std::fs::File::create(&probe).and_then(|mut file| file.write_all(&[0; PROBE_BYTES]));
     let _ = std::fs::remove_file(&probe);
-    written.is_err_and(|error| matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+    written.is_err_and(|error| disk::is_full(&error))
 }
 
 /// A file that shows whether there is room.

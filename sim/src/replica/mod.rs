@@ -12,7 +12,7 @@ use millstream_core::cluster::Partition;
 use millstream_core::ids::{BrokerId, LeaderEpoch, Offset};
 use millstream_core::mutation::{Mutation, is_on};
 use millstream_core::replica::{Leader, Proposal, Term};
-use millstream_storage::disk::{Disk, DiskFile};
+use millstream_storage::disk::{self, Disk, DiskFile};
 use millstream_storage::{AppendError, Log, LogConfig, ReadError};
 
 use crate::bus::{Bus, Event, Life};
@@ -309,7 +309,7 @@ impl Replica {
 
     fn delete_before(&mut self, before: Offset) -> Result<(), Fatal> {
         match self.log.delete_records_before(before) {
-            Err(ReadError::Io(error)) if error.kind() == std::io::ErrorKind::StorageFull => Ok(()),
+            Err(ReadError::Io(error)) if disk::is_full(&error) => Ok(()),
             Err(error) => Err(Fatal(error.to_string())),
             Ok(()) => Ok(()),
         }
@@ -395,9 +395,8 @@ impl Replica {
         scene.judge.durable(scene.life.node, self.index, flushed.0);
         if scene.random.below(10) == 0 {
             let written = self.log.write_checkpoint();
-            let is_full = |error: &std::io::Error| error.kind() == std::io::ErrorKind::StorageFull;
             if let Err(error) = written
-                && !is_full(&error)
+                && !disk::is_full(&error)
             {
                 return Err(Fatal(error.to_string()));
             }

@@ -12,9 +12,9 @@ use millstream_kafka::records::{BatchError, BatchHeader};
 
 use super::{Log, LogConfig, Mark, Recovery};
 use crate::checkpoint::Checkpoint;
-use crate::disk::{Disk, DiskFile, Open, read_exact, read_file, remove_if_there, write_all};
+use crate::disk::{Disk, DiskFile, Open, is_full, read_exact, read_file, remove_if_there, write_all};
 use crate::epochs::{LEADER_EPOCHS, LeaderEpochs};
-use crate::error::{OpenError, is_full};
+use crate::error::OpenError;
 use crate::index::{GrowingIndex, OffsetEntry, StoredIndex, TimeEntry};
 use crate::producer::Producers;
 use crate::scan::{Found, LONG_SCAN_BYTES, Scanner};

@@ -6,8 +6,8 @@ use millstream_core::ids::Offset;
 
 use super::{Log, Mark};
 use crate::checkpoint::Checkpoint;
-use crate::disk::{Disk, DiskFile};
-use crate::error::{ReadError, is_full};
+use crate::disk::{Disk, DiskFile, is_full};
+use crate::error::ReadError;
 use crate::scan::{Found, Scanner};
 use crate::segment::Segment;
 
