@@ -47,7 +47,7 @@ pub fn push(bytes: &mut Vec<u8>, durable: u64, kind: u8, body: &[u8]) {
 }
 
 /// A whole file of records, all of them durable.
-pub fn seal(records: &[(u8, Vec<u8>)]) -> Vec<u8> {
+pub fn seal(records: &[(u8, &[u8])]) -> Vec<u8> {
     let total: usize = records.iter().map(|(_, body)| framed_len(body)).sum();
     let mut bytes = Vec::with_capacity(total);
     for (kind, body) in records {
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn what_was_never_durable_is_cut_whatever_is_left_of_it() {
-        let sealed = seal(&[(1, b"one".to_vec()), (2, b"two".to_vec())]);
+        let sealed = seal(&[(1, b"one"), (2, b"two")]);
         let mut bytes = sealed.clone();
         push(&mut bytes, sealed.len() as u64, 3, b"three");
         push(&mut bytes, sealed.len() as u64, 3, b"four");
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn what_was_durable_must_be_there() {
-        let sealed = seal(&[(1, b"one".to_vec()), (2, b"two".to_vec())]);
+        let sealed = seal(&[(1, b"one"), (2, b"two")]);
         let mut bytes = sealed.clone();
         push(&mut bytes, sealed.len() as u64, 3, b"three");
         let synced = bytes.len() as u64;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use millstream_core::cluster::Image;
-use millstream_storage::disk::Disk;
+use millstream_storage::disk::{Disk, place_file};
 
 use crate::config::QuorumConfig;
 use crate::error::StoreError;
@@ -76,4 +76,11 @@ pub(crate) fn open_files<D: Disk>(disk: &D, directory: &Path, me: u64) -> Result
     let covered = latest.as_ref().and_then(|latest| latest.meta.last_log_id);
     let (wal, contents) = Wal::open(disk.clone(), directory, me, covered)?;
     Ok((wal, contents, snapshots, latest))
+}
+
+/// Replaces a file, durably. Where the last step fails it is not known which content a crash leaves.
+fn replace<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    place_file(disk, path, bytes).map_err(|source| StoreError::io(path, source))?;
+    let synced = disk.sync_dir(path.parent().unwrap_or(Path::new(".")));
+    synced.map_err(|source| StoreError::unsure(path, source))
 }

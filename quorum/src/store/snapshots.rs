@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use millstream_core::cluster::Image;
-use millstream_storage::disk::{Disk, place_file, read_file};
+use millstream_storage::disk::{Disk, read_file};
 
 use super::frame;
 use crate::error::StoreError;
@@ -74,11 +74,8 @@ impl<D: Disk> Snapshots<D> {
         if meta.last_log_id < self.last {
             return Ok(false);
         }
-        let bytes = frame::seal(&[(META, to_json(meta)), (IMAGE, image.to_vec())]);
-        place_file(&self.disk, &self.path, &bytes).map_err(|source| StoreError::io(&self.path, source))?;
-        let directory = self.path.parent().unwrap_or(Path::new("."));
-        let synced = self.disk.sync_dir(directory);
-        synced.map_err(|source| StoreError::unsure(&self.path, source))?;
+        let bytes = frame::seal(&[(META, &to_json(meta)), (IMAGE, image)]);
+        super::replace(&self.disk, &self.path, &bytes)?;
         self.last = meta.last_log_id;
         Ok(true)
     }

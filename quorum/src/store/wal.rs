@@ -17,7 +17,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use millstream_storage::disk::{Disk, DiskFile, Open, place_file, read_file, write_all};
+use millstream_storage::disk::{Disk, DiskFile, Open, read_file, replace_file, write_all};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -169,7 +169,11 @@ impl Contents {
             .chain(vote)
             .chain(entries)
             .chain(committed);
-        let records: Vec<_> = records.map(|record| (record.kind, record.body)).collect();
+        let records: Vec<_> = records.collect();
+        let records: Vec<_> = records
+            .iter()
+            .map(|record| (record.kind, &record.body[..]))
+            .collect();
         frame::seal(&records)
     }
 }
@@ -200,8 +204,10 @@ impl<D: Disk> Wal<D> {
                 "the log was purged, and the snapshot that holds the purged entries is missing or too old";
             return Err(StoreError::damaged(&path, 0, reason));
         }
-        let written = write_anew(&disk, &path, me, &contents);
-        let (file, end) = written.map_err(|failure| failed(failure.into_source()))?;
+        let bytes = contents.encode(me);
+        replace_file(&disk, &path, &bytes).map_err(failed)?;
+        let file = disk.open(&path, Open::Write).map_err(failed)?;
+        let end = bytes.len() as u64;
         let wal = Self {
             disk,
             path,
@@ -228,10 +234,13 @@ impl<D: Disk> Wal<D> {
     /// Writes the file anew, with nothing but `contents`.
     pub fn rewrite(&mut self, contents: &Contents) -> Result<(), StoreError> {
         self.attempt(|wal| {
-            let (file, end) = write_anew(&wal.disk, &wal.path, wal.me, contents)?;
-            wal.file = file;
-            wal.end = end;
-            wal.durable = end;
+            let bytes = contents.encode(wal.me);
+            super::replace(&wal.disk, &wal.path, &bytes)?;
+            // The file that is open has no name from here on, so nothing more may be promised in it.
+            let file = wal.disk.open(&wal.path, Open::Write);
+            wal.file = file.map_err(|source| StoreError::unsure(&wal.path, source))?;
+            wal.end = bytes.len() as u64;
+            wal.durable = wal.end;
             wal.is_torn = false;
             Ok(())
         })
@@ -245,14 +254,17 @@ impl<D: Disk> Wal<D> {
             }
             if wal.is_torn {
                 // Records of the write that failed could be taken for ones that follow what is written now.
-                wal.file.truncate(wal.end).map_err(Failure::Before)?;
+                let cut = wal.file.truncate(wal.end);
+                cut.map_err(|source| StoreError::io(&wal.path, source))?;
             }
             wal.is_torn = true;
-            write_all(&wal.file, &bytes, &[], wal.end).map_err(Failure::Before)?;
+            let written = write_all(&wal.file, &bytes, &[], wal.end);
+            written.map_err(|source| StoreError::io(&wal.path, source))?;
             wal.is_torn = false;
             wal.end += bytes.len() as u64;
             if is_synced {
-                wal.file.sync().map_err(Failure::Unknown)?;
+                let synced = wal.file.sync();
+                synced.map_err(|source| StoreError::unsure(&wal.path, source))?;
                 wal.durable = wal.end;
             }
             Ok(())
@@ -261,55 +273,17 @@ impl<D: Disk> Wal<D> {
 
     /// After a failure it is not known what is on the disk, so nothing more is promised; except if there was no room:
     /// then nothing was promised of what was written, and it is written anew.
-    fn attempt(&mut self, work: impl FnOnce(&mut Self) -> Result<(), Failure>) -> Result<(), StoreError> {
+    fn attempt(&mut self, work: impl FnOnce(&mut Self) -> Result<(), StoreError>) -> Result<(), StoreError> {
         if self.is_poisoned {
             return Err(StoreError::Poisoned {
                 path: self.path.clone(),
             });
         }
         self.is_poisoned = true;
-        let (error, may_go_on) = match work(self) {
-            Ok(()) => {
-                self.is_poisoned = false;
-                return Ok(());
-            }
-            Err(Failure::Before(source)) => (StoreError::io(&self.path, source), true),
-            Err(Failure::Unknown(source)) => (StoreError::unsure(&self.path, source), false),
-        };
-        self.is_poisoned = !(may_go_on && error.is_disk_full());
-        Err(error)
+        let done = work(self);
+        self.is_poisoned = done.as_ref().is_err_and(|error| !error.is_disk_full());
+        done
     }
-}
-
-/// What went wrong, and when.
-enum Failure {
-    /// Before anything was to be durable.
-    Before(std::io::Error),
-    /// Some of it may be durable, and some may be lost although it is read.
-    Unknown(std::io::Error),
-}
-
-impl Failure {
-    fn into_source(self) -> std::io::Error {
-        match self {
-            Self::Before(source) | Self::Unknown(source) => source,
-        }
-    }
-}
-
-fn write_anew<D: Disk>(
-    disk: &D,
-    path: &Path,
-    me: u64,
-    contents: &Contents,
-) -> Result<(D::File, u64), Failure> {
-    let bytes = contents.encode(me);
-    place_file(disk, path, &bytes).map_err(Failure::Before)?;
-    // The open file has no name from here on, so nothing more may be promised in it.
-    let directory = path.parent().unwrap_or(Path::new("."));
-    disk.sync_dir(directory).map_err(Failure::Unknown)?;
-    let file = disk.open(path, Open::Write).map_err(Failure::Unknown)?;
-    Ok((file, bytes.len() as u64))
 }
 
 fn load(bytes: &[u8], path: &Path, me: u64) -> Result<Contents, StoreError> {
