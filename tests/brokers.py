@@ -212,6 +212,12 @@ def can_cut():
         return False
 
 
+def mount_small(place, mib):
+    """Mounts a file system of so many MiB; false where that is not allowed."""
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={mib}m", "none", str(place)]
+    return os.geteuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0
+
+
 def soon(condition, seconds=10):
     """Whether something comes true within some seconds."""
     deadline = time.monotonic() + seconds

@@ -418,6 +418,19 @@ impl<T: SettingValue> SettingValue for Option<T> {
 }
 
 #[cfg(test)]
+impl Settings {
+    /// Of a broker in a test: alone, in this directory, on any free ports.
+    pub(crate) fn of_test(directory: &std::path::Path) -> Self {
+        Self {
+            data_dir: directory.display().to_string(),
+            kafka_listen: "127.0.0.1:0".to_owned(),
+            http_listen: "127.0.0.1:0".to_owned(),
+            ..Self::default()
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -467,26 +467,17 @@ const SHUTDOWN_WAIT_MS_MAX: u64 = 8_000;
 mod tests {
     use super::*;
 
-    fn settings(directory: &Path) -> Settings {
-        Settings {
-            data_dir: directory.to_str().unwrap().to_owned(),
-            kafka_listen: "127.0.0.1:0".to_owned(),
-            http_listen: "127.0.0.1:0".to_owned(),
-            ..Settings::default()
-        }
-    }
-
     #[tokio::test]
     async fn a_directory_serves_one_broker_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Broker::start(settings(dir.path())).await.unwrap();
+        let first = Broker::start(Settings::of_test(dir.path())).await.unwrap();
         let id = first.context.cluster_id.clone();
         assert!(matches!(
-            Broker::start(settings(dir.path())).await,
+            Broker::start(Settings::of_test(dir.path())).await,
             Err(StartError::Locked(_))
         ));
         first.shutdown().await;
-        let again = Broker::start(settings(dir.path())).await.unwrap();
+        let again = Broker::start(Settings::of_test(dir.path())).await.unwrap();
         assert_eq!(again.context.cluster_id, id);
         again.shutdown().await;
     }
@@ -494,7 +485,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_stays_does_not_keep_the_broker_from_ending() {
         let dir = tempfile::tempdir().unwrap();
-        let broker = Broker::start(settings(dir.path())).await.unwrap();
+        let broker = Broker::start(Settings::of_test(dir.path())).await.unwrap();
         let _kafka = tokio::net::TcpStream::connect(broker.kafka_addr()).await.unwrap();
         let _http = tokio::net::TcpStream::connect(broker.http_addr()).await.unwrap();
         let wait = Duration::from_millis(SHUTDOWN_WAIT_MS_MAX * 2);
@@ -504,7 +495,7 @@ mod tests {
     #[tokio::test]
     async fn a_default_that_no_topic_can_have_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let mut settings = settings(dir.path());
+        let mut settings = Settings::of_test(dir.path());
         settings.compression_type = "rar".to_owned();
         assert!(matches!(
             Broker::start(settings).await,

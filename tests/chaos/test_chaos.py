@@ -11,7 +11,7 @@ import subprocess
 import time
 
 import pytest
-from brokers import Cluster
+from brokers import Cluster, mount_small
 from confluent_kafka.admin import AdminClient, NewTopic
 from harness import wait_until
 from judge import judge
@@ -52,8 +52,7 @@ def small_disk(cluster, number):
     """Puts one broker on a small file system, where that is allowed; it goes with this process's mounts."""
     place = cluster.place / f"disk-{number}"
     place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_MIB}m", "none", str(place)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+    if not mount_small(place, SMALL_DISK_MIB):
         return {}
     cluster.nodes[number].data = place / "data"
     return {number: place}

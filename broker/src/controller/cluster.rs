@@ -189,10 +189,6 @@ impl Member {
                 return Err(refused);
             }
         }
-        if matches!(&command, Command::FenceBroker { id, .. } if *id == self.me) {
-            // Were the reason a full disk, and not known yet, then it would be put back into service at once.
-            self.look_for_room().await;
-        }
         let (version, outcome) = self.submit(&command, Instant::now() + APPLY_WAIT).await?;
         let wait = match self.quorum.is_out_of_room() {
             true => Duration::ZERO,
@@ -469,14 +465,23 @@ impl Member {
             && stored.any(|topic| misses(topic))
         {
             // It is back in service with its next heartbeat, and in sync where it can be.
-            let id = self.me;
-            if let Err(refused) = self.apply(Command::FenceBroker { id, epoch }).await {
+            if let Err(refused) = self.step_down(epoch).await {
                 tracing::error!(
                     reason = refused.message,
                     "others wait for a partition that is not served here"
                 );
             }
         }
+    }
+
+    /// Has others take over what this broker leads. It is back in service with its next heartbeat, if it has room.
+    ///
+    /// # Errors
+    /// As [`Member::apply`].
+    pub async fn step_down(&self, epoch: u64) -> Result<Outcome, Refused> {
+        // Were the reason a full disk, and not known yet, then it would be put back into service at once.
+        self.look_for_room().await;
+        self.apply(Command::FenceBroker { id: self.me, epoch }).await
     }
 
     /// A broker that is out of service says at once that it has caught up, and one that is back asks for its lease.

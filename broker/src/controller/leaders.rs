@@ -1,7 +1,7 @@
 //! What only others know: the leader of the quorum, how far its members are; leaders of partitions, how far followers are.
 //! It is asked of them for a moment, and missing where they do not answer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use millstream_core::cluster::{Image, Topic};
@@ -11,13 +11,10 @@ use tokio::task::JoinSet;
 
 use super::cluster::Member;
 use super::link::Link;
-use super::messages::{Answer, FollowerLag, Request, decode, encode};
+use super::messages::{Answer, FollowerLag, Followers, Request, decode, encode};
 use crate::context::now_ms;
 use crate::peer::CallKind;
 use crate::topics::Topics;
-
-/// How far followers are, partition by partition.
-pub type Followers = BTreeMap<i32, Vec<FollowerLag>>;
 
 impl Member {
     /// How the quorum is, as its leader sees it; as this broker does, where the leader does not answer.

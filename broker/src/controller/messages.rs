@@ -70,8 +70,11 @@ pub enum Answer {
     /// How the quorum is.
     Quorum(Box<QuorumStatus>),
     /// How far followers are, partition by partition.
-    Followers(BTreeMap<i32, Vec<FollowerLag>>),
+    Followers(Followers),
 }
+
+/// How far followers are, partition by partition.
+pub type Followers = BTreeMap<i32, Vec<FollowerLag>>;
 
 /// How far a follower is, as its leader knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

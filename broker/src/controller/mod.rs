@@ -39,8 +39,7 @@ use crate::settings::Settings;
 use crate::topics::{self, is_internal};
 
 use cluster::Member;
-use leaders::Followers;
-use messages::Request;
+use messages::{Followers, Request};
 
 pub use in_force::InForce;
 pub use lease::Lease;
@@ -165,6 +164,17 @@ impl Controller {
         match self.member() {
             Some(member) => member.followers(image, topic).await,
             None => leaders::followers_of(self.in_force.topics(), topic.id),
+        }
+    }
+
+    /// Has others take over what this broker leads; nothing happens where it is alone, or is not registered yet.
+    ///
+    /// # Errors
+    /// As [`Controller::apply`].
+    pub async fn step_down(&self) -> Result<(), Refused> {
+        match self.member().zip(self.broker_epoch()) {
+            Some((member, epoch)) => member.step_down(epoch).await.map(drop),
+            None => Ok(()),
         }
     }
 

@@ -240,12 +240,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_leader_that_lost_touch_does_not_say_where_the_end_is() {
         let dir = tempfile::tempdir().unwrap();
-        let settings = Settings {
-            data_dir: dir.path().join("data").display().to_string(),
-            kafka_listen: "127.0.0.1:0".to_owned(),
-            http_listen: "127.0.0.1:0".to_owned(),
-            ..Settings::default()
-        };
+        let settings = Settings::of_test(&dir.path().join("data"));
         let broker = Broker::start(settings).await.unwrap();
         let context = broker.context().clone();
         let create = Command::CreateTopic {

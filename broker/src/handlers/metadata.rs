@@ -89,12 +89,11 @@ async fn look_up(
     if let Some(topic) = found {
         return describe(&image, topic, version);
     }
-    let error = match context.controller.is_out_of_room() {
+    let (error, may_create) = match context.controller.is_out_of_room() {
         // It may have been made meanwhile: whoever asks is to ask again, and somebody else.
-        true => ErrorCode::LeaderNotAvailable,
-        false => error,
+        true => (ErrorCode::LeaderNotAvailable, false),
+        false => (error, may_create),
     };
-    let may_create = may_create && !context.controller.is_out_of_room();
     let unknown = |code: ErrorCode| MetadataResponseTopic {
         error_code: code.code(),
         name: name.clone(),

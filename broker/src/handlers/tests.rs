@@ -36,14 +36,7 @@ struct World {
 impl World {
     async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut settings = Settings::default();
-        for (name, value) in [
-            ("millstream.data.dir", directory.path().to_str().unwrap()),
-            ("millstream.kafka.listen", "127.0.0.1:0"),
-            ("millstream.http.listen", "127.0.0.1:0"),
-        ] {
-            settings.set(name, value).unwrap();
-        }
+        let settings = Settings::of_test(directory.path());
         Self {
             broker: Broker::start(settings).await.unwrap(),
             _directory: directory,

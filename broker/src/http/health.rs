@@ -49,12 +49,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_broker_that_is_cut_off_is_not_ready() {
         let dir = tempfile::tempdir().unwrap();
-        let settings = Settings {
-            data_dir: dir.path().join("data").display().to_string(),
-            kafka_listen: "127.0.0.1:0".to_owned(),
-            http_listen: "127.0.0.1:0".to_owned(),
-            ..Settings::default()
-        };
+        let settings = Settings::of_test(&dir.path().join("data"));
         let broker = Broker::start(settings).await.unwrap();
         let context = broker.context().clone();
         assert_eq!(readyz(State(context.clone())).await.unwrap(), "ready\n");

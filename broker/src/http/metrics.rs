@@ -152,12 +152,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn the_dashboard_shows_only_what_there_is() {
         let dir = tempfile::tempdir().unwrap();
-        let settings = Settings {
-            data_dir: dir.path().join("data").display().to_string(),
-            kafka_listen: "127.0.0.1:0".to_owned(),
-            http_listen: "127.0.0.1:0".to_owned(),
-            ..Settings::default()
-        };
+        let settings = Settings::of_test(&dir.path().join("data"));
         let broker = Broker::start(settings).await.unwrap();
         let context = broker.context().clone();
         context.metrics.request(ApiKey::Produce, Duration::from_millis(1));

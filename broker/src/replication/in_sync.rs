@@ -197,11 +197,7 @@ impl Cluster for Context {
 
     fn give_up(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let Some(epoch) = self.controller.broker_epoch() else {
-                return;
-            };
-            let id = self.node;
-            if let Err(refused) = self.controller.apply(Command::FenceBroker { id, epoch }).await {
+            if let Err(refused) = self.controller.step_down().await {
                 tracing::error!(reason = %refused.message, "nobody takes over the partitions that are led here");
             }
         })

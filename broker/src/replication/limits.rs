@@ -16,7 +16,7 @@ use millstream_core::ids::{BrokerId, PartitionIndex, TopicId};
 
 use super::follower::Key;
 use super::throttle::Throttle;
-use crate::broker_configs::{FOLLOWER_RATE, LEADER_RATE};
+use crate::broker_configs::{self, FOLLOWER_RATE, LEADER_RATE};
 
 /// What this broker gives to replicas that are not in sync.
 pub(super) struct Limits {
@@ -141,9 +141,9 @@ fn shares(image: &Image, lists: &BTreeMap<TopicId, Lists>) -> BTreeMap<BrokerId,
 
 /// Bytes per second, as the broker's configuration says; 0 for no bound.
 fn rate(image: &Image, broker: BrokerId, name: &str) -> u64 {
-    let own = image.broker_config(Some(broker)).get(name);
-    let value = own.or_else(|| image.broker_config(None).get(name));
-    value.and_then(|value| value.parse().ok()).unwrap_or(0)
+    let set = broker_configs::overrides(image, broker);
+    let value = set.get(name).and_then(|(value, _)| value.parse().ok());
+    value.unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -61,13 +61,10 @@ impl Cluster {
     fn settings(&self, id: i32, changes: &[(&str, &str)]) -> Settings {
         let mut settings = Settings {
             node_id: id,
-            kafka_listen: "127.0.0.1:0".to_owned(),
-            http_listen: "127.0.0.1:0".to_owned(),
-            data_dir: text(&self.dir.path().join(format!("data-{id}"))),
             cluster_listen: Some("127.0.0.1:0".to_owned()),
             certs: Some(text(&self.certs(id))),
             num_network_threads: 1,
-            ..Settings::default()
+            ..Settings::of_test(&self.dir.path().join(format!("data-{id}")))
         };
         if let Some(address) = self.voters.get(&id) {
             let voters = self.voters.iter().map(|(id, address)| format!("{id}@{address}"));

@@ -35,13 +35,17 @@ type Seen = (i64, String, BTreeMap<String, String>);
 impl World {
     async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let broker = Some(Broker::start(settings(&directory)).await.unwrap());
+        let broker = Some(Broker::start(Settings::of_test(directory.path())).await.unwrap());
         Self { broker, directory }
     }
 
     async fn restart(&mut self) {
         self.broker.take().unwrap().shutdown().await;
-        self.broker = Some(Broker::start(settings(&self.directory)).await.unwrap());
+        self.broker = Some(
+            Broker::start(Settings::of_test(self.directory.path()))
+                .await
+                .unwrap(),
+        );
     }
 
     async fn end(mut self) {
@@ -119,19 +123,6 @@ impl World {
     fn values(&self, topic: &str, partition: i32) -> Vec<(i64, String)> {
         values(&self.stored(topic, partition))
     }
-}
-
-fn settings(directory: &tempfile::TempDir) -> Settings {
-    let mut settings = Settings::default();
-    let path = directory.path().to_str().unwrap();
-    for (name, value) in [
-        ("millstream.data.dir", path),
-        ("millstream.kafka.listen", "127.0.0.1:0"),
-        ("millstream.http.listen", "127.0.0.1:0"),
-    ] {
-        settings.set(name, value).unwrap();
-    }
-    settings
 }
 
 /// A batch with these values.
