@@ -62,6 +62,21 @@ impl Refusal {
             records: Vec::new(),
         }
     }
+
+    /// Whether a producer sends a batch again that was refused so.
+    pub fn is_sent_again(&self) -> bool {
+        matches!(
+            self.code,
+            ErrorCode::RequestTimedOut
+                | ErrorCode::KafkaStorageError
+                | ErrorCode::UnknownServerError
+                | ErrorCode::UnknownTopicOrPartition
+                | ErrorCode::OutOfOrderSequenceNumber
+                | ErrorCode::NotLeaderOrFollower
+                | ErrorCode::NotEnoughReplicas
+                | ErrorCode::NotEnoughReplicasAfterAppend
+        )
+    }
 }
 
 /// Stores one batch that a client sent for a partition of `topic`.

@@ -2,23 +2,13 @@
 
 The anomalies are those that the Kafka workload of Jepsen looks for: lost writes, duplicates, records out of order,
 aborted reads, inconsistent offsets, polls that skip or go back.
-
-A broker answers for what one epoch of one producer sends: once, and in order. librdkafka begins a new epoch when it hears
-OUT_OF_ORDER_SEQUENCE_NUMBER for a request that was not its first in flight, and then sends again what may be stored
-already. Such copies are told, and are not counted as anomalies. This has a price: a broker that gives that answer
-wrongly is not found here. One way to it is known: a request is refused for want of replicas in sync, the next one is
-looked at when there are enough again, and its sequence numbers have a gap.
 """
 
 from collections import defaultdict
 
 
 class Verdict(dict):
-    """Anomalies by kind, each with some examples; and what clients sent twice by themselves."""
-
-    def __init__(self):
-        super().__init__()
-        self.sent_again = []
+    """Anomalies by kind, each with some examples."""
 
     def add(self, kind, example):
         self.setdefault(kind, []).append(example)
@@ -27,20 +17,19 @@ class Verdict(dict):
         return "\n".join(f"{kind}: {len(found)}, such as {found[:3]}" for kind, found in self.items()) or "no anomaly"
 
 
-def judge(senders, passes, final, committed, writer):
-    """Compares what clients know with the last reading of the whole topic. `writer` tells which producer stored what is
-    at an offset, and in which epoch: (partition, offset) -> (id, epoch)."""
+def judge(senders, passes, final, committed):
+    """Compares what clients know with the last reading of the whole topic."""
     verdict = Verdict()
-    places = offsets_of_values(verdict, senders, passes, final, writer)
+    places = offsets_of_values(verdict, senders, passes, final)
     lost_and_unwanted(verdict, senders, final)
-    order(verdict, final, writer)
+    order(verdict, final)
     polls(verdict, passes, places)
     commits(verdict, committed)
     return verdict
 
 
-def offsets_of_values(verdict, senders, passes, final, writer):
-    """At one offset there is one record, whoever looks and whenever; and a record is at one offset of each epoch."""
+def offsets_of_values(verdict, senders, passes, final):
+    """At one offset there is one record, whoever looks and whenever; and a record is at one offset."""
     at = {}
     for partition, offset, value in final:
         at[partition, offset] = value
@@ -55,13 +44,9 @@ def offsets_of_values(verdict, senders, passes, final, writer):
             verdict.add("inconsistent offsets", (partition, offset, value, found))
     seen = {}
     for partition, offset, value in final:
-        place, epoch = (partition, offset), writer(partition, offset)
-        copies = seen.setdefault(value, {})
-        if epoch in copies or any(copy[0] != partition for copy in copies.values()):
-            verdict.add("duplicates", (value, copies, place, epoch))
-        elif copies:
-            verdict.sent_again.append((value, copies, place, epoch))
-        copies[epoch] = place
+        if value in seen:
+            verdict.add("duplicates", (value, seen[value], (partition, offset)))
+        seen[value] = (partition, offset)
     return at
 
 
@@ -79,12 +64,12 @@ def lost_and_unwanted(verdict, senders, final):
         verdict.add("records from nowhere", value)
 
 
-def order(verdict, final, writer):
-    """Of one epoch of a sender, a partition has records in the order in which they were sent."""
+def order(verdict, final):
+    """Of one sender, a partition has records in the order in which they were sent."""
     last = {}
     for partition, offset, value in sorted(final):
         sender, _, count = value.split("-")
-        key = (partition, sender, writer(partition, offset))
+        key = (partition, sender)
         if key in last and int(count) <= last[key]:
             verdict.add("out of order", (partition, offset, value, last[key]))
         last[key] = int(count)

@@ -25,6 +25,7 @@ mod room;
 mod service;
 
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::Instant;
 
 use millstream_core::cluster::{Broker, Command, Image, Outcome, Refusal, Topic, placement};
@@ -129,6 +130,23 @@ impl Controller {
             Mode::Lone(lone) => lone.apply(command).await,
             Mode::Cluster(member) => member.apply(command).await,
         }
+    }
+
+    /// As [`Controller::apply`], on the way to something that a client asks for again, and behind which others of its
+    /// requests wait: not for long, and not at all where the quorum is not heard.
+    ///
+    /// # Errors
+    /// As [`Controller::apply`]; `RequestTimedOut` where it is not known in time what becomes of it.
+    pub async fn apply_in_passing(&self, command: Command) -> Result<Outcome, Refused> {
+        let Some(member) = self.member() else {
+            return self.apply(command).await;
+        };
+        let undecided = || Refused::new(ErrorCode::RequestTimedOut, "the quorum has not decided yet");
+        if !member.lease.is_valid() {
+            return Err(undecided());
+        }
+        let applied = tokio::time::timeout(PASSING_WAIT, self.apply(command)).await;
+        applied.unwrap_or_else(|_| Err(undecided()))
     }
 
     /// Whether this broker decides: always if it is alone, otherwise while it leads the quorum.
@@ -308,7 +326,7 @@ impl Controller {
             partitions: placed.map_err(Refused::from)?,
             configs: Default::default(),
         };
-        let refused = self.apply(command).await.err();
+        let refused = self.apply_in_passing(command).await.err();
         let found = self.in_force.topics().find(&name, Uuid::nil());
         found.map_err(|code| refused.unwrap_or_else(|| Refused::new(code, "the topic was deleted at once")))
     }
@@ -338,3 +356,6 @@ impl From<Refusal> for Refused {
 fn stopped() -> Refused {
     Refused::new(ErrorCode::BrokerNotAvailable, "the broker shuts down")
 }
+
+/// Longest time that a client's other requests wait for what the quorum decides.
+const PASSING_WAIT: Duration = Duration::from_secs(2);

@@ -251,7 +251,7 @@ async fn create_offsets_topic(context: &Arc<Context>) -> Result<(), ErrorCode> {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into(),
     };
-    let created = context.controller.apply(command).await;
+    let created = context.controller.apply_in_passing(command).await;
     // Somebody else may have made it at the same moment.
     match (context.topics.find(CONSUMER_OFFSETS, Uuid::nil()), created) {
         (Ok(_), _) => Ok(()),

@@ -110,7 +110,10 @@ async fn look_up(
         return unknown(error);
     }
     if let Err(refusal) = context.controller.create_topic_with_defaults(valid).await {
-        return unknown(refusal.code);
+        return unknown(match refusal.code {
+            ErrorCode::RequestTimedOut => ErrorCode::LeaderNotAvailable,
+            code => code,
+        });
     }
     let image = context.controller.image();
     match image.topic(asked) {

@@ -183,6 +183,19 @@ async fn produce_partition(
         .as_ref()
         .map_err(|code| Refusal::new(*code, "unknown topic"))?;
     let entrance = ingest::entrance(context, topic, data.index)?;
+    take_in(context, topic, &entrance, asked, payload)
+        .await
+        .map_err(|refusal| refuse_for_now(&entrance, refusal))
+}
+
+/// Takes what came for a partition that this broker leads.
+async fn take_in(
+    context: &Arc<Context>,
+    topic: &Arc<Topic>,
+    entrance: &Arc<Partition>,
+    asked: Asked,
+    payload: Option<&Bytes>,
+) -> Result<ingest::Stored, Refusal> {
     if asked.acks == Acks::All && !context.lease.is_valid() {
         // Others may lead already: the client is to look for them, rather than to wait for what cannot come.
         let message = "this broker has lost touch with its cluster";
@@ -192,6 +205,7 @@ async fn produce_partition(
         Some(records) if !records.is_empty() => records,
         _ => return Err(Refusal::new(ErrorCode::InvalidRecord, "no records")),
     };
+    let attributes = BatchHeader::parse(records).ok().map(|header| header.attributes);
     if !asked.knows_zstd && attributes.is_some_and(|a| a.compression() == Ok(Compression::Zstd)) {
         return Err(Refusal::new(
             ErrorCode::UnsupportedCompressionType,
@@ -208,7 +222,24 @@ async fn produce_partition(
         Acks::All => Safety::InSync,
         _ => Safety::Leader,
     };
-    ingest::store(context, topic, &entrance, records, safety).await
+    ingest::store(context, topic, entrance, records, safety).await
+}
+
+/// A gap in a producer's sequence numbers is no error of its own where a batch may be missing that was refused: the
+/// producer is to send both again. If it heard of the gap, it might believe that records were lost, take a new epoch, and
+/// send what is stored once more.
+fn refuse_for_now(entrance: &Partition, refusal: Refusal) -> Refusal {
+    if refusal.code != ErrorCode::OutOfOrderSequenceNumber {
+        if refusal.is_sent_again() {
+            entrance.note_refusal();
+        }
+        return refusal;
+    }
+    if !entrance.may_miss_batches() {
+        return refusal;
+    }
+    let message = format!("{}, which may come yet: send both again", refusal.message);
+    Refusal::new(ErrorCode::NotEnoughReplicas, message)
 }
 
 /// Tells a client that asked the wrong broker who leads, and where that is (KIP-951).

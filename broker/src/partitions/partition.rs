@@ -67,6 +67,8 @@ pub(super) struct State {
     pub proposal: Option<Proposal>,
     /// Until then nothing is proposed: the last proposal was refused, and so might be the next.
     pub quiet_until: Option<Instant>,
+    /// Until then batches may be missing that producers send again.
+    pub gaps_until: Option<Instant>,
     /// Bytes appended since a checkpoint was last written.
     pub bytes_since_checkpoint: usize,
     /// Those who wait for the high watermark to pass an offset, in order of offset.
@@ -150,6 +152,7 @@ impl Partition {
             feeds: Vec::new(),
             proposal: None,
             quiet_until: None,
+            gaps_until: None,
             waiters: VecDeque::new(),
             bytes_since_checkpoint: 0,
             readers: Vec::new(),
@@ -209,6 +212,17 @@ impl Partition {
             log_start_offset,
             durable,
         })
+    }
+
+    /// Notes that a batch was refused which its producer sends again.
+    pub fn note_refusal(&self) {
+        self.lock().expect_gaps();
+    }
+
+    /// Whether a batch may be missing here that its producer sends again: one was refused, or this broker has begun to
+    /// lead, not long ago.
+    pub fn may_miss_batches(&self) -> bool {
+        self.lock().gaps_until.is_some_and(|until| Instant::now() < until)
     }
 
     /// Finds batches from `offset` on, up to the high watermark.

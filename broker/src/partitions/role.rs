@@ -69,6 +69,10 @@ impl Partition {
                 let high = state.watermarks().high;
                 state.end_role();
                 state.epoch = term.epoch;
+                if term.replicas.len() > 1 {
+                    // What was under way to another leader comes again, and not always in order.
+                    state.expect_gaps();
+                }
                 state.role = Role::Leader(Leader::new(
                     self.office.me,
                     term,
@@ -242,6 +246,11 @@ impl State {
         feeds.iter_mut().for_each(Feed::tell);
     }
 
+    /// From now on, for a while, batches may be missing that producers send again.
+    pub fn expect_gaps(&mut self) {
+        self.gaps_until = Some(Instant::now() + GAPS_WAIT);
+    }
+
     /// The high watermark of a follower: no further than its log.
     pub fn note_high(&mut self, high: Offset) {
         let known = high.min(self.log.log_end_offset());
@@ -254,3 +263,6 @@ impl State {
 
 /// Time after a refused proposal before the next one.
 const REFUSED_WAIT: Duration = Duration::from_millis(200);
+/// Time in which a batch is sent again that was refused, or that another leader has not taken: clients wait for a second
+/// at most before they try again, and some for answers to others.
+const GAPS_WAIT: Duration = Duration::from_secs(10);

@@ -58,7 +58,7 @@ pub async fn store(
     let stored = run(context, topic, entrance, batch, safety).await;
     match &stored {
         Ok(_) if is_watched => entrances.note(topic.id, index, header, now_ms()),
-        Err(refusal) if is_watched && is_sent_again(refusal) => {
+        Err(refusal) if is_watched && refusal.is_sent_again() => {
             entrances.miss(topic.id, index, header, now_ms());
         }
         _ => {}
@@ -117,21 +117,6 @@ fn repeated(context: &Context, topic: &Topic, entrance: &Partition) -> Stored {
         log_start_offset: entrance.watermarks().log_start,
         durable: all.filter_map(|partition| partition.when_durable()).collect(),
     }
-}
-
-/// Whether a producer sends a batch again that was refused so.
-fn is_sent_again(refusal: &Refusal) -> bool {
-    matches!(
-        refusal.code,
-        ErrorCode::RequestTimedOut
-            | ErrorCode::KafkaStorageError
-            | ErrorCode::UnknownServerError
-            | ErrorCode::UnknownTopicOrPartition
-            | ErrorCode::OutOfOrderSequenceNumber
-            | ErrorCode::NotLeaderOrFollower
-            | ErrorCode::NotEnoughReplicas
-            | ErrorCode::NotEnoughReplicasAfterAppend
-    )
 }
 
 /// Runs the chain on a thread that may block.
