@@ -9,4 +9,6 @@ pub mod fetch_session;
 pub mod group;
 pub mod ids;
 pub mod mutation;
+mod record_bytes;
 pub mod replica;
+pub mod transaction;

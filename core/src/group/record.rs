@@ -6,6 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use crate::record_bytes::RecordError;
+pub(super) use crate::record_bytes::TEXT_BYTES_MAX;
+use crate::record_bytes::{Input, Output};
+
 /// One record: a value, or none where what the key names is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
@@ -94,23 +98,6 @@ pub struct MemberValue {
     pub assignment: Arc<[u8]>,
 }
 
-/// Bytes that are no record of a group coordinator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum RecordError {
-    /// It ends too early.
-    #[error("record ends too early")]
-    Truncated,
-    /// A length or count is negative or too large.
-    #[error("record has an impossible length")]
-    Length,
-    /// A text is not UTF-8.
-    #[error("record has a text that is not UTF-8")]
-    Text,
-    /// A version that is not known. Logs of newer brokers have keys that older ones skip.
-    #[error("record has unknown version {0}")]
-    Version(i16),
-}
-
 impl Record {
     /// Key and value as bytes.
     pub fn encode(&self) -> (Vec<u8>, Option<Vec<u8>>) {
@@ -122,10 +109,7 @@ impl Record {
     /// # Errors
     /// Damaged bytes, or a version that is not known.
     pub fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Self, RecordError> {
-        let mut input = Input {
-            rest: key,
-            flexible: false,
-        };
+        let mut input = Input::new(key);
         let key = match input.i16()? {
             0 | 1 => Key::Offset {
                 group: input.text()?.into(),
@@ -190,11 +174,8 @@ impl OffsetValue {
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-        let mut input = Input {
-            rest: bytes,
-            flexible: false,
-        };
-        let version = input.version(4)?;
+        let mut input = Input::new(bytes);
+        let version = input.version(0..=4, 4)?;
         Ok(Self {
             offset: input.i64()?,
             leader_epoch: if version >= 3 { input.i32()? } else { -1 },
@@ -213,7 +194,7 @@ impl GroupValue {
         output.optional(self.protocol.as_deref());
         output.optional(self.leader.as_deref());
         output.i64(self.state_since_ms.unwrap_or(-1));
-        output.i32(self.members.len() as i32);
+        output.count(Some(self.members.len()));
         for (id, member) in &self.members {
             output.text(id);
             output.optional(member.instance.as_deref());
@@ -227,11 +208,8 @@ impl GroupValue {
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-        let mut input = Input {
-            rest: bytes,
-            flexible: false,
-        };
-        let version = input.version(4)?;
+        let mut input = Input::new(bytes);
+        let version = input.version(0..=4, 4)?;
         let mut value = Self {
             protocol_type: input.text()?,
             generation: input.i32()?,
@@ -266,157 +244,10 @@ impl GroupValue {
     }
 }
 
-#[derive(Default)]
-struct Output {
-    bytes: Vec<u8>,
-}
-
-impl Output {
-    fn i16(&mut self, value: i16) {
-        self.bytes.extend_from_slice(&value.to_be_bytes());
-    }
-
-    fn i32(&mut self, value: i32) {
-        self.bytes.extend_from_slice(&value.to_be_bytes());
-    }
-
-    fn i64(&mut self, value: i64) {
-        self.bytes.extend_from_slice(&value.to_be_bytes());
-    }
-
-    /// Texts come from requests, where their lengths had the same two bytes or were bounded as those are.
-    fn text(&mut self, text: &str) {
-        let length =
-            i16::try_from(text.len()).expect("texts of groups are checked to be shorter than 32 KiB");
-        self.i16(length);
-        self.bytes.extend_from_slice(text.as_bytes());
-    }
-
-    fn optional(&mut self, text: Option<&str>) {
-        match text {
-            Some(text) => self.text(text),
-            None => self.i16(-1),
-        }
-    }
-
-    fn data(&mut self, data: &[u8]) {
-        self.i32(data.len() as i32);
-        self.bytes.extend_from_slice(data);
-    }
-}
-
-struct Input<'a> {
-    rest: &'a [u8],
-    /// Whether lengths are varints and structures end in tagged fields (KIP-482).
-    flexible: bool,
-}
-
-impl<'a> Input<'a> {
-    fn version(&mut self, flexible_from: i16) -> Result<i16, RecordError> {
-        let version = self.i16()?;
-        self.flexible = version >= flexible_from;
-        if (0..=4).contains(&version) {
-            Ok(version)
-        } else {
-            Err(RecordError::Version(version))
-        }
-    }
-
-    fn take(&mut self, length: usize) -> Result<&'a [u8], RecordError> {
-        let (taken, rest) = self.rest.split_at_checked(length).ok_or(RecordError::Truncated)?;
-        self.rest = rest;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], RecordError> {
-        Ok(self
-            .take(N)?
-            .try_into()
-            .expect("take gives as many bytes as it is asked for"))
-    }
-
-    fn i16(&mut self) -> Result<i16, RecordError> {
-        self.array().map(i16::from_be_bytes)
-    }
-
-    fn i32(&mut self) -> Result<i32, RecordError> {
-        self.array().map(i32::from_be_bytes)
-    }
-
-    fn i64(&mut self) -> Result<i64, RecordError> {
-        self.array().map(i64::from_be_bytes)
-    }
-
-    fn varint(&mut self) -> Result<u32, RecordError> {
-        let mut value = 0_u32;
-        for shift in (0..35).step_by(7) {
-            let byte = self.array::<1>()?[0];
-            value |= u32::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(RecordError::Length)
-    }
-
-    /// A length of `plain` bytes in the old encoding; none for null.
-    fn length(&mut self, plain: usize) -> Result<Option<usize>, RecordError> {
-        let length = match (self.flexible, plain) {
-            (true, _) => i64::from(self.varint()?) - 1,
-            (false, 2) => i64::from(self.i16()?),
-            (false, _) => i64::from(self.i32()?),
-        };
-        match usize::try_from(length) {
-            Ok(length) if length <= self.rest.len() => Ok(Some(length)),
-            Ok(_) => Err(RecordError::Length),
-            Err(_) if length == -1 => Ok(None),
-            Err(_) => Err(RecordError::Length),
-        }
-    }
-
-    fn optional(&mut self) -> Result<Option<String>, RecordError> {
-        let Some(length) = self.length(2)? else {
-            return Ok(None);
-        };
-        let text = std::str::from_utf8(self.take(length)?).map_err(|_| RecordError::Text)?;
-        Ok(Some(text.to_owned()))
-    }
-
-    fn text(&mut self) -> Result<String, RecordError> {
-        self.optional()?.ok_or(RecordError::Length)
-    }
-
-    fn data(&mut self) -> Result<&'a [u8], RecordError> {
-        let length = self.length(4)?.ok_or(RecordError::Length)?;
-        self.take(length)
-    }
-
-    fn count(&mut self) -> Result<usize, RecordError> {
-        Ok(self.length(4)?.unwrap_or(0))
-    }
-
-    fn tags(&mut self) -> Result<(), RecordError> {
-        if self.flexible {
-            for _ in 0..self.varint()? {
-                self.varint()?;
-                let size = self.varint()? as usize;
-                self.take(size)?;
-            }
-        }
-        Ok(())
-    }
-}
-
 /// Topics of a consumer's subscription (`ConsumerProtocolSubscription`); none if it is something else.
 pub(super) fn subscribed_topics(subscription: &[u8]) -> Option<Vec<String>> {
-    let mut input = Input {
-        rest: subscription,
-        flexible: false,
-    };
+    let mut input = Input::new(subscription);
     input.i16().ok().filter(|version| *version >= 0)?;
     let count = input.count().ok()?;
     (0..count).map(|_| input.text().ok()).collect()
 }
-
-/// Longest text that a record can hold, in bytes.
-pub(super) const TEXT_BYTES_MAX: usize = i16::MAX as usize;
