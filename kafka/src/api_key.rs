@@ -104,6 +104,16 @@ api_keys! {
     InitProducerId = 22, init_producer_id::InitProducerIdRequest;
     /// Where a leader's epoch ended.
     OffsetForLeaderEpoch = 23, offset_for_leader_epoch::OffsetForLeaderEpochRequest;
+    /// Partitions join a transaction.
+    AddPartitionsToTxn = 24, add_partitions_to_txn::AddPartitionsToTxnRequest;
+    /// A group's offsets join a transaction.
+    AddOffsetsToTxn = 25, add_offsets_to_txn::AddOffsetsToTxnRequest;
+    /// A transaction is committed or aborted.
+    EndTxn = 26, end_txn::EndTxnRequest;
+    /// The end of a transaction, for the partitions that were in it.
+    WriteTxnMarkers = 27, write_txn_markers::WriteTxnMarkersRequest;
+    /// A group's offsets in, within a transaction.
+    TxnOffsetCommit = 28, txn_offset_commit::TxnOffsetCommitRequest;
     /// Settings out.
     DescribeConfigs = 32, describe_configs::DescribeConfigsRequest;
     /// Settings in, all at once.
@@ -130,8 +140,18 @@ api_keys! {
     UpdateFeatures = 57, update_features::UpdateFeaturesRequest;
     /// The cluster's brokers.
     DescribeCluster = 60, describe_cluster::DescribeClusterRequest;
+    /// Who writes to partitions.
+    DescribeProducers = 61, describe_producers::DescribeProducersRequest;
     /// A broker is forgotten.
     UnregisterBroker = 64, unregister_broker::UnregisterBrokerRequest;
+    /// Transactional ids in detail.
+    DescribeTransactions = 65, describe_transactions::DescribeTransactionsRequest;
+    /// The transactional ids that a broker coordinates.
+    ListTransactions = 66, list_transactions::ListTransactionsRequest;
+    /// A member of a group of the new protocol lives, comes or goes.
+    ConsumerGroupHeartbeat = 68, consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
+    /// Groups of the new protocol in detail.
+    ConsumerGroupDescribe = 69, consumer_group_describe::ConsumerGroupDescribeRequest;
     /// Partitions of topics, page by page.
     DescribeTopicPartitions = 75, describe_topic_partitions::DescribeTopicPartitionsRequest;
 }

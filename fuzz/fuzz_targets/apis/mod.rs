@@ -65,6 +65,16 @@ apis! {
     DescribeCluster => describe_cluster::DescribeClusterRequest;
     UnregisterBroker => unregister_broker::UnregisterBrokerRequest;
     DescribeTopicPartitions => describe_topic_partitions::DescribeTopicPartitionsRequest;
+    AddPartitionsToTxn => add_partitions_to_txn::AddPartitionsToTxnRequest;
+    AddOffsetsToTxn => add_offsets_to_txn::AddOffsetsToTxnRequest;
+    EndTxn => end_txn::EndTxnRequest;
+    TxnOffsetCommit => txn_offset_commit::TxnOffsetCommitRequest;
+    WriteTxnMarkers => write_txn_markers::WriteTxnMarkersRequest;
+    DescribeProducers => describe_producers::DescribeProducersRequest;
+    DescribeTransactions => describe_transactions::DescribeTransactionsRequest;
+    ListTransactions => list_transactions::ListTransactionsRequest;
+    ConsumerGroupHeartbeat => consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
+    ConsumerGroupDescribe => consumer_group_describe::ConsumerGroupDescribeRequest;
 }
 
 /// What is read can be written, and what was written once stays as it is.
