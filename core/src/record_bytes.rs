@@ -19,6 +19,9 @@ pub enum RecordError {
     /// A text is not UTF-8.
     #[error("record has a text that is not UTF-8")]
     Text,
+    /// A number that stands for nothing.
+    #[error("record has unknown state {0}")]
+    State(i8),
     /// A version that is not known. Logs of newer brokers have keys that older ones skip.
     #[error("record has unknown version {0}")]
     Version(i16),

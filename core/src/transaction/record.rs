@@ -33,7 +33,7 @@ pub struct TransactionValue {
     pub next_producer_epoch: i16,
     /// After which an open transaction is aborted, in milliseconds.
     pub timeout_ms: i32,
-    /// State, as Kafka numbers it; 0 if there has been no transaction under this producer id and epoch.
+    /// State, as Kafka numbers it, from 0 to 5; 0 if there has been no transaction under this producer id and epoch.
     pub status: i8,
     /// Partitions of the transaction, sorted, by topic. Status 0 has none, and they are not written.
     pub partitions: BTreeMap<Arc<str>, Vec<i32>>,
@@ -131,7 +131,7 @@ impl TransactionValue {
             producer_epoch: input.i16()?,
             next_producer_epoch: -1,
             timeout_ms: input.i32()?,
-            status: input.i8()?,
+            status: decode_status(input)?,
             partitions: decode_partitions(input)?,
             last_update_ms: input.i64()?,
             start_ms: input.i64()?,
@@ -147,7 +147,20 @@ impl TransactionValue {
             }
             Ok(())
         })?;
+        if value.status == STATUS_EMPTY {
+            value.partitions.clear();
+        }
         Ok(value)
+    }
+}
+
+/// Kafka has more numbers, for what it never writes.
+fn decode_status(input: &mut Input<'_>) -> Result<i8, RecordError> {
+    let status = input.i8()?;
+    if (STATUS_EMPTY..=STATUS_COMPLETE_ABORT).contains(&status) {
+        Ok(status)
+    } else {
+        Err(RecordError::State(status))
     }
 }
 
@@ -170,8 +183,10 @@ fn decode_partitions(input: &mut Input<'_>) -> Result<BTreeMap<Arc<str>, Vec<i32
 
 const KEY_VERSION: i16 = 0;
 
-/// The status that has no list of partitions.
+/// The first status, which has no list of partitions.
 const STATUS_EMPTY: i8 = 0;
+/// The last status.
+const STATUS_COMPLETE_ABORT: i8 = 5;
 
 const TAG_PREVIOUS_PRODUCER_ID: u32 = 0;
 const TAG_NEXT_PRODUCER_ID: u32 = 1;
@@ -261,6 +276,12 @@ mod tests {
         let bytes = bytes.unwrap();
         assert_eq!(bytes[16..18], [0, 0], "status, and a compact null");
         assert_eq!(Record::decode(KEY, Some(&bytes)), Ok(Some(record(Some(empty)))));
+        let mut listed = first_version();
+        listed[16] = 0;
+        let Ok(Some(read)) = Record::decode(KEY, Some(&listed)) else {
+            panic!("it can be read")
+        };
+        assert!(read.value.unwrap().partitions.is_empty(), "nor does a list count");
         let (key, none) = record(None).encode();
         assert_eq!((Record::decode(&key, None), none), (Ok(Some(record(None))), None));
     }
@@ -384,7 +405,10 @@ mod tests {
         for end in 0..whole.len() {
             assert!(Record::decode(KEY, Some(&whole[..end])).is_err(), "cut at {end}");
         }
+        let of_status = |status| [&whole[..16], &[status], &whole[17..]].concat();
         for (damaged, error) in [
+            (of_status(6), RecordError::State(6)),
+            (of_status(255), RecordError::State(-1)),
             ([&whole[..], &[0]].concat(), RecordError::Overlong),
             (
                 [&whole[..17], &[255, 255, 255, 254]].concat(),
@@ -424,7 +448,13 @@ mod tests {
     fn any_value() -> impl Strategy<Value = TransactionValue> {
         let ids = (any::<i64>(), -1..2_i64, -1..2_i64, any::<i16>(), -1..2_i16);
         let topics = btree_map(".{0,9}", btree_set(any::<i32>(), 0..4), 0..4);
-        let rest = (any::<i32>(), any::<i8>(), any::<i64>(), any::<i64>(), -1..3_i16);
+        let rest = (
+            any::<i32>(),
+            STATUS_EMPTY..=STATUS_COMPLETE_ABORT,
+            any::<i64>(),
+            any::<i64>(),
+            -1..3_i16,
+        );
         (ids, topics, rest).prop_map(|(ids, topics, rest)| TransactionValue {
             producer_id: ids.0,
             previous_producer_id: ids.1,
