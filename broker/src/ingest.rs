@@ -321,6 +321,9 @@ pub fn refuse_append(partition: &Partition, error: AppendError) -> Refusal {
     let code = match &error {
         LogError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
         LogError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+        LogError::InvalidTransactionState { .. } => ErrorCode::InvalidTxnState,
+        LogError::TransactionCoordinatorFenced { .. } => ErrorCode::TransactionCoordinatorFenced,
+        LogError::TooManyTransactions { .. } => ErrorCode::PolicyViolation,
         LogError::UnknownProducer { .. } => ErrorCode::UnknownProducerId,
         LogError::DuplicateSequence { .. } => ErrorCode::DuplicateSequenceNumber,
         LogError::TooLarge { .. } => ErrorCode::RecordListTooLarge,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use millstream_kafka::records::{BatchHeader, BatchView, HEADER_BYTES, Scratch};
+use millstream_kafka::records::{BatchHeader, BatchView, EndTransaction, HEADER_BYTES, Scratch};
 use serde_json::{Value, json};
 
 use crate::Global;
@@ -25,7 +25,7 @@ pub enum LogCommand {
 /// What `log dump` takes.
 #[derive(Debug, Args)]
 pub struct DumpArgs {
-    /// Segment files (.log), index files (.index, .timeindex), or directories with them
+    /// Segment files (.log), index files (.index, .timeindex, .txnindex), or directories with them
     #[arg(required = true, value_name = "FILE|DIR")]
     paths: Vec<PathBuf>,
     /// Also shows every record
@@ -84,6 +84,7 @@ enum Kind {
     Segment,
     OffsetIndex,
     TimeIndex,
+    AbortedTransactions,
 }
 
 fn kind(path: &Path) -> Option<Kind> {
@@ -91,6 +92,7 @@ fn kind(path: &Path) -> Option<Kind> {
         "log" => Some(Kind::Segment),
         "index" => Some(Kind::OffsetIndex),
         "timeindex" => Some(Kind::TimeIndex),
+        "txnindex" => Some(Kind::AbortedTransactions),
         _ => None,
     }
 }
@@ -112,7 +114,7 @@ struct Dump {
 impl Dump {
     fn file(&mut self, path: &Path) -> anyhow::Result<()> {
         let Some(kind) = kind(path) else {
-            bail!("it is none of .log, .index, .timeindex")
+            bail!("it is none of .log, .index, .timeindex, .txnindex")
         };
         let file = File::open(path)?;
         if !self.json {
@@ -122,6 +124,7 @@ impl Dump {
         match kind {
             Kind::Segment => self.segment(path, input),
             Kind::OffsetIndex | Kind::TimeIndex => self.index(path, kind, input),
+            Kind::AbortedTransactions => self.aborted_transactions(path, input),
         }
     }
 
@@ -171,7 +174,7 @@ impl Dump {
         let view = BatchView::parse(batch)?;
         let crc = view.verify_crc();
         let header = view.header();
-        let shown = json!({
+        let mut shown = json!({
             "position": position, "base_offset": header.base_offset, "last_offset": header.last_offset(),
             "records": header.records_count, "bytes": header.total_bytes(), "leader_epoch": header.partition_leader_epoch,
             "max_timestamp": header.max_timestamp, "compression": header.compression().name(),
@@ -179,6 +182,10 @@ impl Dump {
             "base_sequence": header.base_sequence, "transactional": header.attributes.is_transactional(),
             "control": header.attributes.is_control(), "crc_valid": crc.is_ok(),
         });
+        if let Some(end) = EndTransaction::of(header, view.payload()) {
+            shown["marker"] = json!(if end.is_commit { "commit" } else { "abort" });
+            shown["coordinator_epoch"] = json!(end.coordinator_epoch);
+        }
         self.show(path, "batch", &shown, "  ")?;
         if let Err(error) = crc {
             return self.note_damage(path, position, &error.to_string());
@@ -218,7 +225,7 @@ impl Dump {
         let mut bytes = Vec::new();
         let width = match kind {
             Kind::TimeIndex => TIME_ENTRY_BYTES,
-            Kind::Segment | Kind::OffsetIndex => OFFSET_ENTRY_BYTES,
+            _ => OFFSET_ENTRY_BYTES,
         };
         for number in 0_u64.. {
             bytes.clear();
@@ -237,20 +244,57 @@ impl Dump {
                     i64::from_be_bytes(rest.try_into().expect("eight bytes")),
                     base + low,
                 ),
-                Kind::Segment | Kind::OffsetIndex => (
+                _ => (
                     base + i64::from(i32::from_be_bytes(rest.try_into().expect("four bytes"))),
                     low,
                 ),
             };
             let shown = match kind {
                 Kind::TimeIndex => json!({"timestamp": entry.0, "offset": entry.1}),
-                Kind::Segment | Kind::OffsetIndex => json!({"offset": entry.0, "position": entry.1}),
+                _ => json!({"offset": entry.0, "position": entry.1}),
             };
             self.show(path, "entry", &shown, "  ")?;
             if entry.0 < last.0 || entry.1 < last.1 {
                 self.note_damage(path, number * width as u64, "entries do not rise")?;
             }
             last = entry;
+        }
+        Ok(())
+    }
+
+    fn aborted_transactions(&mut self, path: &Path, mut input: impl Read) -> anyhow::Result<()> {
+        let mut last = -1;
+        let mut bytes = Vec::new();
+        for position in (0_u64..).step_by(ABORTED_ENTRY_BYTES) {
+            bytes.clear();
+            input
+                .by_ref()
+                .take(ABORTED_ENTRY_BYTES as u64)
+                .read_to_end(&mut bytes)?;
+            if bytes.is_empty() {
+                break;
+            }
+            let Some((version, fields)) = bytes
+                .split_first_chunk()
+                .filter(|_| bytes.len() == ABORTED_ENTRY_BYTES)
+            else {
+                return self.note_damage(path, position, "the file ends within an entry");
+            };
+            let field = |number: usize| {
+                let field = fields[8 * number..]
+                    .first_chunk()
+                    .expect("four fields of eight bytes");
+                i64::from_be_bytes(*field)
+            };
+            let shown = json!({
+                "version": i16::from_be_bytes(*version), "producer_id": field(0), "first_offset": field(1),
+                "last_offset": field(2), "last_stable_offset": field(3),
+            });
+            self.show(path, "aborted", &shown, "  ")?;
+            if field(2) <= last {
+                self.note_damage(path, position, "entries do not rise")?;
+            }
+            last = field(2);
         }
         Ok(())
     }
@@ -302,3 +346,5 @@ const BATCH_BYTES_MAX: usize = 1 << 30;
 const OFFSET_ENTRY_BYTES: usize = 8;
 /// An entry of Kafka's time index: timestamp, relative offset.
 const TIME_ENTRY_BYTES: usize = 12;
+/// An entry of Kafka's index of aborted transactions: version, producer id, first, last and last stable offset.
+const ABORTED_ENTRY_BYTES: usize = 34;

@@ -48,6 +48,30 @@ pub enum AppendError {
         /// First sequence number of the batch.
         sequence: i32,
     },
+    /// Records that are not part of the transaction which their producer has open.
+    #[error("producer {producer_id} has a transaction open, and the batch is not part of it")]
+    InvalidTransactionState {
+        /// Who.
+        producer_id: i64,
+    },
+    /// A marker of a coordinator that was replaced by a newer one.
+    #[error(
+        "a coordinator of epoch {epoch} ends a transaction of producer {producer_id}, the log has seen {current}"
+    )]
+    TransactionCoordinatorFenced {
+        /// Whose transaction.
+        producer_id: i64,
+        /// Epoch of the coordinator.
+        epoch: i32,
+        /// Largest epoch seen in this producer's markers.
+        current: i32,
+    },
+    /// The batch would begin one transaction too many.
+    #[error("{limit} transactions are open in this partition, which is as many as there may be")]
+    TooManyTransactions {
+        /// How many there are.
+        limit: usize,
+    },
     /// The batch is larger than a segment may become.
     #[error("batch of {bytes} bytes is larger than a segment of {limit}")]
     TooLarge {

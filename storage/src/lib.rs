@@ -6,6 +6,7 @@
 //! [`Log::sync_handle`] and [`Log::synced`]. All files are reached through [`disk::Disk`], of which there are two:
 //! the real one, and [`sim_disk::SimDisk`], that loses, tears and refuses on a seed.
 
+mod aborted;
 pub mod checkpoint;
 pub mod disk;
 mod epochs;
@@ -21,5 +22,9 @@ mod segment;
 pub mod sim_disk;
 
 pub use error::{AppendError, OpenError, ReadError};
-pub use log::{Appended, DELETED_SUFFIX, Log, LogConfig, Recovery, Slice, SyncHandle, TimestampOffset};
+pub use log::{
+    AbortedTransaction, Appended, DELETED_SUFFIX, EndMarker, Log, LogConfig, Recovery, Slice, SyncHandle,
+    TimestampOffset,
+};
 pub use metadata::{read_partition_metadata, write_partition_metadata};
+pub use producer::ProducerState;

@@ -1,18 +1,26 @@
-//! What the log remembers of idempotent producers (KIP-98): epoch, and the last batches with their sequence numbers,
-//! so that what is sent again is not stored again. Snapshots are in Kafka's format; behind it, where Kafka does not
-//! look, are the older batches of each producer, which Kafka forgets on a restart.
+//! What the log remembers of idempotent producers (KIP-98): epoch, the last batches with their sequence numbers, so that
+//! what is sent again is not stored again, and where the transaction began that is open.
 
-use std::collections::{HashMap, VecDeque};
+mod snapshot;
+mod unreplicated;
 
-use millstream_core::ids::ProducerId;
-use millstream_kafka::records::{BatchHeader, TimestampType};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
+use millstream_core::ids::{Offset, ProducerId};
+use millstream_kafka::records::{BatchHeader, EndTransaction, TimestampType};
+
+use self::unreplicated::{Ended, Unreplicated};
+use crate::aborted::Aborted;
 use crate::error::AppendError;
 
 /// All producers of one partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Producers {
     by_id: HashMap<i64, Producer>,
+    /// First offsets of the transactions that are open.
+    open: BTreeSet<i64>,
+    /// Transactions that ended lately.
+    ended: Unreplicated,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +30,27 @@ struct Producer {
     heard_ms: i64,
     /// The last ones, in order.
     batches: VecDeque<Remembered>,
+    /// Of the last marker; -1 before the first.
+    coordinator_epoch: i32,
+    /// First offset of its open transaction.
+    transaction_start: Option<i64>,
+}
+
+/// What the log knows of a producer (Kafka's `DescribeProducers`, KIP-664).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProducerState {
+    /// Who.
+    pub id: i64,
+    /// Largest epoch seen.
+    pub epoch: i16,
+    /// Of the last batch in that epoch; -1 before the first.
+    pub last_sequence: i32,
+    /// When it was last heard of by the broker's clock, or when the log was opened since.
+    pub last_timestamp_ms: i64,
+    /// Epoch of the coordinator that wrote its last marker; -1 before the first.
+    pub coordinator_epoch: i32,
+    /// First offset of its transaction, if one is open.
+    pub transaction_start: Option<Offset>,
 }
 
 /// A batch that may be sent again.
@@ -79,7 +108,7 @@ impl Producers {
     /// Whether the batch may follow: none if so, or the batch that it repeats.
     pub fn check(&self, batch: &BatchHeader) -> Result<Option<Remembered>, AppendError> {
         let Some(producer) = self.by_id.get(&batch.producer_id) else {
-            return Ok(None);
+            return self.check_transaction(batch, None);
         };
         let (producer_id, sequence) = (batch.producer_id, batch.base_sequence);
         if batch.producer_epoch < producer.epoch {
@@ -95,7 +124,10 @@ impl Producers {
             return Ok(None);
         }
         if ProducerId(producer_id).is_derived() {
-            return producer.repeated_by_derived(batch);
+            return match producer.repeated_by_derived(batch)? {
+                None => self.check_transaction(batch, producer.transaction_start),
+                repeated => Ok(repeated),
+            };
         }
         let expected = if batch.producer_epoch > producer.epoch {
             0
@@ -105,13 +137,12 @@ impl Producers {
             if let Some(known) = producer.batches.iter().find(repeated) {
                 return Ok(Some(*known));
             }
-            match producer.batches.back() {
-                Some(last) => last.last_sequence.wrapping_add(1) & i32::MAX,
-                None => return Ok(None),
-            }
+            // A marker began the epoch where there is none.
+            let last = producer.batches.back().map_or(-1, |last| last.last_sequence);
+            last.wrapping_add(1) & i32::MAX
         };
         if sequence == expected {
-            return Ok(None);
+            return self.check_transaction(batch, producer.transaction_start);
         }
         Err(AppendError::OutOfOrderSequence {
             producer_id,
@@ -120,26 +151,66 @@ impl Producers {
         })
     }
 
+    /// Whether a batch with the right sequence number may follow as far as transactions go: there may be only so many,
+    /// and while one is open, all that its producer writes is part of it.
+    #[inline]
+    fn check_transaction(
+        &self,
+        batch: &BatchHeader,
+        transaction_start: Option<i64>,
+    ) -> Result<Option<Remembered>, AppendError> {
+        match (batch.attributes.is_transactional(), transaction_start) {
+            (true, None) if self.open.len() >= OPEN_TRANSACTIONS_MAX => {
+                Err(AppendError::TooManyTransactions {
+                    limit: OPEN_TRANSACTIONS_MAX,
+                })
+            }
+            (false, Some(_)) => Err(AppendError::InvalidTransactionState {
+                producer_id: batch.producer_id,
+            }),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether a marker may follow.
+    pub fn check_marker(
+        &self,
+        producer_id: i64,
+        producer_epoch: i16,
+        marker: &EndTransaction,
+    ) -> Result<(), AppendError> {
+        let Some(producer) = self.by_id.get(&producer_id) else {
+            return Ok(());
+        };
+        if producer_epoch < producer.epoch {
+            return Err(AppendError::InvalidProducerEpoch {
+                producer_id,
+                epoch: producer_epoch,
+                current: producer.epoch,
+            });
+        }
+        if marker.coordinator_epoch < producer.coordinator_epoch {
+            return Err(AppendError::TransactionCoordinatorFenced {
+                producer_id,
+                epoch: marker.coordinator_epoch,
+                current: producer.coordinator_epoch,
+            });
+        }
+        Ok(())
+    }
+
     /// Notes a batch that is in the log at `base_offset`.
     pub fn note(&mut self, batch: &BatchHeader, base_offset: i64, now_ms: i64) {
         if !batch.has_producer_id() {
             return;
         }
-        if self.by_id.len() >= PRODUCERS_MAX && !self.by_id.contains_key(&batch.producer_id) {
-            self.forget_the_older_half();
-        }
-        let producer = self.by_id.entry(batch.producer_id).or_insert_with(|| Producer {
-            epoch: batch.producer_epoch,
-            heard_ms: now_ms,
-            batches: VecDeque::new(),
-        });
-        if batch.producer_epoch > producer.epoch {
-            producer.epoch = batch.producer_epoch;
-            producer.batches.clear();
-        }
-        producer.heard_ms = now_ms;
-        if batch.base_sequence < 0 {
+        let (producer, open) = self.heard_of(batch, now_ms);
+        if batch.base_sequence < 0 || batch.attributes.is_control() {
             return;
+        }
+        if batch.attributes.is_transactional() && producer.transaction_start.is_none() {
+            producer.transaction_start = Some(base_offset);
+            open.insert(base_offset);
         }
         while producer.batches.len() >= REMEMBERED_BATCHES {
             producer.batches.pop_front();
@@ -154,149 +225,117 @@ impl Producers {
         });
     }
 
-    /// Makes room where ids are made up: what was heard of lately stays.
+    /// Notes the marker in `batch`, which is in the log: the transaction, if one is open, has ended. Gives what readers
+    /// have to know of it if it was aborted.
+    pub fn note_marker(
+        &mut self,
+        batch: &BatchHeader,
+        marker: &EndTransaction,
+        now_ms: i64,
+    ) -> Option<Aborted> {
+        if !batch.has_producer_id() {
+            return None;
+        }
+        let (producer, open) = self.heard_of(batch, now_ms);
+        producer.coordinator_epoch = marker.coordinator_epoch;
+        let first_offset = producer.transaction_start.take()?;
+        open.remove(&first_offset);
+        let last_offset = batch.base_offset;
+        let last_stable_offset = open.first().copied().unwrap_or(last_offset + 1);
+        self.ended.push(Ended {
+            first_offset,
+            marker: last_offset,
+        });
+        (!marker.is_commit).then_some(Aborted {
+            producer_id: batch.producer_id,
+            first_offset,
+            last_offset,
+            last_stable_offset,
+        })
+    }
+
+    /// The producer of `batch`, in the batch's epoch at least, and the first offsets of open transactions.
+    #[inline]
+    fn heard_of(&mut self, batch: &BatchHeader, now_ms: i64) -> (&mut Producer, &mut BTreeSet<i64>) {
+        if self.by_id.len() >= PRODUCERS_MAX && !self.by_id.contains_key(&batch.producer_id) {
+            self.forget_the_older_half();
+        }
+        let producer = self.by_id.entry(batch.producer_id).or_insert_with(|| Producer {
+            epoch: batch.producer_epoch,
+            heard_ms: now_ms,
+            batches: VecDeque::new(),
+            coordinator_epoch: -1,
+            transaction_start: None,
+        });
+        if batch.producer_epoch > producer.epoch {
+            producer.epoch = batch.producer_epoch;
+            producer.batches.clear();
+        }
+        producer.heard_ms = now_ms;
+        (producer, &mut self.open)
+    }
+
+    /// The first offset of a transaction that is open, or whose marker lies at `high` or behind it. `high` must not go
+    /// back but by a truncation.
+    pub fn first_unstable(&mut self, high: i64) -> Option<i64> {
+        let ended = self.ended.first_behind(high);
+        ended.into_iter().chain(self.open.first().copied()).min()
+    }
+
+    /// Whether the producer has a transaction open in this very epoch.
+    pub fn has_open_transaction(&self, producer_id: i64, epoch: i16) -> bool {
+        let producer = self.by_id.get(&producer_id);
+        producer.is_some_and(|producer| producer.epoch == epoch && producer.transaction_start.is_some())
+    }
+
+    /// What is known of all producers, in no order.
+    pub fn states(&self) -> impl Iterator<Item = ProducerState> {
+        self.by_id.iter().map(|(id, producer)| ProducerState {
+            id: *id,
+            epoch: producer.epoch,
+            last_sequence: producer.batches.back().map_or(-1, |batch| batch.last_sequence),
+            last_timestamp_ms: producer.heard_ms,
+            coordinator_epoch: producer.coordinator_epoch,
+            transaction_start: producer.transaction_start.map(Offset),
+        })
+    }
+
+    /// Makes room where ids are made up: what was heard of lately stays, and who has a transaction open.
     fn forget_the_older_half(&mut self) {
-        let mut heard: Vec<(i64, i64)> = self.by_id.iter().map(|(id, p)| (p.heard_ms, *id)).collect();
+        let idle = self
+            .by_id
+            .iter()
+            .filter(|(_, producer)| producer.transaction_start.is_none());
+        let mut heard: Vec<(i64, i64)> = idle.map(|(id, producer)| (producer.heard_ms, *id)).collect();
         let middle = heard.len() / 2;
-        heard.select_nth_unstable(middle);
+        if middle > 0 {
+            heard.select_nth_unstable(middle);
+        }
         for (_, id) in &heard[..middle] {
             self.by_id.remove(id);
         }
     }
 
-    /// Forgets producers that were last heard of before `oldest_ms`.
+    /// Forgets producers that were last heard of before `oldest_ms`, unless they have a transaction open.
     pub fn expire(&mut self, oldest_ms: i64) {
-        self.by_id.retain(|_, producer| producer.heard_ms >= oldest_ms);
+        self.by_id
+            .retain(|_, producer| producer.heard_ms >= oldest_ms || producer.transaction_start.is_some());
     }
 
     /// Number of producers.
     pub fn len(&self) -> usize {
         self.by_id.len()
     }
-
-    /// The content of a `.snapshot` file.
-    pub fn to_snapshot(&self) -> Vec<u8> {
-        let mut body = Vec::with_capacity(8 + self.by_id.len() * 64);
-        body.extend_from_slice(&(self.by_id.len() as i32).to_be_bytes());
-        let mut ids: Vec<_> = self.by_id.keys().copied().collect();
-        ids.sort_unstable();
-        for id in &ids {
-            let producer = &self.by_id[id];
-            let last = producer.batches.back().copied().unwrap_or(Remembered {
-                last_sequence: -1,
-                last_offset: -1,
-                offset_delta: 0,
-                timestamp: producer.heard_ms,
-                crc: None,
-            });
-            body.extend_from_slice(&id.to_be_bytes());
-            body.extend_from_slice(&producer.epoch.to_be_bytes());
-            body.extend_from_slice(&last.last_sequence.to_be_bytes());
-            body.extend_from_slice(&last.last_offset.to_be_bytes());
-            body.extend_from_slice(&last.offset_delta.to_be_bytes());
-            body.extend_from_slice(&producer.heard_ms.to_be_bytes());
-            body.extend_from_slice(&(-1_i32).to_be_bytes()); // coordinator epoch
-            body.extend_from_slice(&(-1_i64).to_be_bytes()); // first offset of an open transaction
-        }
-        body.extend_from_slice(OLDER);
-        for id in &ids {
-            let batches = &self.by_id[id].batches;
-            body.push(batches.len() as u8);
-            for batch in batches {
-                body.extend_from_slice(&batch.last_sequence.to_be_bytes());
-                body.extend_from_slice(&batch.last_offset.to_be_bytes());
-                body.extend_from_slice(&batch.offset_delta.to_be_bytes());
-                body.extend_from_slice(&batch.timestamp.to_be_bytes());
-                body.extend_from_slice(&batch.crc.map_or(-1, i64::from).to_be_bytes());
-            }
-        }
-        let mut bytes = Vec::with_capacity(body.len() + 6);
-        bytes.extend_from_slice(&1_i16.to_be_bytes());
-        bytes.extend_from_slice(&crc32c::crc32c(&body).to_be_bytes());
-        bytes.extend_from_slice(&body);
-        bytes
-    }
-
-    /// Reads a `.snapshot` file, ours or Kafka's; none if it is damaged.
-    pub fn from_snapshot(bytes: &[u8]) -> Option<Self> {
-        let mut fields = Fields(bytes);
-        let version = i16::from_be_bytes(fields.take()?);
-        let crc = u32::from_be_bytes(fields.take()?);
-        if version != 1 || crc != crc32c::crc32c(fields.0) {
-            return None;
-        }
-        let count = i32::from_be_bytes(fields.take()?);
-        let mut producers = Self::default();
-        let mut ids = Vec::new();
-        for _ in 0..count {
-            let id = i64::from_be_bytes(fields.take()?);
-            let epoch = i16::from_be_bytes(fields.take()?);
-            let last_sequence = i32::from_be_bytes(fields.take()?);
-            let last_offset = i64::from_be_bytes(fields.take()?);
-            let offset_delta = i32::from_be_bytes(fields.take()?);
-            let heard_ms = i64::from_be_bytes(fields.take()?);
-            let _coordinator_epoch: [u8; 4] = fields.take()?;
-            let _transaction: [u8; 8] = fields.take()?;
-            let last = Remembered {
-                last_sequence,
-                last_offset,
-                offset_delta,
-                timestamp: heard_ms,
-                crc: None,
-            };
-            let batches = (last_sequence >= 0).then_some(last).into_iter().collect();
-            producers.by_id.insert(
-                id,
-                Producer {
-                    epoch,
-                    heard_ms,
-                    batches,
-                },
-            );
-            ids.push(id);
-        }
-        if fields.0.starts_with(OLDER) {
-            fields.0 = &fields.0[OLDER.len()..];
-            for id in ids {
-                let [count] = fields.take()?;
-                let batches = (0..count)
-                    .map(|_| fields.remembered())
-                    .collect::<Option<VecDeque<_>>>()?;
-                producers.by_id.get_mut(&id)?.batches = batches;
-            }
-        }
-        Some(producers)
-    }
-}
-
-struct Fields<'a>(&'a [u8]);
-
-impl Fields<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (front, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*front)
-    }
-
-    fn remembered(&mut self) -> Option<Remembered> {
-        Some(Remembered {
-            last_sequence: i32::from_be_bytes(self.take()?),
-            last_offset: i64::from_be_bytes(self.take()?),
-            offset_delta: i32::from_be_bytes(self.take()?),
-            timestamp: i64::from_be_bytes(self.take()?),
-            crc: u32::try_from(i64::from_be_bytes(self.take()?)).ok(),
-        })
-    }
 }
 
 /// Producers of one partition that are remembered.
 const PRODUCERS_MAX: usize = 100_000;
+/// Transactions that may be open in one partition: what is remembered because of them leaves room for others.
+const OPEN_TRANSACTIONS_MAX: usize = PRODUCERS_MAX / 2;
 /// Batches of each producer that are recognised when they come again: as many as a producer may have under way.
 const REMEMBERED_BATCHES: usize = 5;
 /// Sequence numbers count to 2^31 - 1 and then from 0: what lies less than half of that ahead is higher.
 const SEQUENCE_HALF: i32 = 1 << 30;
-/// Begins what we add to Kafka's snapshot.
-const OLDER: &[u8] = b"millstream-2";
 
 #[cfg(test)]
 mod tests {

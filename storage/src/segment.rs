@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use millstream_kafka::records::BatchHeader;
 
+use crate::aborted::AbortedIndex;
 use crate::disk::{Disk, DiskFile, Open};
 use crate::index::{Entry, GrowingIndex, OffsetEntry, StoredIndex, TimeEntry};
 
@@ -26,6 +27,8 @@ pub(crate) struct Segment<D: Disk> {
     pub created_ms: i64,
     /// Present while it is written to.
     pub growing: Option<Growing>,
+    /// The transactions whose markers in it say that they were aborted.
+    pub aborted: AbortedIndex,
     /// Held while the segment is written to or has to be synced, so that files which are only read are open as long as
     /// somebody reads them.
     file: OnceLock<Arc<D::File>>,
@@ -60,6 +63,7 @@ impl<D: Disk> Segment<D> {
             first_timestamp: -1,
             created_ms,
             growing,
+            aborted: AbortedIndex::default(),
             file: OnceLock::new(),
         }
     }
@@ -129,6 +133,17 @@ impl<D: Disk> Segment<D> {
         }
         growing.offsets.store(disk, &path(dir, self.base, INDEX))?;
         growing.times.store(disk, &path(dir, self.base, TIME_INDEX))
+    }
+
+    /// Writes the index of aborted transactions to its file if that says something else.
+    pub fn store_aborted(&mut self, disk: &D, dir: &Path) -> io::Result<()> {
+        self.aborted.store(disk, &path(dir, self.base, TXN_INDEX))
+    }
+
+    /// Nothing more is written to the segment, and its indexes are stored.
+    pub fn complete(&mut self) {
+        self.growing = None;
+        self.aborted.release();
     }
 
     /// A place at or before the batches that hold offset `target` or follow it.

@@ -2,7 +2,8 @@
 //!
 //! Held: what was acknowledged (synced) survives and reads back byte for byte; what is there after a crash is a front
 //! part of what was appended, in order; reads never pass their bound; repeated batches are recognised, also after a
-//! restart; damage below the recovery point is told and never deletes anything.
+//! restart; transactions are open, stable and aborted as the batches say; damage below the recovery point is told and
+//! never deletes anything.
 //!
 //! `MILLSTREAM_SIM_SEEDS` sets how many seeds are run, `MILLSTREAM_SIM_SEED` runs one.
 
@@ -13,6 +14,8 @@
 
 #[path = "sim/faults.rs"]
 mod faults;
+#[path = "sim/transactions.rs"]
+mod transactions;
 
 use std::path::Path;
 
@@ -21,7 +24,7 @@ use millstream_core::ids::{LeaderEpoch, Offset};
 use millstream_kafka::records::{BatchBuilder, batches, stamp};
 use millstream_storage::disk::{Disk, DiskFile, Open};
 use millstream_storage::sim_disk::{Random, SimDisk, SimFile};
-use millstream_storage::{AppendError, Log, LogConfig, OpenError, ReadError, Slice};
+use millstream_storage::{AppendError, Appended, EndMarker, Log, LogConfig, OpenError, ReadError, Slice};
 
 #[derive(Debug, Clone)]
 struct Known {
@@ -32,7 +35,10 @@ struct Known {
     /// As the producer sent it.
     sent: Bytes,
     producer: i64,
+    epoch: i16,
     sequence: i32,
+    /// What it says, if it ends a transaction.
+    marker: Option<EndMarker>,
 }
 
 struct World {
@@ -42,6 +48,8 @@ struct World {
     batches: Vec<Known>,
     start: i64,
     acknowledged: i64,
+    /// Up to which everybody has it; only a truncation takes that back.
+    high: i64,
     epoch: i32,
     now_ms: i64,
 }
@@ -58,6 +66,7 @@ impl World {
             batches: Vec::new(),
             start: 0,
             acknowledged: 0,
+            high: 0,
             epoch: 0,
             now_ms: NOW,
         }
@@ -96,29 +105,47 @@ impl World {
         }
         assert_eq!(self.log.log_end_offset().0, self.end());
         assert_eq!(self.log.log_start_offset().0, self.start);
+        self.check_transactions();
+    }
+
+    fn epoch_of(&self, producer: i64) -> i16 {
+        let mut of_producer = self.batches.iter().rev();
+        of_producer
+            .find(|batch| batch.producer == producer)
+            .map_or(0, |batch| batch.epoch)
     }
 
     fn next_sequence(&self, producer: i64) -> i32 {
-        let last = self.batches.iter().rev().find(|batch| batch.producer == producer);
-        last.map_or(0, |batch| batch.sequence + (batch.last - batch.base) as i32 + 1)
+        let last = self.last_of(producer, 1).next();
+        last.map_or(0, |at| {
+            let batch = &self.batches[at];
+            batch.sequence + (batch.last - batch.base) as i32 + 1
+        })
     }
 
+    /// Some batch that may follow: records or the end of a transaction.
     fn build(&mut self) -> Known {
-        let producer = self.random.below(4) as i64 - 1;
-        let sequence = if producer >= 0 {
-            self.next_sequence(producer)
-        } else {
-            -1
-        };
-        let mut builder = BatchBuilder::new();
-        if producer >= 0 {
-            builder = builder.producer(producer, 0, sequence);
+        let producer = self.random.below(2 * PRODUCERS as u64 + 1) as i64 - 1;
+        if let Some(marker) = self.build_marker(producer) {
+            return marker;
         }
+        let (epoch, sequence) = match producer {
+            0.. => (self.epoch_of(producer), self.next_sequence(producer)),
+            _ => (-1, -1),
+        };
+        let mut builder = BatchBuilder::new()
+            .producer(producer, epoch, sequence)
+            .transactional(producer >= PRODUCERS);
         for _ in 0..=self.random.below(5) {
             let value = vec![self.random.next_u64() as u8; self.random.below(700) as usize];
             builder.append(self.now_ms, None, Some(&value), &[]).unwrap();
         }
         let sent = builder.finish().unwrap();
+        self.known(sent, None)
+    }
+
+    /// A batch as it will be in the log.
+    fn known(&self, sent: Bytes, marker: Option<EndMarker>) -> Known {
         let base = self.end();
         let header = *batches(&sent).next().unwrap().unwrap().header();
         let mut bytes = sent.to_vec();
@@ -128,17 +155,24 @@ impl World {
             last: base + i64::from(header.last_offset_delta),
             bytes,
             sent,
-            producer,
-            sequence,
+            producer: header.producer_id,
+            epoch: header.producer_epoch,
+            sequence: header.base_sequence,
+            marker,
+        }
+    }
+
+    fn put(&mut self, batch: &Known) -> Result<Appended, AppendError> {
+        let epoch = LeaderEpoch(self.epoch);
+        match batch.marker {
+            Some(marker) => self.log.append_marker(marker, epoch, self.now_ms),
+            None => self.log.append_as_leader(&batch.sent, epoch, self.now_ms),
         }
     }
 
     fn append(&mut self) {
         let batch = self.build();
-        let done = self
-            .log
-            .append_as_leader(&batch.sent, LeaderEpoch(self.epoch), self.now_ms)
-            .unwrap();
+        let done = self.put(&batch).unwrap();
         assert_eq!(
             (done.base_offset.0, done.last_offset.0, done.is_duplicate),
             (batch.base, batch.last, false)
@@ -165,6 +199,7 @@ impl World {
 
     /// Opens the log again, sometimes with a crash in the middle of that, and takes from the model what was lost.
     fn reopen(&mut self) {
+        self.damage_an_index_of_transactions();
         if self.random.below(4) == 0 {
             // An interrupted recovery leaves nothing behind that the next one minds.
             self.disk.fail_sync_after(self.random.below(4) as u32);
@@ -193,23 +228,23 @@ impl World {
         assert_eq!(self.log.flushed_offset().0, end);
         self.acknowledged = end;
         self.check_all();
-        for producer in 0..3 {
-            for at in self.last_of(producer, 5) {
+        self.check_transactions();
+        for producer in 0..2 * PRODUCERS {
+            for at in self.last_of(producer, 5).collect::<Vec<_>>() {
                 self.expect_duplicate(at);
             }
         }
         self.disk.set_free_bytes(u64::MAX / 2);
     }
 
-    /// The last batches of a producer, as far as they are kept.
-    fn last_of(&self, producer: i64, count: usize) -> Vec<usize> {
-        let of_producer = (0..self.batches.len())
-            .rev()
-            .filter(|at| self.batches[*at].producer == producer);
-        of_producer
-            .take(count)
-            .filter(|at| self.batches[*at].base >= self.start)
-            .collect()
+    /// The last batches of records that a producer wrote in its present epoch.
+    fn last_of(&self, producer: i64, count: usize) -> impl Iterator<Item = usize> {
+        let epoch = self.epoch_of(producer);
+        let is_of_producer = move |at: &usize| {
+            let batch = &self.batches[*at];
+            batch.producer == producer && batch.epoch == epoch && batch.marker.is_none()
+        };
+        (0..self.batches.len()).rev().filter(is_of_producer).take(count)
     }
 
     fn expect_duplicate(&mut self, at: usize) {
@@ -225,10 +260,14 @@ impl World {
     }
 
     fn repeat(&mut self) {
-        let producer = self.random.below(3) as i64;
-        for at in self.last_of(producer, 1) {
+        let producer = self.random.below(2 * PRODUCERS as u64) as i64;
+        let last = self.last_of(producer, 1).next();
+        if let Some(at) = last {
             self.expect_duplicate(at);
-            let mut builder = BatchBuilder::new().producer(producer, 0, self.next_sequence(producer) + 1);
+            let next = self.next_sequence(producer) + 1;
+            let mut builder = BatchBuilder::new()
+                .producer(producer, self.epoch_of(producer), next)
+                .transactional(producer >= PRODUCERS);
             builder.append(self.now_ms, None, None, &[]).unwrap();
             let gap = builder.finish().unwrap();
             let refused = self
@@ -478,4 +517,6 @@ fn dir() -> &'static Path {
     Path::new("data/topic-0")
 }
 
+/// Producers without transactions, and as many with.
+const PRODUCERS: i64 = 3;
 const NOW: i64 = 1_700_000_000_000;

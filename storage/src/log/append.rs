@@ -4,20 +4,23 @@ use std::sync::Arc;
 
 use millstream_core::ids::{LeaderEpoch, Offset};
 use millstream_kafka::records::{
-    BatchHeader, BatchView, STAMP_BYTES, TimestampType, restamp_log_append_time, stamp,
+    BatchHeader, BatchView, EndTransaction, HEADER_BYTES, STAMP_BYTES, TimestampType,
+    restamp_log_append_time, stamp,
 };
 
 use super::{Appended, Log, Mark};
+use crate::aborted::ENTRY_BYTES;
 use crate::disk::{Disk, DiskFile, Open, write_all};
 use crate::error::AppendError;
 use crate::segment::{Growing, LOG, Segment, path};
 
 impl<D: Disk> Log<D> {
     /// Appends one validated batch (see `millstream_kafka::records::validate`), giving its records their offsets.
-    /// It is in the page cache on return, durable once [`Log::flushed_offset`] lies behind it.
+    /// It is in the page cache on return, durable once [`Log::flushed_offset`] lies behind it. The first transactional batch
+    /// of a producer begins a transaction, which [`Log::append_marker`] ends.
     ///
     /// # Errors
-    /// Wrong sequence, full disk, poisoned or failing log; nothing is appended then.
+    /// Wrong sequence or transaction, full disk, poisoned or failing log; nothing is appended then.
     pub fn append_as_leader(
         &mut self,
         batch: &[u8],
@@ -25,7 +28,7 @@ impl<D: Disk> Log<D> {
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
         self.writable()?;
-        let mut header = BatchHeader::parse(batch)?;
+        let header = BatchHeader::parse(batch)?;
         if header.has_producer_id()
             && let Some(known) = self.producers.check(&header)?
         {
@@ -37,6 +40,19 @@ impl<D: Disk> Log<D> {
                 is_duplicate: true,
             });
         }
+        self.append_checked(header, batch, leader_epoch, now_ms)
+    }
+
+    /// Appends a batch that may follow, whose header is `header`.
+    #[inline]
+    pub(super) fn append_checked(
+        &mut self,
+        mut header: BatchHeader,
+        batch: &[u8],
+        leader_epoch: LeaderEpoch,
+        now_ms: i64,
+    ) -> Result<Appended, AppendError> {
+        let marker = EndTransaction::of(&header, &batch[HEADER_BYTES..]);
         header.base_offset = self.log_end;
         header.partition_leader_epoch = leader_epoch.0;
         if self.config.log_append_time {
@@ -46,11 +62,11 @@ impl<D: Disk> Log<D> {
                 .with_timestamp_type(TimestampType::LogAppendTime);
             self.make_room(&header, batch.len(), now_ms)?;
             let front = restamp_log_append_time(batch, self.log_end, leader_epoch.0, now_ms);
-            self.write(&header, &front, &batch[front.len()..], now_ms)?;
+            self.write(&header, marker, &front, &batch[front.len()..], now_ms)?;
         } else {
             self.make_room(&header, batch.len(), now_ms)?;
             let front = stamp(batch, self.log_end, leader_epoch.0);
-            self.write(&header, &front, &batch[STAMP_BYTES..], now_ms)?;
+            self.write(&header, marker, &front, &batch[STAMP_BYTES..], now_ms)?;
         }
         Ok(Appended {
             base_offset: Offset(header.base_offset),
@@ -60,10 +76,11 @@ impl<D: Disk> Log<D> {
         })
     }
 
-    /// Whether a producer's batch may be appended now, or is here already, as far as its sequence numbers tell.
+    /// Whether a producer's batch may be appended now, or is here already, as far as its sequence numbers
+    /// and transactions tell.
     ///
     /// # Errors
-    /// Wrong sequence or epoch.
+    /// Wrong sequence, epoch or transaction.
     pub fn check_sequence(&self, batch: &[u8]) -> Result<(), AppendError> {
         let header = BatchHeader::parse(batch)?;
         if header.has_producer_id() {
@@ -89,12 +106,13 @@ impl<D: Disk> Log<D> {
                 return Err(AppendError::NotContiguous { found, expected });
             }
             self.make_room(&header, batch.bytes().len(), now_ms)?;
-            self.write(&header, batch.bytes(), &[], now_ms)?;
+            let marker = EndTransaction::of(&header, batch.payload());
+            self.write(&header, marker, batch.bytes(), &[], now_ms)?;
         }
         Ok(())
     }
 
-    fn writable(&self) -> Result<(), AppendError> {
+    pub(super) fn writable(&self) -> Result<(), AppendError> {
         self.poisoned
             .map_or(Ok(()), |reason| Err(AppendError::Poisoned(reason)))
     }
@@ -122,6 +140,7 @@ impl<D: Disk> Log<D> {
         let is_full = active.size + bytes as u64 > limit
             || age > self.config.segment_ms
             || growing.offsets.entries().len() >= index_entries_max.max(1)
+            || active.aborted.len() >= (self.config.segment_index_bytes as usize / ENTRY_BYTES).max(1)
             || header.last_offset() - active.base > i64::from(i32::MAX);
         if is_full && active.size > 0 {
             self.roll(header.base_offset, now_ms)
@@ -147,7 +166,7 @@ impl<D: Disk> Log<D> {
                 return Err(error);
             }
         };
-        self.active_mut().growing = None;
+        self.active_mut().complete();
         self.segments.push(next);
         self.move_checkpoint()
     }
@@ -165,6 +184,7 @@ impl<D: Disk> Log<D> {
     fn write(
         &mut self,
         header: &BatchHeader,
+        marker: Option<EndTransaction>,
         front: &[u8],
         back: &[u8],
         now_ms: i64,
@@ -183,7 +203,14 @@ impl<D: Disk> Log<D> {
         }
         let interval = self.config.index_interval_bytes;
         self.active_mut().account(header, interval);
-        self.producers.note(header, header.base_offset, now_ms);
+        match marker {
+            None => self.producers.note(header, header.base_offset, now_ms),
+            Some(marker) => {
+                if let Some(aborted) = self.producers.note_marker(header, &marker, now_ms) {
+                    self.active_mut().aborted.push(aborted);
+                }
+            }
+        }
         self.epochs
             .assign(header.partition_leader_epoch, header.base_offset);
         if self.recent.len() == RECENT_BATCHES {

@@ -3,11 +3,13 @@
 mod append;
 mod read;
 mod recover;
+mod restore;
 mod retain;
 mod start_over;
 #[cfg(test)]
 mod tests;
 mod time;
+mod transactions;
 
 use std::collections::VecDeque;
 use std::io;
@@ -21,6 +23,8 @@ use crate::disk::{Disk, replace_file};
 use crate::epochs::{LEADER_EPOCHS, LeaderEpochs};
 use crate::producer::Producers;
 use crate::segment::{SNAPSHOT, Segment, offset_in_name, path};
+
+pub use self::transactions::{AbortedTransaction, EndMarker};
 
 /// One partition's log.
 #[derive(Debug)]
@@ -391,7 +395,12 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
+    /// Writes what is known of producers at the log's end. Who reads it needs the aborted transactions before that place from
+    /// their file, so that is written first.
     fn take_snapshot(&mut self) -> io::Result<()> {
+        if self.active().size > 0 {
+            self.active_mut_parts(Segment::store_aborted)?;
+        }
         if self.snapshot_at != self.log_end {
             let bytes = self.producers.to_snapshot();
             replace_file(&self.disk, &path(&self.dir, self.log_end, SNAPSHOT), &bytes)?;

@@ -8,17 +8,17 @@ use std::io;
 use std::path::Path;
 use std::sync::Mutex;
 
-use millstream_kafka::records::{BatchError, BatchHeader};
+use millstream_kafka::records::BatchError;
 
 use super::{Log, LogConfig, Mark, Recovery};
 use crate::checkpoint::Checkpoint;
-use crate::disk::{Disk, DiskFile, Open, is_full, read_exact, read_file, remove_if_there, write_all};
+use crate::disk::{Disk, DiskFile, Open, is_full, read_exact, remove_if_there, write_all};
 use crate::epochs::{LEADER_EPOCHS, LeaderEpochs};
 use crate::error::OpenError;
 use crate::index::{GrowingIndex, OffsetEntry, StoredIndex, TimeEntry};
 use crate::producer::Producers;
 use crate::scan::{Found, LONG_SCAN_BYTES, Scanner};
-use crate::segment::{Growing, INDEX, LOG, SNAPSHOT, Segment, TIME_INDEX, offset_in_name, path};
+use crate::segment::{Growing, INDEX, LOG, Segment, TIME_INDEX, offset_in_name, path};
 
 impl<D: Disk> Log<D> {
     /// Opens the log in `dir`, or makes an empty one. Everything that is in it afterwards is durable.
@@ -96,7 +96,7 @@ impl<D: Disk> Log<D> {
         self.log_start = self.log_start.max(self.segments[0].base);
         self.settle(first, recovery.scanned_bytes > 0 || recovery.truncated_bytes > 0)
             .map_err(|e| self.failed(e))?;
-        self.restore_derived(self.flushed.offset, now_ms)
+        self.restore_derived(self.flushed.offset, now_ms, &mut recovery)
             .map_err(|e| self.failed(e))?;
         self.drop_segments_before(self.log_start)
             .map_err(|e| self.failed(e))?;
@@ -458,81 +458,6 @@ impl<D: Disk> Log<D> {
             }
         }
         self.set_flushed(self.end_mark());
-        Ok(())
-    }
-
-    /// Producers and leader epochs: from their files as far as those go, then from the batches.
-    fn restore_derived(&mut self, end: i64, now_ms: i64) -> io::Result<()> {
-        let epochs = read_file(&self.disk, &self.dir.join(LEADER_EPOCHS))?;
-        let epochs = epochs.and_then(|bytes| LeaderEpochs::parse(std::str::from_utf8(&bytes).ok()?));
-        let has_epochs = epochs.is_some();
-        self.epochs = epochs.unwrap_or_default();
-        self.epochs.truncate_to(end);
-        self.producers = Producers::default();
-        // Batches before the log's start count as long as their segment is there; a snapshot from before the first
-        // segment would leave out what was deleted with later ones.
-        let first = self.segments[0].base;
-        let mut from = first;
-        let names = self.disk.list(&self.dir)?;
-        let mut snapshots: Vec<i64> = names
-            .iter()
-            .filter_map(|name| offset_in_name(name, SNAPSHOT))
-            .collect();
-        snapshots.sort_unstable();
-        let mut has_removed = false;
-        self.snapshot_at = first;
-        while let Some(offset) = snapshots.pop() {
-            let file = path(&self.dir, offset, SNAPSHOT);
-            let bytes = if (first..=end).contains(&offset) {
-                read_file(&self.disk, &file)?
-            } else {
-                None
-            };
-            if let Some(producers) = bytes.and_then(|bytes| Producers::from_snapshot(&bytes)) {
-                (self.producers, self.snapshot_at, from) = (producers, offset, offset);
-                break;
-            }
-            remove_if_there(&self.disk, &file)?;
-            has_removed = true;
-        }
-        if has_removed || self.segments.len() == 1 {
-            // A snapshot of what was lost must not come back once its offsets are used again.
-            self.disk.sync_dir(&self.dir)?;
-        }
-        let replay_epochs_from = if has_epochs {
-            self.checkpointed.recovery_point.min(from)
-        } else {
-            self.log_start
-        };
-        let (from, producers_from) = (from.min(replay_epochs_from).max(first), from);
-        self.replay(from, producers_from, now_ms)
-    }
-
-    fn replay(&mut self, from: i64, producers_from: i64, now_ms: i64) -> io::Result<()> {
-        if from >= self.log_end {
-            return Ok(());
-        }
-        let number = self
-            .segments
-            .partition_point(|s| s.base <= from)
-            .saturating_sub(1);
-        let mut floor = self.segments[number].position_floor(&self.disk, &self.dir, from)?;
-        for segment in &self.segments[number..] {
-            let file = segment.file(&self.disk, &self.dir)?;
-            let mut scanner = Scanner::new(file.as_ref(), floor, segment.size, LONG_SCAN_BYTES);
-            while let Found::Batch(header) = scanner.peek()? {
-                let header: BatchHeader = header;
-                if header.base_offset >= producers_from {
-                    self.producers.note(&header, header.base_offset, now_ms);
-                }
-                if header.base_offset >= from {
-                    self.epochs
-                        .assign(header.partition_leader_epoch, header.base_offset);
-                }
-                scanner.skip(&header);
-            }
-            floor = 0;
-        }
         Ok(())
     }
 

@@ -1,3 +1,5 @@
+mod transactions;
+
 use std::path::Path;
 
 use bytes::Bytes;

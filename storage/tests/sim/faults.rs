@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind::StorageFull;
 
-use millstream_core::ids::{LeaderEpoch, Offset};
+use millstream_core::ids::Offset;
 use millstream_storage::disk::Disk;
 use millstream_storage::{AppendError, Log, LogConfig, ReadError};
 
@@ -17,9 +17,7 @@ impl World {
         assert!(self.disk.sync_many(&handle.files).is_err());
         self.log.poison();
         let batch = self.build();
-        let refused = self
-            .log
-            .append_as_leader(&batch.sent, LeaderEpoch(self.epoch), self.now_ms);
+        let refused = self.put(&batch);
         assert!(matches!(refused, Err(AppendError::Poisoned(_))));
         assert!(self.log.close().is_err());
         self.check_all();
@@ -36,10 +34,7 @@ impl World {
         self.disk.set_free_bytes(self.random.below(3000));
         loop {
             let batch = self.build();
-            match self
-                .log
-                .append_as_leader(&batch.sent, LeaderEpoch(self.epoch), self.now_ms)
-            {
+            match self.put(&batch) {
                 Ok(_) => self.batches.push(batch),
                 Err(AppendError::DiskFull) => break,
                 Err(error) => panic!("{error}"),
@@ -75,8 +70,7 @@ impl World {
             match self.random.below(10) {
                 0..6 => {
                     let batch = self.build();
-                    let epoch = LeaderEpoch(self.epoch);
-                    match self.log.append_as_leader(&batch.sent, epoch, self.now_ms) {
+                    match self.put(&batch) {
                         Ok(_) => self.batches.push(batch),
                         Err(AppendError::DiskFull | AppendError::Io(_) | AppendError::Poisoned(_)) => {}
                         Err(error) => panic!("{error}"),
