@@ -360,4 +360,69 @@ mod tests {
         let again = Producers::from_snapshot(&producers.to_snapshot()).unwrap();
         assert_eq!(again, producers);
     }
+
+    #[test]
+    fn open_transactions_are_never_forgotten_and_there_are_only_so_many() {
+        let mut builder = BatchBuilder::new().producer(0, 0, 0).transactional(true);
+        builder.append(0, None, None, &[]).unwrap();
+        let mut header = BatchHeader::parse(&builder.finish().unwrap()).unwrap();
+        let mut plain = header;
+        plain.attributes = plain.attributes.with_transactional(false);
+        let mut producers = Producers::default();
+        for id in 0..OPEN_TRANSACTIONS_MAX as i64 {
+            header.producer_id = id;
+            assert!(producers.check(&header).unwrap().is_none());
+            producers.note(&header, id, id);
+        }
+        header.producer_id = PRODUCERS_MAX as i64;
+        let refused = producers.check(&header);
+        assert!(matches!(refused, Err(AppendError::TooManyTransactions { .. })));
+        for id in 0..2 * PRODUCERS_MAX as i64 {
+            plain.producer_id = header.producer_id + id;
+            assert!(
+                producers.check(&plain).unwrap().is_none(),
+                "others are not held up"
+            );
+            producers.note(&plain, OPEN_TRANSACTIONS_MAX as i64 + id, id);
+        }
+        assert!(producers.len() <= PRODUCERS_MAX);
+        assert_eq!(producers.open.len(), OPEN_TRANSACTIONS_MAX);
+        assert!((0..OPEN_TRANSACTIONS_MAX as i64).all(|id| producers.has_open_transaction(id, 0)));
+        header.producer_id = 0;
+        header.base_offset = 1_000_000;
+        let marker = EndTransaction {
+            is_commit: false,
+            coordinator_epoch: 0,
+        };
+        let aborted = producers.note_marker(&header, &marker, 0).unwrap();
+        assert_eq!((aborted.first_offset, aborted.last_stable_offset), (0, 1));
+        header.producer_id = PRODUCERS_MAX as i64 * 9;
+        assert!(
+            producers.check(&header).unwrap().is_none(),
+            "one ended, one may begin"
+        );
+        let again = Producers::from_snapshot(&producers.to_snapshot()).unwrap();
+        assert_eq!(again, producers);
+    }
+
+    #[test]
+    fn whatever_a_snapshot_holds_it_is_read_or_refused() {
+        let mut random = crate::sim_disk::Random(11);
+        for _ in 0..2000 {
+            let mut bytes = vec![0, 1, 0, 0, 0, 0, 0, 0, 0, random.below(3) as u8];
+            bytes.extend((0..random.below(200)).map(|_| random.next_u64() as u8));
+            if random.below(2) == 0 {
+                bytes.truncate(10);
+                bytes[9] = 0;
+                bytes.extend_from_slice(b"millstream-2");
+                bytes.extend((0..random.below(60)).map(|_| random.below(3) as u8));
+            }
+            let crc = crc32c::crc32c(&bytes[6..]);
+            bytes[2..6].copy_from_slice(&crc.to_be_bytes());
+            if let Some(mut producers) = Producers::from_snapshot(&bytes) {
+                producers.first_unstable(5);
+                producers.to_snapshot();
+            }
+        }
+    }
 }

@@ -14,7 +14,7 @@ use std::process::Command;
 use millstream_core::ids::LeaderEpoch;
 use millstream_kafka::records::{BatchBuilder, Compression};
 use millstream_storage::disk::RealDisk;
-use millstream_storage::{Log, LogConfig};
+use millstream_storage::{EndMarker, Log, LogConfig};
 
 #[test]
 fn kafka_reads_our_segments_indexes_and_snapshots() {
@@ -29,7 +29,11 @@ fn kafka_reads_our_segments_indexes_and_snapshots() {
     };
     let dir = tempfile::tempdir().unwrap();
     let partition = dir.path().join("flights-0");
-    let records = write_log(&partition);
+    let Written {
+        records,
+        aborted,
+        open,
+    } = write_log(&partition);
     let files = |extension: &str| -> Vec<PathBuf> {
         let all = std::fs::read_dir(&partition)
             .unwrap()
@@ -48,6 +52,12 @@ fn kafka_reads_our_segments_indexes_and_snapshots() {
         &files("log"),
     );
     assert_eq!(segments.matches("| offset:").count(), records);
+    assert_eq!(
+        segments
+            .matches("endTxnMarker: ABORT coordinatorEpoch: 5")
+            .count(),
+        aborted.len()
+    );
     assert!(!segments.contains("isvalid: false"), "{segments}");
     for check in ["--index-sanity-check", "--verify-index-only"] {
         let indexes = dump(&class_path, &[check], &files("index"));
@@ -60,10 +70,32 @@ fn kafka_reads_our_segments_indexes_and_snapshots() {
     dump(&class_path, &[], &files("timeindex"));
     let snapshots = dump(&class_path, &[], &files("snapshot"));
     assert!(snapshots.contains("producerId: 7 "), "{snapshots}");
+    let last = dump(
+        &class_path,
+        &[],
+        &files("snapshot")[files("snapshot").len() - 1..],
+    );
+    assert!(last.contains(&open), "{last}");
+
+    assert_eq!(files("txnindex").len(), files("log").len());
+    let told = dump(&class_path, &[], &files("txnindex"));
+    let told: Vec<_> = told
+        .lines()
+        .filter(|line| line.starts_with("version: 0 "))
+        .collect();
+    assert_eq!(told, aborted);
 }
 
-/// Several segments with all codecs, timestamps that go back at times, leader epochs and producers.
-fn write_log(dir: &Path) -> usize {
+struct Written {
+    records: usize,
+    /// What Kafka's tool says of each transaction that was aborted.
+    aborted: Vec<String>,
+    /// What it says of one that is open.
+    open: String,
+}
+
+/// Several segments with all codecs, timestamps that go back at times, leader epochs, producers and transactions.
+fn write_log(dir: &Path) -> Written {
     let config = LogConfig {
         segment_bytes: 200_000,
         index_interval_bytes: 4096,
@@ -78,7 +110,9 @@ fn write_log(dir: &Path) -> usize {
         Compression::Zstd,
     ];
     let (mut records, mut sequence) = (0, 0);
-    for number in 0..1500_i64 {
+    let mut transaction = Transaction::default();
+    let mut aborted = Vec::new();
+    for number in 0..1502_i64 {
         let mut builder = BatchBuilder::new().compression(codecs[number as usize % codecs.len()]);
         let count = 1 + (number % 7) as i32;
         if number % 3 == 0 {
@@ -102,13 +136,66 @@ fn write_log(dir: &Path) -> usize {
             NOW,
         )
         .unwrap();
+        records += transaction.go_on(&mut log, number, &mut aborted);
         if number == 700 {
             log.sync().unwrap();
             log.write_checkpoint().unwrap();
         }
     }
     log.close().unwrap();
-    records
+    let first = transaction.first.expect("the last one is open");
+    Written {
+        records,
+        aborted,
+        open: format!(
+            "producerId: 8 producerEpoch: 3 coordinatorEpoch: 5 currentTxnFirstOffset: OptionalLong[{first}]"
+        ),
+    }
+}
+
+/// What one producer does between the batches of others.
+#[derive(Default)]
+struct Transaction {
+    sequence: i32,
+    first: Option<i64>,
+}
+
+impl Transaction {
+    /// A record, or the end of the transaction that is open. Returns how many records the log has more.
+    fn go_on(&mut self, log: &mut Log<RealDisk>, number: i64, aborted: &mut Vec<String>) -> usize {
+        let epoch = LeaderEpoch((number / 400) as i32);
+        if number % 30 == 29 {
+            let is_commit = number % 60 == 29;
+            let marker = EndMarker {
+                producer_id: 8,
+                producer_epoch: 3,
+                is_commit,
+                coordinator_epoch: 5,
+            };
+            let marker = log.append_marker(marker, epoch, NOW).unwrap().base_offset;
+            let first = self.first.take().expect("it has records");
+            if !is_commit {
+                aborted.push(format!(
+                    "version: 0 producerId: 8 firstOffset: {first} lastOffset: {marker} lastStableOffset: {}",
+                    marker.next()
+                ));
+            }
+            return 1;
+        }
+        if number % 4 != 0 {
+            return 0;
+        }
+        let mut builder = BatchBuilder::new()
+            .producer(8, 3, self.sequence)
+            .transactional(true);
+        builder.append(NOW, None, Some(b"part of it"), &[]).unwrap();
+        let appended = log
+            .append_as_leader(&builder.finish().unwrap(), epoch, NOW)
+            .unwrap();
+        self.first.get_or_insert(appended.base_offset.0);
+        self.sequence += 1;
+        1
+    }
 }
 
 fn dump(class_path: &str, options: &[&str], files: &[PathBuf]) -> String {

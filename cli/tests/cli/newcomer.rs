@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use millstream_kafka::records::EndTransaction;
 use serde_json::json;
 
 use crate::support::Broker;
@@ -401,6 +402,35 @@ fn log_files_are_shown_without_a_broker() {
         (&record["value"], &record["headers"]),
         (&json!("v"), &json!([["h", "1"]]))
     );
+    // How transactions ended, and which were aborted.
+    let transactions = data.join("transactions-0");
+    std::fs::create_dir(&transactions).unwrap();
+    let end = EndTransaction {
+        is_commit: false,
+        coordinator_epoch: 5,
+    };
+    let base = "00000000000000000000";
+    std::fs::write(
+        transactions.join(base).with_extension("log"),
+        end.to_batch(7, 0, 0),
+    )
+    .unwrap();
+    let aborted: Vec<u8> = [7_i64, 1, 3, 2]
+        .iter()
+        .flat_map(|field| field.to_be_bytes())
+        .collect();
+    let entry = [&[0, 0][..], &aborted].concat();
+    std::fs::write(transactions.join(base).with_extension("txnindex"), entry).unwrap();
+    let (status, text, _) = dump(&["transactions-0"]);
+    assert_eq!(status, Some(0));
+    for expected in [
+        "marker=\"abort\"",
+        "coordinator_epoch=5",
+        "aborted first_offset=1 last_offset=3",
+    ] {
+        assert!(text.contains(expected), "{text}");
+    }
+
     // The data directory holds partitions, and a log of another kind.
     let (status, _, said) = dump(&["."]);
     assert_eq!(status, Some(1));

@@ -9,7 +9,7 @@ use crate::disk::{Disk, DiskFile, read_file, replace_file};
 use crate::error::AppendError;
 use crate::log::{AbortedTransaction, Appended, EndMarker, Log, LogConfig};
 use crate::producer::ProducerState;
-use crate::sim_disk::SimDisk;
+use crate::sim_disk::{Random, SimDisk};
 
 #[test]
 fn a_transaction_is_open_from_its_first_batch_to_its_marker() {
@@ -299,7 +299,7 @@ fn what_was_deleted_leaves_transactions_as_they_were() {
 fn without_room_for_an_index_it_stays_in_memory_and_is_made_again() {
     let disk = disk();
     let mut log = open(&disk).0;
-    let expected = interleave(&mut log, 60);
+    let mut expected = interleave(&mut log, 60);
     log.close().unwrap();
     let mut files = disk.list(dir()).unwrap();
     files.retain(|name| name.ends_with(".txnindex"));
@@ -317,6 +317,74 @@ fn without_room_for_an_index_it_stays_in_memory_and_is_made_again() {
     disk.restart();
     expected.check(&mut open(&disk).0);
     assert_eq!(open(&disk).1.rebuilt_indexes, 0);
+    // What a file says from before is not taken for what could not be written, if all that told better is lost.
+    for name in disk.list(dir()).unwrap() {
+        let path = dir().join(&name);
+        if name.ends_with(".txnindex") {
+            replace_file(&disk, &path, &[]).unwrap();
+        } else if name.ends_with(".snapshot") {
+            disk.remove(&path).unwrap();
+        }
+    }
+    disk.set_free_bytes(0);
+    disk.restart();
+    log = open(&disk).0;
+    expected.check(&mut log);
+    disk.set_free_bytes(1 << 20);
+    plain(&mut log, 1);
+    expected.0.push(Step::Plain);
+    log.close().unwrap();
+    disk.restart();
+    expected.check(&mut open(&disk).0);
+}
+
+#[test]
+fn whatever_an_index_holds_the_log_opens() {
+    let disk = disk();
+    let mut log = open(&disk).0;
+    let expected = interleave(&mut log, 60);
+    log.close().unwrap();
+    let file = dir().join("00000000000000000000.txnindex");
+    let good = read_file(&disk, &file).unwrap().unwrap();
+    let mut random = Random(3);
+    for round in 0..300 {
+        let mut bytes = good.clone();
+        if round % 2 == 0 {
+            bytes = (0..random.below(300)).map(|_| random.next_u64() as u8).collect();
+        } else {
+            let at = random.below(bytes.len() as u64) as usize;
+            bytes[at] ^= 1 << random.below(8);
+        }
+        replace_file(&disk, &file, &bytes).unwrap();
+        disk.restart();
+        let (mut log, recovery) = open(&disk);
+        assert_eq!(
+            (log.log_end_offset().0, recovery.truncated_bytes),
+            (expected.end(), 0)
+        );
+        log.aborted_transactions(Offset(0), log.log_end_offset()).unwrap();
+        log.last_stable_offset(log.log_end_offset());
+        if recovery.rebuilt_indexes > 0 {
+            expected.check(&mut log);
+            assert_eq!(read_file(&disk, &file).unwrap().as_ref(), Some(&good));
+        }
+    }
+}
+
+#[test]
+fn an_index_that_is_full_ends_its_segment() {
+    let config = LogConfig {
+        segment_index_bytes: 3 * 34,
+        ..LogConfig::default()
+    };
+    let mut log = Log::open(disk(), dir(), config, NOW).unwrap().0;
+    for sequence in 0..10 {
+        put(&mut log, 1, 0, sequence).unwrap();
+        end(&mut log, 1, 0, false).unwrap();
+    }
+    assert_eq!(log.segment_count(), 4);
+    assert_eq!(aborted(&log, 0, 20).len(), 10);
+    assert_eq!(aborted(&log, 7, 11), [(1, 6), (1, 8), (1, 10)]);
 }
 
 /// What was put into a log, offset by offset.
