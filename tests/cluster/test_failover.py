@@ -1,15 +1,18 @@
 """Brokers die and come back, one at a time: clients go on, nothing is lost, and replicas are the same."""
 
 import shutil
+import threading
 import time
 import urllib.request
 
 import pytest
 
+from batches import batch, record
 from brokers import wait_until
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from steps import PATIENCE, broker, heal, leads, make_topic, move, numbers, producer, read, same_everywhere, write
+from talk import produce
 from wire import Connection
 from writers import PARTITIONS, check, write_while
 
@@ -209,3 +212,29 @@ def test_an_empty_disk_is_never_in_sync(joined, name):
     wait_until(lambda: leads(three, name) == last.number, 10, "it leads, as was wanted")
     write(three.bootstrap, name, ["after"])
     three.admin("topic", "delete", name)
+
+
+def test_a_broker_that_ends_passes_on_what_still_comes(three, name):
+    """A client that is told to look for another leader waits before it does: it is not told so while somebody else can answer."""
+    make_topic(three, name)
+    leader = three.leader(name)
+    connection, codes = Connection(leader.address), []
+    ending = threading.Thread(target=leader.terminate)
+    now = int(time.time() * 1000)
+    try:
+        for count in range(100_000):
+            if count == 50:
+                ending.start()
+            one = batch(record(0, value=str(count).encode()), base_time=now, max_time=now)
+            codes.append(produce(connection, name, one)["error_code"])
+    except OSError:
+        pass
+    ending.join()
+    assert len(codes) > 100 and set(codes) == {0}, f"{len(codes)} answers: {set(codes)}"
+    assert three.leader(name) is not leader
+    leader.start()
+    three.wait_in_sync(name)
+    values = read(three.bootstrap, name, len(codes))
+    # The last one may have been stored without an answer.
+    assert values[: len(codes)] == [str(count) for count in range(len(codes))]
+    same_everywhere(three, name)

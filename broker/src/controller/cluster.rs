@@ -23,6 +23,7 @@ use super::leaders::followers_of;
 use super::lease::Lease;
 use super::link::{Link, broker_id};
 use super::messages::{Answer, Node, Request, Standing, decode, encode};
+use super::tripwire::Tripwires;
 use crate::peer::{CallKind, Peers};
 
 /// This broker's part in the quorum.
@@ -42,6 +43,11 @@ pub struct Member {
     /// This life of the broker, once it is registered.
     pub(super) life: OnceCell<Life>,
     pub(super) wants_to_stop: AtomicBool,
+    pub(super) tripwires: Tripwires,
+    /// Has the others be looked after at once.
+    pub(super) look_now: Notify,
+    /// Whether it is about to end, and other brokers take over what it leads.
+    pub(super) hands_over: AtomicBool,
     /// Where the quorum's files lie, on the same disk as all else.
     pub(super) directory: std::path::PathBuf,
     /// There was no room on the disk when it was last looked.
@@ -123,6 +129,9 @@ impl Member {
             confirmed: Mutex::default(),
             life: OnceCell::new(),
             wants_to_stop: AtomicBool::new(false),
+            tripwires: Tripwires::default(),
+            look_now: Notify::new(),
+            hands_over: AtomicBool::new(false),
             directory,
             is_full: AtomicBool::new(false),
             beat: Notify::new(),
@@ -496,21 +505,24 @@ impl Member {
         let Some(life) = self.life().filter(|_| self.lease.is_valid()) else {
             return;
         };
+        let partitions = self.in_force.topics().partitions();
+        let leads = partitions.iter().any(|partition| partition.is_leader());
+        // What comes from now on is passed on to whoever leads next; what is here is safe before that.
+        self.hands_over.store(leads, Ordering::Relaxed);
+        let settled = Instant::now() + SETTLE_WAIT;
+        while partitions.iter().any(|partition| !partition.is_settled()) && Instant::now() < settled {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         self.wants_to_stop.store(true, Ordering::Relaxed);
         self.beat.notify_one();
         let mut decided = self.decided.clone();
-        let leads = self
-            .in_force
-            .topics()
-            .partitions()
-            .iter()
-            .any(|partition| partition.is_leader());
         let is_out = |image: &Arc<Image>| {
             let me = image.brokers().get(&self.me);
             me.is_none_or(|me| me.fenced || me.epoch != life.epoch)
         };
         let told = tokio::time::timeout(LEAVE_WAIT, decided.wait_for(is_out)).await;
         let Ok(Ok(version)) = told.map(|told| told.map(|image| image.version())) else {
+            self.hands_over.store(false, Ordering::Relaxed);
             tracing::warn!(
                 "the cluster does not answer: others lead when it finds out that this broker is gone"
             );
@@ -584,5 +596,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(20);
 pub(super) const HAND_OVER_WAIT: Duration = Duration::from_millis(1000);
 /// How long an ending broker that led tells its clients who leads now.
 const LINGER: Duration = Duration::from_millis(250);
+/// Longest time that an ending broker waits until what it took is safe: a follower that is slow is not waited for.
+const SETTLE_WAIT: Duration = Duration::from_millis(100);
 /// Longest time that an ending broker waits for others to lead.
 const LEAVE_WAIT: Duration = Duration::from_millis(1500);

@@ -23,8 +23,10 @@ mod probe;
 mod removed;
 mod room;
 mod service;
+mod tripwire;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -269,6 +271,19 @@ impl Controller {
             Some(reason) => reason,
             None => std::future::pending().await,
         }
+    }
+
+    /// Waits a moment where a leader may have ended just now, until it is decided who leads in its place.
+    pub async fn leaders_are_settled(&self) {
+        if let Some(member) = self.member() {
+            member.leaders_are_settled().await;
+        }
+    }
+
+    /// Whether this broker is about to end, and others take over what it leads.
+    pub fn hands_over(&self) -> bool {
+        self.member()
+            .is_some_and(|member| member.hands_over.load(Ordering::Relaxed))
     }
 
     /// Has others take over what this broker leads, before it ends.

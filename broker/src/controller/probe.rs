@@ -39,6 +39,7 @@ impl Member {
             }
             tokio::select! {
                 () = tokio::time::sleep(EVERY) => {}
+                () = self.look_now.notified() => {}
                 _ = stopped.wait_for(|stopped| *stopped) => return,
             }
         }

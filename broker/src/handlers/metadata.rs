@@ -24,6 +24,7 @@ pub async fn handle(
     version: i16,
     request: MetadataRequest,
 ) -> MetadataResponse {
+    context.controller.leaders_are_settled().await;
     let all = match &request.topics {
         None => true,
         Some(topics) => version == 0 && topics.is_empty(),

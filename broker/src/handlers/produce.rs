@@ -19,7 +19,7 @@ use millstream_kafka::wire::Text;
 use millstream_kafka::{ApiKey, ErrorCode};
 
 use super::leaders::{self, Named};
-use super::respond;
+use super::{pass_on, respond};
 use crate::connection::{ConnectionInfo, Disconnect, Reply};
 use crate::context::Context;
 use crate::ingest::{self, Durable, Refusal, Safety};
@@ -37,57 +37,11 @@ pub async fn handle(
     request: ProduceRequest,
 ) -> Result<Reply, Disconnect> {
     let started = Instant::now();
-    let mut pending = Pending {
-        answer: ProduceResponse::default(),
-        waits: Vec::new(),
-    };
-    let acks = match request.acks {
-        0 => Acks::None,
-        1 => Acks::Leader,
-        -1 => Acks::All,
-        _ => Acks::Invalid,
-    };
-    let asked = Asked {
-        acks,
-        is_transactional: request.transactional_id.is_some(),
-        knows_zstd: header.api_version >= ZSTD_FROM_VERSION,
-    };
-    let mut failed = false;
-    for topic_data in request.topic_data {
-        let topic = match topic_data.topic_id.is_nil() && header.api_version >= TOPIC_IDS_FROM_VERSION {
-            true => Err(ErrorCode::UnknownTopicId),
-            false => context.topics.find(&topic_data.name, topic_data.topic_id),
-        };
-        let mut answer = TopicProduceResponse {
-            name: topic_data.name.clone(),
-            topic_id: topic_data.topic_id,
-            partition_responses: Vec::with_capacity(topic_data.partition_data.len()),
-            ..Default::default()
-        };
-        let TopicProduceData { partition_data, .. } = topic_data;
-        for data in partition_data {
-            let outcome = produce_partition(context, &topic, asked, &data).await;
-            let place = (pending.answer.responses.len(), answer.partition_responses.len());
-            let (mut response, waits) = answer_partition(data.index, outcome);
-            if response.error_code != 0 && tells_log_start(response.error_code) && is_one_batch(&data) {
-                let partition = topic.as_ref().ok().and_then(|topic| topic.partition(data.index));
-                response.log_start_offset = partition.map_or(-1, |p| p.watermarks().log_start.0);
-            }
-            failed |= response.error_code != 0;
-            if acks == Acks::All && !waits.is_empty() {
-                let partition = topic.as_ref().ok().and_then(|topic| topic.partition(data.index));
-                pending.waits.extend(waits.into_iter().map(|durable| Wait {
-                    place,
-                    durable,
-                    partition: partition.cloned(),
-                }));
-            }
-            answer.partition_responses.push(response);
-        }
-        pending.answer.responses.push(answer);
-    }
-    if acks == Acks::None {
-        return if failed {
+    let asked = Asked::of(&request, header.api_version, true);
+    let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
+    let mut pending = take_all(context, header.api_version, asked, request).await;
+    if asked.acks == Acks::None {
+        return if pending.failed {
             Err(Disconnect::Malformed(
                 "a produce request with acks=0 failed".to_owned(),
             ))
@@ -99,7 +53,6 @@ pub async fn handle(
         name_leaders(context, header.api_version, &mut pending.answer);
         return respond::<ProduceRequest>(&header, &pending.answer, Vec::new()).map(Reply::Now);
     }
-    let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
     let context = context.clone();
     Ok(Reply::Later(Box::pin(async move {
         let mut answer = pending.finish(timeout).await;
@@ -107,6 +60,56 @@ pub async fn handle(
         context.metrics.request(ApiKey::Produce, started.elapsed());
         respond::<ProduceRequest>(&header, &answer, Vec::new()).unwrap_or_default()
     })))
+}
+
+/// Stores what another broker passes on for its client, and answers when it is as safe as `acks` asks.
+pub async fn store_all(context: &Arc<Context>, version: i16, request: ProduceRequest) -> ProduceResponse {
+    let asked = Asked::of(&request, version, false);
+    let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
+    let pending = take_all(context, version, asked, request).await;
+    pending.finish(timeout).await
+}
+
+/// Appends the batches, one after the other.
+async fn take_all(context: &Arc<Context>, version: i16, asked: Asked, request: ProduceRequest) -> Pending {
+    let mut pending = Pending::default();
+    for topic_data in request.topic_data {
+        let topic = match topic_data.topic_id.is_nil() && version >= TOPIC_IDS_FROM_VERSION {
+            true => Err(ErrorCode::UnknownTopicId),
+            false => context.topics.find(&topic_data.name, topic_data.topic_id),
+        };
+        let mut answer = TopicProduceResponse {
+            name: topic_data.name.clone(),
+            topic_id: topic_data.topic_id,
+            partition_responses: Vec::with_capacity(topic_data.partition_data.len()),
+            ..Default::default()
+        };
+        let TopicProduceData { partition_data, .. } = topic_data;
+        for data in partition_data {
+            let place = (pending.answer.responses.len(), answer.partition_responses.len());
+            let outcome = produce_partition(context, &topic, asked, &data).await;
+            let (mut response, waits) = match outcome {
+                Outcome::Here(outcome) => answer_partition(data.index, outcome),
+                Outcome::Elsewhere(response) => (*response, Vec::new()),
+            };
+            if response.error_code != 0 && tells_log_start(response.error_code) && is_one_batch(&data) {
+                let partition = topic.as_ref().ok().and_then(|topic| topic.partition(data.index));
+                response.log_start_offset = partition.map_or(-1, |p| p.watermarks().log_start.0);
+            }
+            pending.failed |= response.error_code != 0;
+            if asked.acks == Acks::All && !waits.is_empty() {
+                let partition = topic.as_ref().ok().and_then(|topic| topic.partition(data.index));
+                pending.waits.extend(waits.into_iter().map(|durable| Wait {
+                    place,
+                    durable,
+                    partition: partition.cloned(),
+                }));
+            }
+            answer.partition_responses.push(response);
+        }
+        pending.answer.responses.push(answer);
+    }
+    pending
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,14 +124,45 @@ enum Acks {
 #[derive(Debug, Clone, Copy)]
 struct Asked {
     acks: Acks,
+    /// `acks` and the time-out, as they came.
+    told: (i16, i32),
     is_transactional: bool,
     knows_zstd: bool,
+    /// Whether it came from a client: what another broker has passed on goes no further.
+    may_pass_on: bool,
+}
+
+impl Asked {
+    fn of(request: &ProduceRequest, version: i16, may_pass_on: bool) -> Self {
+        Self {
+            acks: match request.acks {
+                0 => Acks::None,
+                1 => Acks::Leader,
+                -1 => Acks::All,
+                _ => Acks::Invalid,
+            },
+            told: (request.acks, request.timeout_ms),
+            is_transactional: request.transactional_id.is_some(),
+            knows_zstd: version >= ZSTD_FROM_VERSION,
+            may_pass_on,
+        }
+    }
+}
+
+/// What became of a batch.
+enum Outcome {
+    Here(Result<ingest::Stored, Refusal>),
+    /// What its leader answered.
+    Elsewhere(Box<PartitionProduceResponse>),
 }
 
 /// An answer that waits for the disk.
+#[derive(Default)]
 struct Pending {
     answer: ProduceResponse,
     waits: Vec<Wait>,
+    /// Whether something was refused already.
+    failed: bool,
 }
 
 struct Wait {
@@ -164,6 +198,27 @@ impl Pending {
 }
 
 async fn produce_partition(
+    context: &Arc<Context>,
+    topic: &TopicLookup,
+    asked: Asked,
+    data: &PartitionProduceData,
+) -> Outcome {
+    let passes_on = asked.may_pass_on && context.controller.hands_over();
+    let found = topic.as_ref().ok().filter(|_| passes_on);
+    if let Some(partition) = found.and_then(|topic| topic.partition(data.index)) {
+        pass_on::handed_over(context, partition).await;
+    }
+    let outcome = produce_here(context, topic, asked, data).await;
+    if let (Some(topic), Err(refusal)) = (found, &outcome)
+        && refusal.code == ErrorCode::NotLeaderOrFollower
+        && let Some(response) = pass_on::pass_on(context, asked.told, topic.id, data).await
+    {
+        return Outcome::Elsewhere(Box::new(response));
+    }
+    Outcome::Here(outcome)
+}
+
+async fn produce_here(
     context: &Arc<Context>,
     topic: &TopicLookup,
     asked: Asked,

@@ -137,6 +137,11 @@ impl Partition {
         }
     }
 
+    /// Whether nobody waits for what was appended here to become safe.
+    pub fn is_settled(&self) -> bool {
+        self.lock().waiters.is_empty()
+    }
+
     /// Whether the high watermark has reached what was in the log when the term began, so that the end of what is safe
     /// is known (KIP-207). False unless it leads.
     pub fn is_established(&self) -> bool {

@@ -71,6 +71,8 @@ pub enum CallKind {
     Heartbeat,
     /// Batches for partitions that the other one leads.
     Produce,
+    /// A client's records, for a partition that the other one leads by now.
+    PassedOn,
     /// The bytes of a plugin, or the wish for them.
     PluginBytes,
 }
@@ -401,11 +403,12 @@ impl fmt::Display for Class {
 }
 
 impl CallKind {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Quorum,
         Self::Submit,
         Self::Heartbeat,
         Self::Produce,
+        Self::PassedOn,
         Self::PluginBytes,
     ];
 
@@ -413,7 +416,7 @@ impl CallKind {
     pub fn class(self) -> Class {
         match self {
             Self::Quorum | Self::Submit | Self::Heartbeat => Class::Control,
-            Self::Produce | Self::PluginBytes => Class::Bulk,
+            Self::Produce | Self::PassedOn | Self::PluginBytes => Class::Bulk,
         }
     }
 
@@ -424,7 +427,7 @@ impl CallKind {
             // A snapshot of the image; a command that brings one.
             Self::Quorum | Self::Submit => 64 << 20,
             // The largest produce request, and what is around it.
-            Self::Produce => 101 << 20,
+            Self::Produce | Self::PassedOn => 101 << 20,
             // The largest plugin that can be allowed, and what is around it.
             Self::PluginBytes => (1 << 30) + 4096,
         }
@@ -437,6 +440,7 @@ impl CallKind {
             Self::Heartbeat => 3,
             Self::Produce => 4,
             Self::PluginBytes => 5,
+            Self::PassedOn => 6,
         }
     }
 

@@ -129,6 +129,7 @@ impl Broker {
         tokio::spawn(member.clone().confirm());
         tokio::spawn(member.clone().guard(balance));
         tokio::spawn(member.clone().probe());
+        tokio::spawn(member.clone().lay_tripwires());
         member.enter(&way, &address, storage).await?;
         let (host, port) = context.advertised.clone();
         let version = member

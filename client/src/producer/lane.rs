@@ -17,7 +17,7 @@ use super::identity::ProducerId;
 use super::{Acks, ProducerRecord, Receipt, Shared, lock};
 use crate::cluster::{BACKOFF_FACTOR_MAX, Client, Purpose};
 use crate::error::{Error, Result};
-use crate::metadata::{Broker, TopicPartition};
+use crate::metadata::{Broker, Metadata, TopicPartition};
 
 /// What comes down a lane.
 #[derive(Debug)]
@@ -167,11 +167,30 @@ impl Lane {
                 || error.code() == Some(ErrorCode::NotEnoughReplicasAfterAppend)
                 || error.code() == Some(ErrorCode::RequestTimedOut);
             tracing::debug!(partition = %self.at, %error, "sending again");
+            if self.is_led_by_another(&seen).await {
+                continue;
+            }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(self.shared.client.config().retry_backoff * BACKOFF_FACTOR_MAX);
-            // Who leads may have changed; a broker that does not answer is found out at the next attempt.
+            // A broker that does not answer is found out at the next attempt.
             let _ = self.shared.client.refresh(&[&self.at.topic], &seen).await;
         }
+    }
+
+    /// Whether the cluster knows by now that another broker leads than one believed: that one is asked at once (KIP-951).
+    async fn is_led_by_another(&self, seen: &Metadata) -> bool {
+        let client = &self.shared.client;
+        let leads = |metadata: &Metadata| {
+            metadata
+                .leader(&self.at.topic, self.at.partition)
+                .map(|broker| broker.id)
+        };
+        let known = client.metadata();
+        let news = match leads(&known) == leads(seen) {
+            true => client.refresh(&[&self.at.topic], &known).await.ok(),
+            false => Some(known),
+        };
+        news.is_some_and(|news| leads(&news).is_some() && leads(&news) != leads(seen))
     }
 
     async fn encode(&mut self, batch: &[Pending]) -> Result<Bytes> {

@@ -1,7 +1,7 @@
 //! A load with librdkafka's default settings: `librdkafka-load produce|consume ADDRESS TOPIC RECORD_BYTES SECONDS`.
 //!
 //! Prints `{"bytes": .., "records": .., "seconds": ..}` for what was acknowledged or received.
-//! `librdkafka-load trickle ADDRESS TOPIC` sends without end and prints when each record was acknowledged.
+//! `librdkafka-load trickle ADDRESS TOPIC PARTITIONS` sends without end and prints when each record of partition 0 was acknowledged.
 //! `librdkafka-load round-trip ADDRESS TOPIC RECORDS` is a test: it fails if a record does not come back as it was sent.
 
 mod round_trip;
@@ -25,14 +25,14 @@ fn main() -> anyhow::Result<()> {
     {
         return round_trip::run(address, topic, records.parse()?);
     }
-    if let [mode, address, topic] = &arguments[..]
+    if let [mode, address, topic, partitions] = &arguments[..]
         && mode == "trickle"
     {
-        return trickle::run(address, topic);
+        return trickle::run(address, topic, partitions.parse()?);
     }
     let [mode, address, topic, record_bytes, seconds] = &arguments[..] else {
         anyhow::bail!(
-            "usage: librdkafka-load produce|consume ADDRESS TOPIC RECORD_BYTES SECONDS, trickle ADDRESS TOPIC, or round-trip ADDRESS TOPIC RECORDS"
+            "usage: librdkafka-load produce|consume ADDRESS TOPIC RECORD_BYTES SECONDS, trickle ADDRESS TOPIC PARTITIONS, or round-trip ADDRESS TOPIC RECORDS"
         );
     };
     let duration = Duration::from_secs(seconds.parse()?);

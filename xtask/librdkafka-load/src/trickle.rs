@@ -1,23 +1,27 @@
-//! A steady trickle of records to partition 0, with default settings: how long a producer waits when a leader goes.
+//! A steady trickle of records, with default settings: how long a producer waits for partition 0 when its leader goes.
 
 use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rdkafka::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, ProducerContext};
+use rdkafka::{ClientContext, Message};
 
-/// Prints, for each record that was acknowledged, microseconds since 1970; to the end of the process.
+/// Sends to each of so many partitions. Prints, for each record of partition 0 that was acknowledged, microseconds since
+/// 1970; to the end of the process.
 ///
 /// # Errors
 /// The producer cannot be made.
-pub fn run(address: &str, topic: &str) -> anyhow::Result<()> {
+pub fn run(address: &str, topic: &str, partitions: i32) -> anyhow::Result<()> {
     let producer: BaseProducer<Tell> = ClientConfig::new()
         .set("bootstrap.servers", address)
         .create_with_context(Tell)?;
     loop {
         // A full queue empties when acknowledgements come: polling below is what waits.
-        let _ = producer.send(BaseRecord::<(), str>::to(topic).partition(0).payload("a drop"));
+        for partition in 0..partitions {
+            let record = BaseRecord::<(), str>::to(topic).partition(partition);
+            let _ = producer.send(record.payload("a drop"));
+        }
         producer.poll(PAUSE);
         std::thread::sleep(PAUSE);
     }
@@ -31,7 +35,7 @@ impl ProducerContext for Tell {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if result.is_ok() {
+        if result.as_ref().is_ok_and(|message| message.partition() == 0) {
             let now = SystemTime::now().duration_since(UNIX_EPOCH);
             let mut output = std::io::stdout().lock();
             let told = writeln!(output, "{}", now.map_or(0, |since| since.as_micros()))

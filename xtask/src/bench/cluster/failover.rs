@@ -36,9 +36,19 @@ fn leaders_go(
     signal: Signal,
     count: usize,
 ) -> anyhow::Result<()> {
-    servers.topic(name, 1)?;
-    let (librdkafka, own) = (Writer::start(servers, name)?, OwnWriter::start(servers, name)?);
-    let (mut pauses, mut own_pauses) = (Vec::new(), Vec::new());
+    servers.topic(name, WRITTEN)?;
+    // One that writes to all partitions knows all brokers. One that writes to a single one is connected to its leader
+    // alone, and librdkafka then looks for another one only with its next look around, which it does once a second.
+    let (one, all) = (
+        Writer::start(servers, name, 1)?,
+        Writer::start(servers, name, WRITTEN)?,
+    );
+    let own = OwnWriter::start(servers, name)?;
+    let mut pauses = [
+        ("librdkafka to all partitions", Vec::new()),
+        ("librdkafka to one", Vec::new()),
+        ("our client", Vec::new()),
+    ];
     for _ in 0..count {
         let victim = servers.leader(name, 0)?;
         // Settled, so that every kill meets a cluster that is well.
@@ -46,15 +56,17 @@ fn leaders_go(
         let begin = Instant::now();
         let at = now_us();
         servers.nodes[victim].end(signal)?;
-        pauses.push(pause_after(&librdkafka.acknowledged_us, at)?);
-        own_pauses.push(pause_after(&own.acknowledged_us, at)?);
+        let seen = [&all.acknowledged_us, &one.acknowledged_us, &own.acknowledged_us];
+        for (acknowledged_us, (_, pauses)) in seen.into_iter().zip(&mut pauses) {
+            pauses.push(pause_after(acknowledged_us, at)?);
+        }
         servers.nodes[victim].start_again()?;
-        servers.wait_in_sync(name, 1, Duration::from_secs(120))?;
+        servers.wait_in_sync(name, WRITTEN, Duration::from_secs(120))?;
         // librdkafka stays away from a broker that refused it for up to ten seconds. Were that one the next leader, this
         // would be what is measured.
         thread::sleep(BETWEEN.saturating_sub(begin.elapsed()));
     }
-    for (client, pauses) in [("librdkafka", &mut pauses), ("our client", &mut own_pauses)] {
+    for (client, pauses) in &mut pauses {
         pauses.sort_by(f64::total_cmp);
         let of = |share: f64| pauses[((pauses.len() - 1) as f64 * share).round() as usize];
         for (figure, share) in [
@@ -71,7 +83,8 @@ fn leaders_go(
         }
     }
     report.add(&format!("{name}: times"), servers.kind, "", count as f64);
-    librdkafka.end()?;
+    one.end()?;
+    all.end()?;
     own.end()?;
     servers.client()?.delete_topic(name)
 }
@@ -79,14 +92,67 @@ fn leaders_go(
 /// A broker is away while much is written, and comes back.
 pub fn catch_up(servers: &mut Servers, args: &BenchArgs, report: &mut Report) -> anyhow::Result<()> {
     let (kind, name) = (servers.kind, "catch-up");
-    servers.topic(name, 12)?;
+    servers.topic(name, PARTITIONS)?;
     let away = servers.leader(name, 0)?;
+    let bytes = miss(servers, args, name, away)?;
+    servers.nodes[away].start_again()?;
+    let start = Instant::now();
+    servers.wait_in_sync(name, PARTITIONS, Duration::from_secs(300))?;
+    let rate = bytes as f64 / 1e6 / start.elapsed().as_secs_f64();
+    report.add(&format!("{name}: until in sync"), kind, "MB/s", rate);
+    servers.client()?.delete_topic(name)
+}
+
+/// The same, where each leader gives only so much to it: what producers to other brokers notice.
+pub fn catch_up_throttled(
+    servers: &mut Servers,
+    args: &BenchArgs,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let (kind, name, beside) = (servers.kind, "catch-up-throttled", "catch-up-beside");
+    servers.topic(name, PARTITIONS)?;
+    servers.topic(beside, PARTITIONS)?;
+    let away = servers.leader(name, 0)?;
+    // What the others lead stays with them.
+    let mut loads = throughput::loads(servers, beside, 1024, 16 << 10)?;
+    loads.retain(|load| load.address != servers.nodes[away].address);
+    let (share, duration) = (
+        BESIDE_RATE / loads.len() as f64,
+        Duration::from_secs(args.seconds()),
+    );
+    let paced = || throughput::together(&loads, |load| load.run_paced(share, duration));
+    paced()?;
+    let before = paced()?.percentile_ms(0.99);
+    let bytes = miss(servers, args, name, away)?;
+    servers.throttle(name, Some(LEADER_RATE))?;
+    servers.nodes[away].start_again()?;
+    let start = Instant::now();
+    let meanwhile = paced()?.percentile_ms(0.99);
+    let in_sync = servers.client()?.partitions_of(name)?;
+    ensure!(
+        in_sync
+            .iter()
+            .any(|partition| partition.in_sync < servers.nodes.len()),
+        "it was in sync before the load beside it had ended"
+    );
+    servers.wait_in_sync(name, PARTITIONS, Duration::from_secs(300))?;
+    let rate = bytes as f64 / 1e6 / start.elapsed().as_secs_f64();
+    servers.throttle(name, None)?;
+    report.add(&format!("{name}: until in sync"), kind, "MB/s", rate);
+    report.add(&format!("{name}: p99 before"), kind, "ms", before);
+    report.add(&format!("{name}: p99 meanwhile"), kind, "ms", meanwhile);
+    servers.client()?.delete_topic(name)?;
+    servers.client()?.delete_topic(beside)
+}
+
+/// Kills a broker, and fills a topic while it is away. Gives the bytes that it misses.
+fn miss(servers: &mut Servers, args: &BenchArgs, topic: &str, away: usize) -> anyhow::Result<u64> {
     servers.nodes[away].end(Signal::KILL)?;
     let gone = away as i32 + 1;
     let deadline = Instant::now() + Duration::from_secs(60);
     while servers
         .client()?
-        .partitions_of(name)?
+        .partitions_of(topic)?
         .iter()
         .any(|p| p.leader == gone)
     {
@@ -96,17 +162,13 @@ pub fn catch_up(servers: &mut Servers, args: &BenchArgs, report: &mut Report) ->
         );
         thread::sleep(Duration::from_millis(50));
     }
+    // Other brokers may hear of it a little later than the one that was asked.
+    thread::sleep(Duration::from_secs(1));
     let bytes: u64 = if args.quick { 256 << 20 } else { 1 << 30 };
-    throughput::fill(servers, name, bytes)?;
-    servers.nodes[away].start_again()?;
-    let start = Instant::now();
-    servers.wait_in_sync(name, 12, Duration::from_secs(300))?;
-    let rate = bytes as f64 / 1e6 / start.elapsed().as_secs_f64();
-    report.add(&format!("{name}: until in sync"), kind, "MB/s", rate);
-    servers.client()?.delete_topic(name)
+    throughput::fill(servers, topic, bytes)
 }
 
-/// A producer that sends to partition 0 without end, and tells when each record was acknowledged.
+/// A producer that sends without end, and tells when each record of partition 0 was acknowledged.
 struct Writer {
     child: Child,
     acknowledged_us: Arc<Mutex<Vec<u64>>>,
@@ -114,9 +176,9 @@ struct Writer {
 }
 
 impl Writer {
-    fn start(servers: &Servers, topic: &str) -> anyhow::Result<Self> {
+    fn start(servers: &Servers, topic: &str, partitions: usize) -> anyhow::Result<Self> {
         let mut child = Command::new(librdkafka::build()?)
-            .args(["trickle", &servers.bootstrap(), topic])
+            .args(["trickle", &servers.bootstrap(), topic, &partitions.to_string()])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -223,3 +285,11 @@ fn pause_after(acknowledged_us: &Mutex<Vec<u64>>, at: u64) -> anyhow::Result<f64
 
 /// From one broker that goes to the next.
 const BETWEEN: Duration = Duration::from_secs(12);
+/// Partitions of the topic whose leaders go.
+const WRITTEN: usize = 6;
+/// Partitions of a topic that a broker has to catch up with.
+const PARTITIONS: usize = 12;
+/// Bytes a second that a leader gives to a broker that catches up, where that is throttled.
+const LEADER_RATE: u64 = 50_000_000;
+/// Megabytes a second that are produced meanwhile.
+const BESIDE_RATE: f64 = 15.0;

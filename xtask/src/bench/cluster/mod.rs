@@ -137,6 +137,12 @@ const SCENARIOS: &[Scenario] = &[
         link: Link::Direct,
         run: failover::catch_up,
     },
+    Scenario {
+        name: "catch-up-throttled",
+        what: "the same where each leader gives 50 MB/s to it: what producers notice",
+        link: Link::Direct,
+        run: failover::catch_up_throttled,
+    },
 ];
 
 /// Bytes of a batch: what Kafka's producer sends at most where nobody says otherwise.

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use millstream_client::{Admin, ClientConfig, ConfigChange, ConfigResource};
 use rustix::process::Signal;
 
 use super::super::BenchArgs;
@@ -154,6 +155,40 @@ impl Servers {
         }
     }
 
+    /// Bounds the bytes a second that each leader gives to replicas of `topic` that are not in sync (KIP-73), or bounds
+    /// them no more.
+    pub fn throttle(&self, topic: &str, rate: Option<u64>) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let mut config = ClientConfig::new("");
+        config.bootstrap = self.nodes.iter().map(|node| node.address.clone()).collect();
+        let change = |name: &str, value: Option<String>| match value {
+            Some(value) => ConfigChange::set(name, value),
+            None => ConfigChange::delete(name),
+        };
+        runtime.block_on(async {
+            let client = millstream_client::Client::connect(config).await?;
+            let admin = Admin::new(&client);
+            let whose = rate.map(|_| "*".to_owned());
+            let (topic, rate) = (
+                ConfigResource::Topic(topic.to_owned()),
+                rate.map(|rate| rate.to_string()),
+            );
+            let changes = [
+                (topic, change("leader.replication.throttled.replicas", whose)),
+                (
+                    ConfigResource::AllBrokers,
+                    change("leader.replication.throttled.rate", rate),
+                ),
+            ];
+            for (resource, change) in changes {
+                admin.alter_configs(&resource, &[change]).await?;
+            }
+            Ok(())
+        })
+    }
+
     /// Where in `nodes` the leader of a partition is.
     pub fn leader(&self, topic: &str, partition: usize) -> anyhow::Result<usize> {
         let led = self.client()?.partitions_of(topic)?;
@@ -179,7 +214,8 @@ impl Servers {
     /// Ends all of them and removes their data.
     pub fn stop(mut self) -> anyhow::Result<()> {
         for node in &mut self.nodes {
-            node.end(Signal::KILL)?;
+            // One that a scenario has ended is not there any more.
+            let _ = node.end(Signal::KILL);
         }
         fs::remove_dir_all(&self.folder).context("removing the cluster's data")
     }

@@ -52,7 +52,7 @@ pub fn produce(
 }
 
 /// A load for each leader, on the partitions that it leads.
-fn loads(
+pub fn loads(
     servers: &Servers,
     topic: &str,
     record_bytes: usize,
@@ -77,7 +77,8 @@ fn loads(
     Ok(loads.filter(|load| !load.partitions.is_empty()).collect())
 }
 
-fn together(
+/// Runs loads at the same time.
+pub fn together(
     loads: &[Load],
     run: impl Fn(&Load) -> anyhow::Result<Outcome> + Sync,
 ) -> anyhow::Result<Outcome> {
@@ -149,12 +150,12 @@ const CONNECTIONS_PER_BROKER: usize = 2;
 /// Bytes of a batch where it only matters that there are many.
 const FILL_BATCH_BYTES: usize = 64 << 10;
 
-/// Fills a topic with `bytes` or a little more.
-pub fn fill(servers: &Servers, topic: &str, bytes: u64) -> anyhow::Result<()> {
+/// Fills a topic with `bytes` or a little more, and says with how many.
+pub fn fill(servers: &Servers, topic: &str, bytes: u64) -> anyhow::Result<u64> {
     let loads = loads(servers, topic, 1024, FILL_BATCH_BYTES)?;
     let mut done = 0;
     while done < bytes {
         done += together(&loads, |load| load.run_flat_out(Duration::from_millis(500)))?.bytes;
     }
-    Ok(())
+    Ok(done)
 }
