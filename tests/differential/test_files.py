@@ -89,3 +89,44 @@ def test_log_dump_tells_damage(kafka):
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode != 0
     assert "damaged" in done.stderr and segment.name in done.stderr
+
+
+def test_log_dump_shows_how_transactions_ended(kafka):
+    from confluent_kafka import Producer
+    from confluent_kafka.admin import AdminClient, NewTopic
+
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    for future in admin.create_topics([NewTopic("orders", 1, 1)]).values():
+        future.result(20)
+    producers = []
+    for name in ("a", "b"):
+        producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": name})
+        producer.init_transactions(20)
+        producers.append(producer)
+    for round in range(6):
+        for producer in producers:
+            producer.begin_transaction()
+            producer.produce("orders", f"{round}", partition=0)
+            producer.flush(20)
+        for number, producer in enumerate(producers):
+            if (round + number) % 3:
+                producer.commit_transaction(20)
+            else:
+                producer.abort_transaction(20)
+    kafka.terminate()
+    lines = dump(kafka.data / "data" / "orders-0")
+    first, aborted = {}, []
+    for batch in (line for line in lines if line["kind"] == "batch"):
+        producer = batch["producer_id"]
+        assert batch["transactional"] and batch["control"] == ("marker" in batch)
+        if not batch["control"]:
+            first.setdefault(producer, batch["base_offset"])
+            continue
+        begun = first.pop(producer)
+        if batch["marker"] == "abort":
+            stable = min([*first.values(), batch["base_offset"] + 1])
+            aborted.append((producer, begun, batch["base_offset"], stable))
+    told = [line for line in lines if line["kind"] == "aborted"]
+    fields = ("producer_id", "first_offset", "last_offset", "last_stable_offset")
+    assert len(aborted) == 4
+    assert [tuple(line[field] for field in fields) for line in told] == aborted
