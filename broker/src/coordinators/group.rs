@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use millstream_core::cluster::{CONSUMER_OFFSETS, Command, Image, placement};
+use millstream_core::group::consumer::ConsumerConfig;
 use millstream_core::group::{GroupConfig, GroupError};
 use millstream_core::ids::{BrokerId, LeaderEpoch, TopicId, TopicName};
 use millstream_kafka::ErrorCode;
@@ -65,6 +66,7 @@ impl GroupCoordinator {
             members_max: settings.group_max_size as usize,
             offsets_retention_ms: i64::from(settings.offsets_retention_minutes) * 60_000,
             offset_metadata_bytes_max: settings.offset_metadata_max_bytes as usize,
+            consumer: ConsumerConfig::default(),
         };
         let expiry_interval_ms = settings.offsets_retention_check_interval_ms;
         Self {
@@ -288,6 +290,12 @@ pub fn code(error: GroupError) -> ErrorCode {
         GroupError::NonEmptyGroup => ErrorCode::NonEmptyGroup,
         GroupError::GroupSubscribedToTopic => ErrorCode::GroupSubscribedToTopic,
         GroupError::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
+        GroupError::InvalidRequest(_) => ErrorCode::InvalidRequest,
+        GroupError::FencedMemberEpoch => ErrorCode::FencedMemberEpoch,
+        GroupError::UnreleasedInstanceId => ErrorCode::UnreleasedInstanceId,
+        GroupError::UnsupportedAssignor => ErrorCode::UnsupportedAssignor,
+        GroupError::StaleMemberEpoch => ErrorCode::StaleMemberEpoch,
+        GroupError::InvalidRegularExpression => ErrorCode::InvalidRegularExpression,
     }
 }
 

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
+use super::offsets::CONSUMER;
 use super::state::{Group, State};
-use super::types::{GroupDescription, GroupListing, MemberDescription};
+use super::types::{AnyState, GroupDescription, GroupListing, MemberDescription};
 use super::{Groups, Member};
 
 impl Groups {
-    /// What a group is doing; none if there is no such group.
+    /// What a group is doing; none if there is no such group, or it follows KIP-848.
     pub fn describe(&self, group: &str) -> Option<GroupDescription> {
         self.groups
             .get(group)
-            .filter(|group| !group.is_forgotten())
+            .filter(|group| !group.is_forgotten() && group.consumer.is_none())
             .map(Group::describe)
     }
 
@@ -22,8 +23,14 @@ impl Groups {
             .filter(|group| !group.is_forgotten())
             .map(|group| GroupListing {
                 group: group.id.clone(),
-                protocol_type: group.protocol_type.clone().unwrap_or_default(),
-                state: group.state,
+                protocol_type: match group.consumer {
+                    Some(_) => CONSUMER.to_owned(),
+                    None => group.protocol_type.clone().unwrap_or_default(),
+                },
+                state: match &group.consumer {
+                    Some(consumer) => AnyState::Consumer(consumer.state()),
+                    None => AnyState::Classic(group.state),
+                },
             })
     }
 }

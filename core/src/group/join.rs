@@ -17,6 +17,9 @@ impl Groups {
             return step;
         }
         let id: Arc<str> = request.group.as_str().into();
+        if self.groups.get(&id).is_some_and(Group::has_consumer_members) {
+            return self.join_consumer_group(now_ms, &request, token);
+        }
         if !self.groups.contains_key(&id) {
             self.groups.insert(id.clone(), Group::new(id.clone()));
         }
@@ -33,6 +36,11 @@ impl Groups {
         let member = request.member.clone();
         if let Err(error) = group.join(request, token, &mut env) {
             step.responses.push((token, join_error(&member, error)));
+        } else if let Some(consumer) = &group.consumer {
+            // Nobody was left in it, so it is a classic group again.
+            let mut records = Vec::new();
+            consumer.bury(&id, &mut records);
+            step.records.splice(0..0, records);
         }
         self.forget_if_unused(&id);
         step

@@ -12,6 +12,9 @@ impl Groups {
         group: &str,
         members: &[LeaveMember],
     ) -> (Vec<Result<(), GroupError>>, Step) {
+        if self.groups.get(group).is_some_and(Group::has_consumer_members) {
+            return self.leave_consumer_group(now_ms, group, members);
+        }
         let work = |group: &mut Group, env: &mut Env<'_>| {
             members.iter().map(|member| group.leave(member, env)).collect()
         };

@@ -1,9 +1,10 @@
-//! The coordinator of consumer groups, classic protocol: who is a member, who consumes what, and how far.
+//! The coordinator of consumer groups: who is a member, who consumes what, and how far.
 //!
 //! A state machine like Kafka's `GroupMetadataManager`: requests and the time come in; records to write and answers
 //! to give come out as a [`Step`]. The driver appends the records, then hands each to [`Groups::replay`], live and
 //! when it loads the log alike: only that changes offsets, assignments and which groups exist. What members are doing
 //! at the moment (who waits for a rebalance, deadlines) is lost with the coordinator, and clients cope with that.
+//! This folder has the classic protocol and the offsets; `consumer/` has that of KIP-848.
 //!
 //! Answers leave once every record before them is durable; the driver sees to that. Sources: Kafka's protocol guide,
 //! KIP-62 (rebalance timeout), KIP-134 (initial delay), KIP-211 (expiry of offsets), KIP-345 and KIP-814 (static
@@ -12,6 +13,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub mod consumer;
 mod describe;
 mod join;
 mod leave;
@@ -27,11 +29,12 @@ mod types;
 pub use record::{GroupValue, Key, MemberValue, OffsetValue, Record, RecordError, Value};
 pub use state::State;
 pub use types::{
-    CommitRequest, CommittedOffset, GroupConfig, GroupDescription, GroupError, GroupListing, Identity,
-    JoinRequest, JoinResponse, JoinedMember, LeaveMember, MemberDescription, OffsetCommit, Response, Step,
-    SyncRequest, SyncResponse, Token,
+    AnyState, CommitRequest, CommittedOffset, GroupConfig, GroupDescription, GroupError, GroupListing,
+    Identity, JoinRequest, JoinResponse, JoinedMember, LeaveMember, MemberDescription, OffsetCommit,
+    Response, Step, SyncRequest, SyncResponse, Token,
 };
 
+use consumer::{ConsumerGroup, ConsumerKey, ConsumerValue, Part, Topics};
 use member::Member;
 use state::Group;
 use timers::{Timer, Timers};
@@ -42,6 +45,7 @@ pub struct Groups {
     config: GroupConfig,
     groups: BTreeMap<Arc<str>, Group>,
     timers: Timers,
+    topics: Arc<Topics>,
 }
 
 /// What the methods of a group may touch besides the group.
@@ -58,6 +62,13 @@ impl Groups {
         Self {
             config,
             ..Self::default()
+        }
+    }
+
+    /// The cluster has these topics now. Groups that follow KIP-848 act on it with their next heartbeats.
+    pub fn topics_changed(&mut self, topics: Arc<Topics>) {
+        if !self.topics.has_same(&topics) {
+            self.topics = topics;
         }
     }
 
@@ -115,7 +126,45 @@ impl Groups {
                     .or_insert_with(|| Group::new(id))
                     .replay(value);
             }
-            (Key::Group { group }, _) => self.forget(&group.clone()),
+            (Key::Group { group }, _) => {
+                self.timers.cancel_group(group);
+                if let Some(found) = self.groups.get_mut(group).filter(|g| g.consumer.is_none()) {
+                    found.with_offsets_only();
+                    self.forget_if_unused(group);
+                }
+            }
+            (Key::Consumer(ConsumerKey { group, part }), Some(Value::Consumer(value))) => {
+                self.replay_consumer(group, part, value);
+            }
+            (Key::Consumer(ConsumerKey { group, part }), _) => self.replay_consumer_gone(group, part),
+        }
+    }
+
+    fn replay_consumer(&mut self, id: &Arc<str>, part: &Part, value: &ConsumerValue) {
+        let group = self
+            .groups
+            .entry(id.clone())
+            .or_insert_with(|| Group::new(id.clone()));
+        if group.consumer.is_none() {
+            group.with_offsets_only();
+        }
+        group.consumer.get_or_insert_default().replay(part, Some(value));
+    }
+
+    fn replay_consumer_gone(&mut self, id: &Arc<str>, part: &Part) {
+        let Some(group) = self.groups.get_mut(id) else {
+            return;
+        };
+        let Some(consumer) = &mut group.consumer else {
+            return;
+        };
+        consumer.replay(part, None);
+        if let Part::Member(member) = part {
+            self.timers.cancel_member(id, member);
+        }
+        if consumer.is_nothing() {
+            group.consumer = None;
+            self.forget_if_unused(id);
         }
     }
 
@@ -136,6 +185,9 @@ impl Groups {
                 group.prepare_rebalance(&mut env);
             }
         }
+        for id in self.groups.keys().cloned().collect::<Vec<_>>() {
+            self.begin_sessions(&id, now_ms);
+        }
         step
     }
 
@@ -147,10 +199,22 @@ impl Groups {
     /// Does what is due: members whose session ended leave, rebalances that waited long enough go on.
     pub fn tick(&mut self, now_ms: i64) -> Step {
         let mut step = Step::default();
+        // Those of a group of KIP-848 go together: what follows from that depends on who is left.
+        let mut silent: BTreeMap<Arc<str>, Vec<Arc<str>>> = BTreeMap::new();
         while let Some((id, timer)) = self.timers.pop_due(now_ms) {
             let Some(group) = self.groups.get_mut(&id) else {
                 continue;
             };
+            if group.has_consumer_members() {
+                match timer {
+                    Timer::Converted => self.begin_sessions(&id, now_ms),
+                    timer => silent
+                        .entry(id.clone())
+                        .or_default()
+                        .extend(self.overdue(&id, &timer, now_ms)),
+                }
+                continue;
+            }
             let mut env = Env {
                 config: &self.config,
                 timers: &mut self.timers,
@@ -163,8 +227,13 @@ impl Groups {
                 Timer::Initial { remaining_ms } => group.initial_delay_over(remaining_ms, &mut env),
                 Timer::Join => group.complete_join(&mut env),
                 Timer::Sync => group.sync_overdue(&mut env),
+                Timer::Converted => group.converted(&mut env),
+                Timer::Revocation(..) | Timer::Rejoin(_) | Timer::Resync(_) => {}
             }
             self.forget_if_unused(&id);
+        }
+        for (id, members) in silent {
+            step.records.extend(self.fence(&id, &members, now_ms).records);
         }
         step
     }
@@ -182,6 +251,8 @@ impl Groups {
                     value: Some(Value::Group(value.clone())),
                 });
             }
+            let consumer = group.consumer.iter();
+            records.extend(consumer.flat_map(|consumer| consumer.live_records(&group.id)));
             for (topic, partitions) in &group.offsets {
                 for (partition, value) in partitions {
                     let key = Key::Offset {
@@ -202,7 +273,10 @@ impl Groups {
     /// How many records [`Groups::live_records`] has.
     pub fn live_record_count(&self) -> usize {
         let count = |group: &Group| {
-            usize::from(group.written.is_some()) + group.offsets.values().map(BTreeMap::len).sum::<usize>()
+            let consumer = group.consumer.as_deref();
+            usize::from(group.written.is_some())
+                + consumer.map_or(0, ConsumerGroup::live_record_count)
+                + group.offsets.values().map(BTreeMap::len).sum::<usize>()
         };
         self.groups.values().map(count).sum()
     }

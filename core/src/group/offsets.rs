@@ -21,8 +21,12 @@ impl Groups {
         if who.group.len() > TEXT_BYTES_MAX {
             return (Err(GroupError::InvalidGroupId), Step::default());
         }
-        let (allowed, mut step) =
-            self.with_group(&who.group, now_ms, |group, env| group.check_commit(who, env));
+        let topics = self.topics.clone();
+        let check = |group: &mut Group, env: &mut Env<'_>| match &group.consumer {
+            Some(consumer) => consumer.check_commit(who, &request.offsets, &topics),
+            None => group.check_commit(who, env),
+        };
+        let (allowed, mut step) = self.with_group(&who.group, now_ms, check);
         match allowed {
             // Without members anybody may keep offsets in a group, which begins with that.
             None if who.generation < 0 => {}
@@ -79,12 +83,17 @@ impl Groups {
         let Some(group) = self.groups.get(group).filter(|group| !group.is_forgotten()) else {
             return (Err(GroupError::GroupIdNotFound), step);
         };
-        if group.state != State::Empty && group.protocol_type.as_deref() != Some(CONSUMER) {
+        let are_consumers = group.consumer.is_some() || group.protocol_type.as_deref() == Some(CONSUMER);
+        if group.state != State::Empty && !are_consumers {
             return (Err(GroupError::NonEmptyGroup), step);
         }
         let subscribed = group.subscribed_topics();
         let delete = |(topic, partition): &(String, i32)| {
-            if subscribed.as_ref().is_none_or(|topics| topics.contains(topic)) {
+            let is_subscribed = match &group.consumer {
+                Some(consumer) => consumer.is_subscribed_to(topic),
+                None => subscribed.as_ref().is_none_or(|topics| topics.contains(topic)),
+            };
+            if is_subscribed {
                 return Err(GroupError::GroupSubscribedToTopic);
             }
             if let Some((topic, _)) = group
@@ -123,7 +132,7 @@ impl Groups {
         let Some(group) = self.groups.get(group).filter(|group| !group.is_forgotten()) else {
             return (Err(GroupError::GroupIdNotFound), step);
         };
-        if group.state != State::Empty {
+        if group.state != State::Empty || group.has_consumer_members() {
             return (Err(GroupError::NonEmptyGroup), step);
         }
         group.bury(&mut step);
@@ -146,8 +155,9 @@ impl Groups {
                     }
                 }
             }
-            if group.state == State::Empty && kept == 0 && group.pending.is_empty() && group.written.is_some()
-            {
+            let is_written = group.written.is_some() || group.consumer.is_some();
+            let is_empty = group.state == State::Empty && !group.has_consumer_members();
+            if is_empty && kept == 0 && group.pending.is_empty() && is_written {
                 step.records.truncate(before);
                 group.bury(&mut step);
             }
@@ -176,6 +186,13 @@ impl Group {
     }
 
     fn has_expired(&self, topic: &str, value: &OffsetValue, now_ms: i64, retention_ms: i64) -> bool {
+        if self
+            .consumer
+            .as_ref()
+            .is_some_and(|consumer| consumer.is_subscribed_to(topic))
+        {
+            return false;
+        }
         let base_ms = match (self.state, &self.protocol_type) {
             (State::Empty, Some(_)) => self.empty_since_ms.unwrap_or(value.commit_ms),
             (State::Empty, None) => value.commit_ms,
@@ -221,12 +238,10 @@ impl Group {
                     .map(|partition| self.tombstone(topic, *partition)),
             );
         }
-        step.records.push(Record {
-            key: Key::Group {
-                group: self.id.clone(),
-            },
-            value: None,
-        });
+        match &self.consumer {
+            Some(consumer) => consumer.bury(&self.id, &mut step.records),
+            None => step.records.push(self.tombstone_of_group()),
+        }
     }
 }
 
@@ -252,4 +267,4 @@ impl OffsetCommit {
 }
 
 /// The protocol type of consumers.
-const CONSUMER: &str = "consumer";
+pub(super) const CONSUMER: &str = "consumer";

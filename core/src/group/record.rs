@@ -1,11 +1,13 @@
 //! Records of `__consumer_offsets` in Kafka's binary formats.
 //!
 //! Keys: `OffsetCommitKey` (versions 0 and 1) and `GroupMetadataKey` (2). Values: `OffsetCommitValue` (read 0 to 4,
-//! written 3) and `GroupMetadataValue` (read 0 to 4, written 3). Each begins with its version.
+//! written 3) and `GroupMetadataValue` (read 0 to 4, written 3). Each begins with its version. Those of groups that
+//! follow KIP-848 are in `consumer/record.rs`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::consumer::record::{ConsumerKey, ConsumerValue};
 pub use crate::record_bytes::RecordError;
 pub(super) use crate::record_bytes::TEXT_BYTES_MAX;
 use crate::record_bytes::{Input, Output};
@@ -36,6 +38,8 @@ pub enum Key {
         /// Group.
         group: Arc<str>,
     },
+    /// A part of a group that follows KIP-848.
+    Consumer(ConsumerKey),
 }
 
 /// What a record says.
@@ -45,6 +49,8 @@ pub enum Value {
     Offset(OffsetValue),
     /// A generation of a group.
     Group(GroupValue),
+    /// A part of a group that follows KIP-848.
+    Consumer(ConsumerValue),
 }
 
 /// A committed offset.
@@ -119,12 +125,13 @@ impl Record {
             2 => Key::Group {
                 group: input.text()?.into(),
             },
-            version => return Err(RecordError::Version(version)),
+            kind => Key::Consumer(ConsumerKey::decode(kind, &mut input)?),
         };
         let value = match (value, &key) {
             (None, _) => None,
             (Some(bytes), Key::Offset { .. }) => Some(Value::Offset(OffsetValue::decode(bytes)?)),
             (Some(bytes), Key::Group { .. }) => Some(Value::Group(GroupValue::decode(bytes)?)),
+            (Some(bytes), Key::Consumer(key)) => Some(Value::Consumer(key.decode_value(bytes)?)),
         };
         Ok(Self { key, value })
     }
@@ -148,6 +155,7 @@ impl Key {
                 output.i16(2);
                 output.text(group);
             }
+            Self::Consumer(key) => key.encode(&mut output),
         }
         output.bytes
     }
@@ -159,6 +167,7 @@ impl Value {
         match self {
             Self::Offset(value) => value.encode(&mut output),
             Self::Group(value) => value.encode(&mut output),
+            Self::Consumer(value) => return value.encode(),
         }
         output.bytes
     }

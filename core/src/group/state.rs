@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use super::consumer::ConsumerGroup;
 use super::record::{GroupValue, Key, MemberValue, OffsetValue, Record, Value};
 use super::types::{GroupError, Identity};
 use super::{Env, Member, Timer};
@@ -65,6 +66,9 @@ pub(super) struct Group {
     pub(super) offsets: BTreeMap<Arc<str>, BTreeMap<i32, OffsetValue>>,
     /// The last record about the group itself.
     pub(super) written: Option<GroupValue>,
+    /// What there is instead of all that but id and offsets, if the group follows KIP-848. While it has no members there
+    /// may be both: a client of the classic protocol joins, and that was not written yet.
+    pub(super) consumer: Option<Box<ConsumerGroup>>,
 }
 
 impl Group {
@@ -84,6 +88,32 @@ impl Group {
             empty_since_ms: None,
             offsets: BTreeMap::new(),
             written: None,
+            consumer: None,
+        }
+    }
+
+    /// What is left when it changes its protocol: its offsets.
+    pub(super) fn with_offsets_only(&mut self) {
+        let offsets = std::mem::take(&mut self.offsets);
+        *self = Self {
+            offsets,
+            ..Self::new(self.id.clone())
+        };
+    }
+
+    /// Whether it follows KIP-848 and has members.
+    pub(super) fn has_consumer_members(&self) -> bool {
+        self.consumer
+            .as_ref()
+            .is_some_and(|consumer| !consumer.is_empty())
+    }
+
+    /// Says that there is no such classic group any more.
+    pub(super) fn tombstone_of_group(&self) -> Record {
+        let group = self.id.clone();
+        Record {
+            key: Key::Group { group },
+            value: None,
         }
     }
 
@@ -93,10 +123,12 @@ impl Group {
             && self.written.is_none()
             && self.offsets.is_empty()
             && self.pending.is_empty()
+            && self.consumer.is_none()
     }
 
     /// Takes over what a record says, and keeps what members wait for.
     pub(super) fn replay(&mut self, value: &GroupValue) {
+        self.consumer = None;
         let protocol = value.protocol.clone().unwrap_or_default();
         self.generation = value.generation;
         self.protocol_type = Some(value.protocol_type.clone()).filter(|kind| !kind.is_empty());

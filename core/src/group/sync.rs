@@ -8,6 +8,14 @@ use super::{Env, Groups, Timer};
 impl Groups {
     /// A member asks what it consumes; the leader says what everybody does.
     pub fn sync(&mut self, now_ms: i64, request: &SyncRequest, token: Token) -> Step {
+        let group = self.groups.get(request.who.group.as_str());
+        if group.is_some_and(Group::has_consumer_members) {
+            let answer = self.sync_consumer_group(now_ms, request);
+            let mut step = Step::default();
+            let answer = answer.map_or_else(sync_error, Response::Sync);
+            step.responses.push((token, answer));
+            return step;
+        }
         let (done, mut step) = self.with_group(&request.who.group, now_ms, |group, env| {
             group.sync(request, token, env)
         });
@@ -22,6 +30,10 @@ impl Groups {
     /// # Errors
     /// The member is not in the group, or has to join again.
     pub fn heartbeat(&mut self, now_ms: i64, who: &Identity) -> Result<(), GroupError> {
+        let group = self.groups.get(who.group.as_str());
+        if group.is_some_and(Group::has_consumer_members) {
+            return self.heartbeat_in_consumer_group(now_ms, who);
+        }
         let (done, step) = self.with_group(&who.group, now_ms, |group, env| group.heartbeat(who, env));
         debug_assert_eq!(
             step,

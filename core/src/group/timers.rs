@@ -19,6 +19,15 @@ pub(super) enum Timer {
     Join,
     /// Members had time enough to fetch their assignment.
     Sync,
+    /// A member had time enough to give back what it has to, in this epoch of its own.
+    Revocation(Arc<str>, i32),
+    /// A member of the classic protocol in a group of KIP-848 had time enough to join again.
+    Rejoin(Arc<str>),
+    /// A member of the classic protocol in a group of KIP-848 had time enough to fetch its assignment.
+    Resync(Arc<str>),
+    /// The group changed its protocol, so its members need sessions of the new one. At once, but not before the records
+    /// are replayed that say so.
+    Converted,
 }
 
 impl Timer {
@@ -29,6 +38,10 @@ impl Timer {
             Self::Pending(member) => Slot::Pending(member.clone()),
             Self::Initial { .. } | Self::Join => Slot::Join,
             Self::Sync => Slot::Sync,
+            Self::Revocation(member, _) => Slot::Revocation(member.clone()),
+            Self::Rejoin(member) => Slot::Rejoin(member.clone()),
+            Self::Resync(member) => Slot::Resync(member.clone()),
+            Self::Converted => Slot::Converted,
         }
     }
 }
@@ -39,6 +52,10 @@ enum Slot {
     Pending(Arc<str>),
     Join,
     Sync,
+    Revocation(Arc<str>),
+    Rejoin(Arc<str>),
+    Resync(Arc<str>),
+    Converted,
 }
 
 /// The deadlines.
@@ -59,6 +76,14 @@ impl Timers {
         self.queue.insert((at_ms, group.clone(), timer));
     }
 
+    /// Sets a timer, unless one is set for the same.
+    pub(super) fn set_if_absent(&mut self, group: &Arc<str>, timer: Timer, at_ms: i64) {
+        let slots = self.set.get(group);
+        if slots.is_none_or(|slots| !slots.contains_key(&timer.slot())) {
+            self.set(group, timer, at_ms);
+        }
+    }
+
     /// Takes a timer back, if it is set.
     pub(super) fn cancel(&mut self, group: &Arc<str>, timer: &Timer) {
         let Some(timers) = self.set.get_mut(group) else {
@@ -72,13 +97,31 @@ impl Timers {
         }
     }
 
-    /// Takes all timers of a group back.
+    /// Takes all timers of a group back but for the one that sees to it that its members get others.
     pub(super) fn cancel_group(&mut self, group: &str) {
         let Some((group, timers)) = self.set.remove_entry(group) else {
             return;
         };
-        for (at_ms, timer) in timers.into_values() {
-            self.queue.remove(&(at_ms, group.clone(), timer));
+        for (slot, (at_ms, timer)) in timers {
+            if slot == Slot::Converted {
+                let kept = BTreeMap::from([(slot, (at_ms, timer))]);
+                self.set.insert(group.clone(), kept);
+            } else {
+                self.queue.remove(&(at_ms, group.clone(), timer));
+            }
+        }
+    }
+
+    /// Takes all timers of a member of a group of KIP-848 back.
+    pub(super) fn cancel_member(&mut self, group: &Arc<str>, member: &Arc<str>) {
+        let timers = [
+            Timer::Session(member.clone()),
+            Timer::Revocation(member.clone(), 0),
+            Timer::Rejoin(member.clone()),
+            Timer::Resync(member.clone()),
+        ];
+        for timer in &timers {
+            self.cancel(group, timer);
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::consumer::{ConsumerConfig, ConsumerState};
 use super::record::Record;
 use super::state::State;
 
@@ -21,6 +22,8 @@ pub struct GroupConfig {
     pub offsets_retention_ms: i64,
     /// Longest metadata beside an offset, in bytes.
     pub offset_metadata_bytes_max: usize,
+    /// Bounds of groups that follow KIP-848.
+    pub consumer: ConsumerConfig,
 }
 
 impl Default for GroupConfig {
@@ -32,6 +35,7 @@ impl Default for GroupConfig {
             members_max: i32::MAX as usize,
             offsets_retention_ms: 7 * 24 * 3_600_000,
             offset_metadata_bytes_max: 4096,
+            consumer: ConsumerConfig::default(),
         }
     }
 }
@@ -137,6 +141,26 @@ pub enum GroupError {
     /// The text beside an offset is too long.
     #[error("the metadata of the offset is too large")]
     OffsetMetadataTooLarge,
+    /// The request makes no sense.
+    #[error("{0}")]
+    InvalidRequest(&'static str),
+    /// The member has to give all up and join again (KIP-848).
+    #[error(
+        "the member epoch is not the current one; the member has to give up its partitions and join again"
+    )]
+    FencedMemberEpoch,
+    /// A static member of KIP-848 has not left yet.
+    #[error("another member still has the group instance id")]
+    UnreleasedInstanceId,
+    /// There is no such assignor of KIP-848.
+    #[error("the assignor is not supported; supported are uniform and range")]
+    UnsupportedAssignor,
+    /// The member commits or fetches in an epoch that is not its own.
+    #[error("the member epoch is not the current one")]
+    StaleMemberEpoch,
+    /// The pattern of a subscription cannot be used.
+    #[error("the regular expression is not valid or too large")]
+    InvalidRegularExpression,
 }
 
 /// Says who asks.
@@ -341,5 +365,32 @@ pub struct GroupListing {
     /// Its kind; empty for one that only keeps offsets.
     pub protocol_type: String,
     /// Its state.
-    pub state: State,
+    pub state: AnyState,
+}
+
+/// What a group is doing, and by which protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnyState {
+    /// The classic protocol.
+    Classic(State),
+    /// KIP-848.
+    Consumer(ConsumerState),
+}
+
+impl AnyState {
+    /// Kafka's name of the state.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Classic(state) => state.name(),
+            Self::Consumer(state) => state.name(),
+        }
+    }
+
+    /// Kafka's name of the type of group (KIP-848).
+    pub fn group_type(self) -> &'static str {
+        match self {
+            Self::Classic(_) => "classic",
+            Self::Consumer(_) => "consumer",
+        }
+    }
 }

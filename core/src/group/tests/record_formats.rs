@@ -82,7 +82,7 @@ fn other_versions_of_kafkas_records_are_read() {
 
 #[test]
 fn damaged_records_are_errors() {
-    assert_eq!(Record::decode(&[0, 3, 0, 0], None), Err(RecordError::Version(3)));
+    assert_eq!(Record::decode(&[0, 4, 0, 0], None), Err(RecordError::Version(4)));
     assert_eq!(Record::decode(&[0], None), Err(RecordError::Truncated));
     assert_eq!(
         Record::decode(&[0, 2, 0x7f, 0xff], None),
