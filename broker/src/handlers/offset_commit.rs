@@ -99,9 +99,7 @@ async fn commit(
             let (answer, step) = groups.commit(now_ms, &request);
             let answer = answer.map_err(|error| match error {
                 // Since version 9 a group that is not there has an error of its own (KIP-848).
-                GroupError::IllegalGeneration
-                    if version >= 9 && groups.describe(&request.who.group).is_none() =>
-                {
+                GroupError::IllegalGeneration if version >= 9 && !groups.contains(&request.who.group) => {
                     GroupError::GroupIdNotFound
                 }
                 other => other,

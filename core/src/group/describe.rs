@@ -16,6 +16,11 @@ impl Groups {
             .map(Group::describe)
     }
 
+    /// Whether there is a group, of either protocol.
+    pub fn contains(&self, group: &str) -> bool {
+        self.groups.get(group).is_some_and(|group| !group.is_forgotten())
+    }
+
     /// All groups, in the order of their ids.
     pub fn list(&self) -> impl Iterator<Item = GroupListing> {
         self.groups

@@ -269,13 +269,10 @@ impl ConsumerGroup {
         let Some(target) = self.targets.get(id) else {
             return false;
         };
-        let others = self.members.iter().filter(|(other, _)| *other != id);
-        let mut held = others.flat_map(|(_, other)| other.held());
-        held.any(|(topic, partition)| {
-            target
-                .get(&topic)
-                .is_some_and(|target| target.contains(&partition))
-                && member.holds_since(topic, partition).is_none()
+        target.iter().any(|(topic, partitions)| {
+            let mut missing = partitions.clone();
+            missing.retain(|partition| member.holds_since(*topic, *partition).is_none());
+            self.take_out_held_by_others(id, *topic, &mut missing)
         })
     }
 }

@@ -197,16 +197,16 @@ impl Draft<'_> {
         let is_full = request.rebalance_timeout_ms != -1
             && (request.topics.is_some() || request.pattern.is_some())
             && owned.is_some();
-        let assigned = without_epochs(&member.has.assigned);
+        let has_news = || without_epochs(&member.has.assigned) != without_epochs(&before.has.assigned);
         let told = request.epoch == JOIN_EPOCH
             || is_full
             || request.epoch != before.has.epoch
-            || assigned != without_epochs(&before.has.assigned);
+            || (!Arc::ptr_eq(&member, before) && has_news());
         let answer = ConsumerAnswer {
             member: id.to_string(),
             epoch: member.has.epoch,
             heartbeat_interval_ms: 0,
-            assignment: told.then_some(assigned),
+            assignment: told.then(|| without_epochs(&member.has.assigned)),
         };
         let revocation = match member.has.state {
             _ if member.has == before.has => Revocation::AsBefore,
@@ -315,6 +315,10 @@ fn check(request: &ConsumerHeartbeat) -> Result<(), GroupError> {
         &request.client_id,
         &request.client_host,
     ];
+    let named_topics = request.topics.as_ref().map_or(0, Vec::len);
+    if named_topics > SUBSCRIBED_TOPICS_MAX {
+        return refuse("SubscribedTopicNames has too many names.");
+    }
     let topics = request.topics.iter().flatten();
     let mut texts = texts.into_iter().chain(named.into_iter().flatten()).chain(topics);
     if texts.any(|text| text.len() > TEXT_BYTES_MAX / 4) {
@@ -327,3 +331,6 @@ fn check(request: &ConsumerHeartbeat) -> Result<(), GroupError> {
         _ => Ok(()),
     }
 }
+
+/// Most topics that a member may name.
+const SUBSCRIBED_TOPICS_MAX: usize = 50_000;

@@ -28,6 +28,7 @@ impl ConsumerMember {
     }
 
     /// Every partition that it may consume or has not given back.
+    #[cfg(test)]
     pub(super) fn held(&self) -> impl Iterator<Item = (TopicId, PartitionIndex)> {
         let both = self.has.assigned.iter().chain(&self.has.revoking);
         both.flat_map(|(topic, partitions)| partitions.keys().map(|partition| (*topic, *partition)))

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use super::member::Owned;
 use super::record::{ConsumerValue, CurrentValue, Held, MemberState, Part, Partitions};
-use super::{ConsumerMember, Draft};
+use super::{ConsumerGroup, ConsumerMember, Draft};
 use crate::group::GroupError;
-use crate::ids::TopicId;
+use crate::ids::{PartitionIndex, TopicId};
 
 impl Draft<'_> {
     /// Brings a member as far as it gets now. `owned` is what the member says that it has, if it says so; whether
@@ -79,19 +79,19 @@ impl Draft<'_> {
                 ..has.clone()
             };
         }
-        let (epoch, held_by_others) = (self.group.target.epoch, self.held_by_others(id));
+        let epoch = self.group.target.epoch;
         let mut state = MemberState::Stable;
         for (topic, partitions) in target.iter().filter(|(topic, _)| way.wanted.contains(topic)) {
-            for partition in partitions {
-                if held_by_others.contains(&(*topic, *partition)) {
-                    state = MemberState::UnreleasedPartitions;
-                } else {
-                    assigned
-                        .entry(*topic)
-                        .or_default()
-                        .entry(*partition)
-                        .or_insert(epoch);
-                }
+            let kept = assigned.remove(topic).unwrap_or_default();
+            let mut missing = partitions.clone();
+            missing.retain(|partition| !kept.contains_key(partition));
+            if !missing.is_empty() && self.group.take_out_held_by_others(id, *topic, &mut missing) {
+                state = MemberState::UnreleasedPartitions;
+            }
+            let mut held = kept;
+            held.extend(missing.into_iter().map(|partition| (partition, epoch)));
+            if !held.is_empty() {
+                assigned.insert(*topic, held);
             }
         }
         CurrentValue {
@@ -102,10 +102,25 @@ impl Draft<'_> {
             revoking: Held::new(),
         }
     }
+}
 
-    fn held_by_others(&self, id: &Arc<str>) -> BTreeSet<(TopicId, crate::ids::PartitionIndex)> {
-        let others = self.group.members.iter().filter(|(other, _)| *other != id);
-        others.flat_map(|(_, member)| member.held()).collect()
+impl ConsumerGroup {
+    /// Takes out what others have, or have not given back. True if there was any.
+    pub(super) fn take_out_held_by_others(
+        &self,
+        id: &Arc<str>,
+        topic: TopicId,
+        partitions: &mut BTreeSet<PartitionIndex>,
+    ) -> bool {
+        let before = partitions.len();
+        for (_, other) in self.members.iter().filter(|(other, _)| *other != id) {
+            for held in [&other.has.assigned, &other.has.revoking] {
+                if let Some(held) = held.get(&topic) {
+                    partitions.retain(|partition| !held.contains_key(partition));
+                }
+            }
+        }
+        partitions.len() < before
     }
 }
 

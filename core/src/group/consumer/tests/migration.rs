@@ -112,13 +112,13 @@ impl Classic {
 }
 
 /// A subscription to topic `t`, version 1.
-fn subscription() -> Arc<[u8]> {
+pub(super) fn subscription() -> Arc<[u8]> {
     [&[0, 1, 0, 0, 0, 1, 0, 1][..], b"t", &[0xff; 4], &[0; 4]]
         .concat()
         .into()
 }
 
-fn assignment(partitions: &[i32]) -> Arc<[u8]> {
+pub(super) fn assignment(partitions: &[i32]) -> Arc<[u8]> {
     let mut bytes = [&[0, 1, 0, 0, 0, 1, 0, 1][..], b"t"].concat();
     bytes.extend((partitions.len() as i32).to_be_bytes());
     partitions.iter().for_each(|p| bytes.extend(p.to_be_bytes()));
@@ -126,7 +126,7 @@ fn assignment(partitions: &[i32]) -> Arc<[u8]> {
     bytes.into()
 }
 
-fn decode(assignment: &[u8]) -> Vec<(String, Vec<i32>)> {
+pub(super) fn decode(assignment: &[u8]) -> Vec<(String, Vec<i32>)> {
     let topics = topics(1, &[("t", 100)]);
     let decoded = embedded::decode_assignment(assignment, &topics).unwrap();
     let named = decoded.into_iter();

@@ -14,6 +14,7 @@ use crate::ids::{PartitionIndex, TopicId};
 
 mod membership;
 mod migration;
+mod mixed;
 mod properties;
 mod record_formats;
 mod subscriptions;
@@ -145,7 +146,7 @@ struct Client {
     owned: Partitions,
     /// What it was told to have.
     assigned: Partitions,
-    /// What it said that it wants, since it says so again only if that changed.
+    /// What it said that it wants: it says so again if that changed, and if it is not sure that it was heard.
     said: Option<(Vec<String>, Option<String>)>,
 }
 
@@ -179,7 +180,7 @@ impl Client {
             instance: self.instance.clone(),
             client_id: "client".to_owned(),
             client_host: "/127.0.0.1".to_owned(),
-            rebalance_timeout_ms: if self.epoch == 0 { 60_000 } else { -1 },
+            rebalance_timeout_ms: if self.said.is_none() { 60_000 } else { -1 },
             topics,
             pattern,
             assignor: self.assignor.clone(),
@@ -206,7 +207,6 @@ impl Client {
                 }
                 self.owned.clone_from(&self.assigned);
             }
-            Err(GroupError::CoordinatorNotAvailable) => {}
             Err(_) => self.forget(),
         }
     }
