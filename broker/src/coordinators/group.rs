@@ -295,6 +295,7 @@ pub fn code(error: GroupError) -> ErrorCode {
         GroupError::UnreleasedInstanceId => ErrorCode::UnreleasedInstanceId,
         GroupError::UnsupportedAssignor => ErrorCode::UnsupportedAssignor,
         GroupError::StaleMemberEpoch => ErrorCode::StaleMemberEpoch,
+        GroupError::UnstableOffsetCommit => ErrorCode::UnstableOffsetCommit,
         GroupError::InvalidRegularExpression => ErrorCode::InvalidRegularExpression,
     }
 }

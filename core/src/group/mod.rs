@@ -24,6 +24,7 @@ mod record;
 mod state;
 mod sync;
 mod timers;
+mod transactional;
 mod types;
 
 pub use record::{GroupValue, Key, MemberValue, OffsetValue, Record, RecordError, Value};
@@ -31,13 +32,14 @@ pub use state::State;
 pub use types::{
     AnyState, CommitRequest, CommittedOffset, GroupConfig, GroupDescription, GroupError, GroupListing,
     Identity, JoinRequest, JoinResponse, JoinedMember, LeaveMember, MemberDescription, OffsetCommit,
-    Response, Step, SyncRequest, SyncResponse, Token,
+    Response, Step, SyncRequest, SyncResponse, Token, TxnCommitRequest,
 };
 
 use consumer::{ConsumerGroup, ConsumerKey, ConsumerValue, Part, Topics};
 use member::Member;
 use state::Group;
 use timers::{Timer, Timers};
+use transactional::Transactions;
 
 /// All groups of one partition of `__consumer_offsets`.
 #[derive(Debug, Clone, Default)]
@@ -46,6 +48,7 @@ pub struct Groups {
     groups: BTreeMap<Arc<str>, Group>,
     timers: Timers,
     topics: Arc<Topics>,
+    transactions: Transactions,
 }
 
 /// What the methods of a group may touch besides the group.
@@ -65,7 +68,8 @@ impl Groups {
         }
     }
 
-    /// The cluster has these topics now. Groups that follow KIP-848 act on it with their next heartbeats.
+    /// The cluster has these topics now. Groups that follow KIP-848 act on it with their next heartbeats; before the
+    /// first call they take none.
     pub fn topics_changed(&mut self, topics: Arc<Topics>) {
         if !self.topics.has_same(&topics) {
             self.topics = topics;
@@ -86,39 +90,11 @@ impl Groups {
                     topic,
                     partition,
                 },
-                Some(Value::Offset(value)),
-            ) => {
-                let group = self
-                    .groups
-                    .entry(group.clone())
-                    .or_insert_with(|| Group::new(group.clone()));
-                group
-                    .offsets
-                    .entry(topic.clone())
-                    .or_default()
-                    .insert(*partition, value.clone());
-            }
-            (
-                Key::Offset {
-                    group,
-                    topic,
-                    partition,
-                },
-                _,
-            ) => {
-                let Some(found) = self.groups.get_mut(group) else {
-                    return;
-                };
-                if let Some(partitions) = found.offsets.get_mut(topic) {
-                    partitions.remove(partition);
-                    if partitions.is_empty() {
-                        found.offsets.remove(topic);
-                    }
-                }
-                if found.is_forgotten() {
-                    self.forget(&group.clone());
-                }
-            }
+                value,
+            ) => match value {
+                Some(Value::Offset(value)) => self.replay_offset(group, topic, *partition, value),
+                _ => self.replay_offset_gone(group, topic, *partition),
+            },
             (Key::Group { group }, Some(Value::Group(value))) => {
                 let id = group.clone();
                 self.groups
@@ -138,6 +114,35 @@ impl Groups {
             }
             (Key::Consumer(ConsumerKey { group, part }), _) => self.replay_consumer_gone(group, part),
         }
+    }
+
+    fn replay_offset(&mut self, id: &Arc<str>, topic: &Arc<str>, partition: i32, value: &OffsetValue) {
+        let group = self
+            .groups
+            .entry(id.clone())
+            .or_insert_with(|| Group::new(id.clone()));
+        group.pending_offsets.supersede(topic, partition);
+        group
+            .offsets
+            .entry(topic.clone())
+            .or_default()
+            .insert(partition, value.clone());
+    }
+
+    fn replay_offset_gone(&mut self, id: &Arc<str>, topic: &Arc<str>, partition: i32) {
+        let Some(group) = self.groups.get_mut(id) else {
+            return;
+        };
+        if let Some(partitions) = group.offsets.get_mut(topic) {
+            partitions.remove(&partition);
+            if partitions.is_empty() {
+                group.offsets.remove(topic);
+            }
+        }
+        for producer in group.pending_offsets.forget(topic, partition) {
+            self.transactions.forget(producer, id, topic, partition);
+        }
+        self.forget_if_unused(id);
     }
 
     fn replay_consumer(&mut self, id: &Arc<str>, part: &Part, value: &ConsumerValue) {
@@ -181,7 +186,8 @@ impl Groups {
             for id in group.members.keys().cloned().collect::<Vec<_>>() {
                 group.extend_session(&id, &mut env);
             }
-            if group.members.len() > self.config.members_max {
+            let has_leader = group.leader.is_some() || group.members.is_empty();
+            if group.members.len() > self.config.members_max || !has_leader {
                 group.prepare_rebalance(&mut env);
             }
         }

@@ -1,5 +1,6 @@
 //! Offsets: how far groups have read, kept, told, deleted and forgotten.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::record::{Key, OffsetValue, Record, TEXT_BYTES_MAX, Value, subscribed_topics};
@@ -34,16 +35,28 @@ impl Groups {
             Some(Err(error)) => return (Err(error), step),
             Some(Ok(())) => {}
         }
-        let group: Arc<str> = who.group.as_str().into();
+        let answers = self.write_offsets(&who.group, &request.offsets, now_ms, &mut step);
+        (Ok(answers), step)
+    }
+
+    /// Writes the offsets that may be kept; says for each whether it is one.
+    pub(super) fn write_offsets(
+        &self,
+        group: &str,
+        offsets: &[OffsetCommit],
+        now_ms: i64,
+        step: &mut Step,
+    ) -> Vec<Result<(), GroupError>> {
+        let group: Arc<str> = group.into();
         let metadata_bytes_max = self.config.offset_metadata_bytes_max.min(TEXT_BYTES_MAX);
-        let commit = |offset: &OffsetCommit| {
+        let write = |offset: &OffsetCommit| {
             if offset.metadata.len() > metadata_bytes_max || offset.topic.len() > TEXT_BYTES_MAX {
                 return Err(GroupError::OffsetMetadataTooLarge);
             }
             step.records.push(offset.record(&group, now_ms));
             Ok(())
         };
-        (Ok(request.offsets.iter().map(commit).collect()), step)
+        offsets.iter().map(write).collect()
     }
 
     /// The offset of a group in a partition, if one is kept.
@@ -65,6 +78,7 @@ impl Groups {
                 offset: value.offset,
                 leader_epoch: value.leader_epoch,
                 metadata: value.metadata.clone(),
+                error: None,
             })
         });
         rows.collect()
@@ -96,12 +110,9 @@ impl Groups {
             if is_subscribed {
                 return Err(GroupError::GroupSubscribedToTopic);
             }
-            if let Some((topic, _)) = group
-                .offsets
-                .get_key_value(topic.as_str())
-                .filter(|(_, p)| p.contains_key(partition))
-            {
-                step.records.push(group.tombstone(topic, *partition));
+            if group.has_offset(topic, *partition) || group.pending_offsets.contains(topic, *partition) {
+                step.records
+                    .push(group.tombstone(&topic.as_str().into(), *partition));
             }
             Ok(())
         };
@@ -110,15 +121,10 @@ impl Groups {
 
     /// Forgets the offsets of topics that are gone.
     pub fn forget_topic(&mut self, topic: &str) -> Step {
+        let topic: Arc<str> = topic.into();
         let mut step = Step::default();
         for group in self.groups.values() {
-            if let Some((topic, partitions)) = group.offsets.get_key_value(topic) {
-                step.records.extend(
-                    partitions
-                        .keys()
-                        .map(|partition| group.tombstone(topic, *partition)),
-                );
-            }
+            step.records.extend(group.tombstones_in(&topic));
         }
         step
     }
@@ -148,7 +154,8 @@ impl Groups {
             let mut kept = 0;
             for (topic, partitions) in &group.offsets {
                 for (partition, value) in partitions {
-                    if group.has_expired(topic, value, now_ms, retention_ms) {
+                    let is_pending = group.pending_offsets.contains(topic, *partition);
+                    if !is_pending && group.has_expired(topic, value, now_ms, retention_ms) {
                         step.records.push(group.tombstone(topic, *partition));
                     } else {
                         kept += 1;
@@ -157,7 +164,8 @@ impl Groups {
             }
             let is_written = group.written.is_some() || group.consumer.is_some();
             let is_empty = group.state == State::Empty && !group.has_consumer_members();
-            if is_empty && kept == 0 && group.pending.is_empty() && is_written {
+            let is_unused = group.pending.is_empty() && group.pending_offsets.is_empty();
+            if is_empty && kept == 0 && is_unused && is_written {
                 step.records.truncate(before);
                 group.bury(&mut step);
             }
@@ -229,14 +237,29 @@ impl Group {
         Record { key, value: None }
     }
 
+    fn has_offset(&self, topic: &str, partition: i32) -> bool {
+        self.offsets
+            .get(topic)
+            .is_some_and(|partitions| partitions.contains_key(&partition))
+    }
+
+    /// Says of all offsets in a topic that they are gone, of those that are pending, too.
+    fn tombstones_in(&self, topic: &Arc<str>) -> impl Iterator<Item = Record> {
+        let kept = self.offsets.get(topic).into_iter().flat_map(BTreeMap::keys);
+        let partitions: BTreeSet<i32> = kept
+            .copied()
+            .chain(self.pending_offsets.partitions(topic))
+            .collect();
+        partitions
+            .into_iter()
+            .map(|partition| self.tombstone(topic, partition))
+    }
+
     /// Writes that the group and all its offsets are gone.
     fn bury(&self, step: &mut Step) {
-        for (topic, partitions) in &self.offsets {
-            step.records.extend(
-                partitions
-                    .keys()
-                    .map(|partition| self.tombstone(topic, *partition)),
-            );
+        let topics: BTreeSet<_> = self.offsets.keys().chain(self.pending_offsets.topics()).collect();
+        for topic in topics {
+            step.records.extend(self.tombstones_in(topic));
         }
         match &self.consumer {
             Some(consumer) => consumer.bury(&self.id, &mut step.records),

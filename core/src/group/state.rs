@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::consumer::ConsumerGroup;
 use super::record::{GroupValue, Key, MemberValue, OffsetValue, Record, Value};
+use super::transactional::PendingOffsets;
 use super::types::{GroupError, Identity};
 use super::{Env, Member, Timer};
 
@@ -64,6 +65,8 @@ pub(super) struct Group {
     /// When the group became empty, in milliseconds since 1970.
     pub(super) empty_since_ms: Option<i64>,
     pub(super) offsets: BTreeMap<Arc<str>, BTreeMap<i32, OffsetValue>>,
+    /// Those of transactions that have not ended.
+    pub(super) pending_offsets: PendingOffsets,
     /// The last record about the group itself.
     pub(super) written: Option<GroupValue>,
     /// What there is instead of all that but id and offsets, if the group follows KIP-848. While it has no members there
@@ -87,6 +90,7 @@ impl Group {
             somebody_came: false,
             empty_since_ms: None,
             offsets: BTreeMap::new(),
+            pending_offsets: PendingOffsets::default(),
             written: None,
             consumer: None,
         }
@@ -95,8 +99,10 @@ impl Group {
     /// What is left when it changes its protocol: its offsets.
     pub(super) fn with_offsets_only(&mut self) {
         let offsets = std::mem::take(&mut self.offsets);
+        let pending_offsets = std::mem::take(&mut self.pending_offsets);
         *self = Self {
             offsets,
+            pending_offsets,
             ..Self::new(self.id.clone())
         };
     }
@@ -122,6 +128,7 @@ impl Group {
         self.state == State::Empty
             && self.written.is_none()
             && self.offsets.is_empty()
+            && self.pending_offsets.is_empty()
             && self.pending.is_empty()
             && self.consumer.is_none()
     }

@@ -50,6 +50,9 @@ pub struct Token(pub u64);
 pub struct Step {
     /// To be written in this order; all or nothing.
     pub records: Vec<Record>,
+    /// The producer, as id and epoch, in whose transaction they are written: one batch, and [`super::Groups::replay_pending`]
+    /// takes them over. None for records that count as soon as they are written.
+    pub producer: Option<(i64, i16)>,
     /// Answers to requests, each exactly once.
     pub responses: Vec<(Token, Response)>,
 }
@@ -73,8 +76,8 @@ impl Step {
             .map(|(token, response)| (token, fail(response)))
             .collect();
         Self {
-            records: Vec::new(),
             responses,
+            ..Self::default()
         }
     }
 }
@@ -158,6 +161,9 @@ pub enum GroupError {
     /// The member commits or fetches in an epoch that is not its own.
     #[error("the member epoch is not the current one")]
     StaleMemberEpoch,
+    /// A transaction that has not ended may change the offset (KIP-447).
+    #[error("a transaction that has not ended may change the offset")]
+    UnstableOffsetCommit,
     /// The pattern of a subscription cannot be used.
     #[error("the regular expression is not valid or too large")]
     InvalidRegularExpression,
@@ -297,6 +303,17 @@ pub struct CommitRequest {
     pub offsets: Vec<OffsetCommit>,
 }
 
+/// TxnOffsetCommit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TxnCommitRequest {
+    /// Who asks. Old clients say only the group, and are let in.
+    pub who: Identity,
+    /// Id and epoch of the producer in whose transaction the offsets are.
+    pub producer: (i64, i16),
+    /// What to keep once the transaction is committed.
+    pub offsets: Vec<OffsetCommit>,
+}
+
 /// One offset to keep.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OffsetCommit {
@@ -325,6 +342,8 @@ pub struct CommittedOffset {
     pub leader_epoch: i32,
     /// Text of the client's.
     pub metadata: String,
+    /// Why none is told although one is kept.
+    pub error: Option<GroupError>,
 }
 
 /// A group as DescribeGroups tells it.

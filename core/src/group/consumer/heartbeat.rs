@@ -71,7 +71,7 @@ impl Groups {
         } else {
             step = Some(Step {
                 records,
-                responses: Vec::new(),
+                ..Step::default(),
             });
         }
         let answer = ConsumerAnswer {
