@@ -316,6 +316,7 @@ pub fn refuse_append(partition: &Partition, error: AppendError) -> Refusal {
         AppendError::NotLeader => {
             return Refusal::new(ErrorCode::NotLeaderOrFollower, error.to_string());
         }
+        AppendError::Unverified { .. } => return Refusal::new(ErrorCode::InvalidTxnState, error.to_string()),
         AppendError::Log(error) => error,
     };
     let code = match &error {

@@ -288,6 +288,11 @@ impl Producers {
         producer.is_some_and(|producer| producer.epoch == epoch && producer.transaction_start.is_some())
     }
 
+    /// Whether anything is known of the producer.
+    pub fn knows(&self, producer_id: i64) -> bool {
+        self.by_id.contains_key(&producer_id)
+    }
+
     /// What is known of all producers, in no order.
     pub fn states(&self) -> impl Iterator<Item = ProducerState> {
         self.by_id.iter().map(|(id, producer)| ProducerState {

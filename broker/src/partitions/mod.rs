@@ -13,6 +13,7 @@ mod partition;
 mod reports;
 mod role;
 mod slice;
+mod transactions;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,7 @@ use partition::Office;
 pub use partition::{AppendError, NotDurable, Partition, ReadOutcome, Receipt, Watermarks};
 pub use reports::{Notes, Reports};
 pub use slice::FileSlice;
+pub use transactions::{Guard, Isolation};
 
 /// The directory of partitions, and the thread that makes them durable.
 #[derive(Debug)]

@@ -22,6 +22,7 @@ use super::feeds::Feed;
 use super::flusher::Flusher;
 use super::reports::Reports;
 use super::role::Role;
+use super::transactions::Verifications;
 use crate::metrics::Metrics;
 
 /// A partition that this broker stores.
@@ -69,6 +70,8 @@ pub(super) struct State {
     pub quiet_until: Option<Instant>,
     /// Until then batches may be missing that producers send again.
     pub gaps_until: Option<Instant>,
+    /// What coordinators are being asked.
+    pub verifications: Verifications,
     /// Bytes appended since a checkpoint was last written.
     pub bytes_since_checkpoint: usize,
     /// Those who wait for the high watermark to pass an offset, in order of offset.
@@ -108,6 +111,12 @@ pub enum AppendError {
     /// Another broker leads the partition, or nobody does.
     #[error("this broker does not lead the partition")]
     NotLeader,
+    /// It would begin a transaction, and nobody knows whether its coordinator wants that (KIP-890).
+    #[error("the batch of producer {producer_id} is not part of a transaction that is under way")]
+    Unverified {
+        /// Who.
+        producer_id: i64,
+    },
     /// The log did not take it.
     #[error(transparent)]
     Log(#[from] millstream_storage::AppendError),
@@ -120,6 +129,8 @@ pub struct Watermarks {
     pub log_start: Offset,
     /// Consumers see what lies before it.
     pub high: Offset,
+    /// What lies before it is decided: no transaction can still be aborted there. Never above `high`.
+    pub last_stable: Offset,
     /// Where the next record goes.
     pub log_end: Offset,
 }
@@ -153,6 +164,7 @@ impl Partition {
             proposal: None,
             quiet_until: None,
             gaps_until: None,
+            verifications: Verifications::default(),
             waiters: VecDeque::new(),
             bytes_since_checkpoint: 0,
             readers: Vec::new(),
@@ -174,19 +186,33 @@ impl Partition {
     /// # Errors
     /// It does not; sequence, disk and state errors of the log. Nothing is appended then.
     pub fn append(self: &Arc<Self>, batch: &[u8], now_ms: i64) -> Result<Receipt, AppendError> {
-        let mut guard = self.lock();
-        let state = &mut *guard;
+        let mut state = self.lock();
+        let receipt = self.append_to(&mut state, batch.len(), |log, term| {
+            log.append_as_leader(batch, term, now_ms)
+        })?;
+        self.sync_soon(state);
+        Ok(receipt)
+    }
+
+    /// Has the log take `bytes` more in the term of now. [`Partition::sync_soon`] has to follow.
+    #[inline]
+    pub(super) fn append_to(
+        self: &Arc<Self>,
+        state: &mut State,
+        bytes: usize,
+        append: impl FnOnce(&mut Log<RealDisk>, LeaderEpoch) -> Result<Appended, millstream_storage::AppendError>,
+    ) -> Result<Receipt, AppendError> {
         let Role::Leader(leader) = &mut state.role else {
             return Err(AppendError::NotLeader);
         };
-        let appended = match state.log.append_as_leader(batch, leader.epoch(), now_ms) {
+        let appended = match append(&mut state.log, leader.epoch()) {
             Ok(appended) => appended,
             Err(error) => {
-                self.report_failure(&guard, &error);
+                self.report_failure(state, &error);
                 return Err(error.into());
             }
         };
-        state.bytes_since_checkpoint += batch.len();
+        state.bytes_since_checkpoint += bytes;
         let high_moved = leader.appended(state.log.log_end_offset());
         let high = leader.high_watermark();
         let log_start_offset = state.log.log_start_offset();
@@ -202,16 +228,21 @@ impl Partition {
         if high_moved {
             state.high_moved();
         }
-        if state.waits_for_disk && !state.queued {
-            state.queued = true;
-            drop(guard);
-            self.office.flusher.enqueue(self.clone());
-        }
         Ok(Receipt {
             appended,
             log_start_offset,
             durable,
         })
+    }
+
+    /// Queues a sync of what was appended, where somebody waits for the disk.
+    #[inline]
+    pub(super) fn sync_soon(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        if state.waits_for_disk && !state.queued {
+            state.queued = true;
+            drop(state);
+            self.office.flusher.enqueue(self.clone());
+        }
     }
 
     /// Notes that a batch was refused which its producer sends again.
@@ -235,7 +266,7 @@ impl Partition {
         bytes_max: usize,
         one_batch_at_least: bool,
     ) -> Result<ReadOutcome, ReadError> {
-        let state = self.lock();
+        let mut state = self.lock();
         let watermarks = state.watermarks();
         let slice = state
             .log
@@ -448,7 +479,7 @@ impl Partition {
 }
 
 impl State {
-    pub fn watermarks(&self) -> Watermarks {
+    pub fn watermarks(&mut self) -> Watermarks {
         let log_end = self.log.log_end_offset();
         let high = match &self.role {
             Role::Leader(leader) => leader.high_watermark(),
@@ -457,6 +488,7 @@ impl State {
         Watermarks {
             log_start: self.log.log_start_offset(),
             high,
+            last_stable: self.log.last_stable_offset(high),
             log_end,
         }
     }

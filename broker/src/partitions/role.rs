@@ -246,6 +246,7 @@ impl State {
         self.high = self.watermarks().high;
         self.role = Role::Offline;
         (self.proposal, self.quiet_until) = (None, None);
+        self.verifications.forget_all();
         self.leader_log_start = Offset::ZERO;
         let mut feeds = std::mem::take(&mut self.feeds);
         feeds.iter_mut().for_each(Feed::tell);

@@ -76,17 +76,14 @@ impl<D: Disk> Log<D> {
         })
     }
 
-    /// Whether a producer's batch may be appended now, or is here already, as far as its sequence numbers
-    /// and transactions tell.
+    /// Whether a producer's batch is here already; if not it may be appended now, as far as its sequence numbers and
+    /// transactions tell.
     ///
     /// # Errors
     /// Wrong sequence, epoch or transaction.
-    pub fn check_sequence(&self, batch: &[u8]) -> Result<(), AppendError> {
+    pub fn check_sequence(&self, batch: &[u8]) -> Result<bool, AppendError> {
         let header = BatchHeader::parse(batch)?;
-        if header.has_producer_id() {
-            self.producers.check(&header)?;
-        }
-        Ok(())
+        Ok(header.has_producer_id() && self.producers.check(&header)?.is_some())
     }
 
     /// Appends batches as a leader stored them, one behind the other, offsets and epochs included. Checksums are

@@ -106,6 +106,11 @@ impl<D: Disk> Log<D> {
         self.producers.has_open_transaction(producer_id, epoch)
     }
 
+    /// Whether anything is known of the producer.
+    pub fn knows_producer(&self, producer_id: i64) -> bool {
+        self.producers.knows(producer_id)
+    }
+
     /// What is known of the producers, by id (Kafka's `DescribeProducers`).
     pub fn producers(&self) -> Vec<ProducerState> {
         let mut states: Vec<_> = self.producers.states().collect();

@@ -1,0 +1,191 @@
+//! Transactions in a partition: the markers that end them, who has one open, and the guard that keeps a record from
+//! beginning one that its coordinator knows nothing of, or has ended already (KIP-890).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use millstream_core::ids::Offset;
+use millstream_kafka::records::BatchHeader;
+use millstream_storage::{AppendError as LogError, EndMarker, ProducerState};
+
+use super::partition::{State, Watermarks};
+use super::role::Role;
+use super::{AppendError, Partition, Receipt};
+
+/// What a reader wants to see (Kafka's `isolation.level`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// Whatever is safe.
+    Uncommitted,
+    /// What is decided: nothing from the first record on of a transaction that may still be aborted.
+    Committed,
+}
+
+/// Says that no marker has ended a transaction of the producer since the question to its coordinator was begun.
+#[derive(Debug)]
+pub struct Guard(u64);
+
+/// The questions to coordinators that are under way in one partition.
+#[derive(Debug, Default)]
+pub(super) struct Verifications {
+    by_producer: HashMap<i64, Verification>,
+    begun: u64,
+}
+
+#[derive(Debug)]
+struct Verification {
+    number: u64,
+    epoch: i16,
+    /// The first of the batches that were asked about: what comes behind it must not get into the log before it.
+    lowest_sequence: i32,
+    bumps_epochs: bool,
+}
+
+impl Partition {
+    /// Appends a marker, which ends the producer's transaction if one is open here. As durable as any batch.
+    ///
+    /// # Errors
+    /// This broker does not lead; the producer or the coordinator was replaced; disk and state errors of the log. Nothing
+    /// is appended then.
+    pub fn append_marker(self: &Arc<Self>, marker: EndMarker, now_ms: i64) -> Result<Receipt, AppendError> {
+        let mut state = self.lock();
+        let receipt = self.append_to(&mut state, MARKER_BYTES, |log, term| {
+            log.append_marker(marker, term, now_ms)
+        })?;
+        state.verifications.forget(marker.producer_id);
+        self.sync_soon(state);
+        Ok(receipt)
+    }
+
+    /// Begins to ask a coordinator whether a batch may begin a transaction here. `bumps_epochs` tells whether its producer
+    /// takes a new epoch for every transaction. None if the transaction is open already, so that there is nothing to ask.
+    pub fn begin_verification(&self, batch: &BatchHeader, bumps_epochs: bool) -> Option<Guard> {
+        let mut state = self.lock();
+        let is_open = state
+            .log
+            .open_transaction(batch.producer_id, batch.producer_epoch);
+        (!is_open).then(|| state.verifications.begin(batch, bumps_epochs))
+    }
+
+    /// As [`Partition::append`], but a batch begins a transaction only with the guard of before its coordinator was asked.
+    ///
+    /// # Errors
+    /// As [`Partition::append`]; [`AppendError::Unverified`] if the batch would begin a transaction and has no guard, or a
+    /// marker or another term has come since. Nothing is appended then.
+    pub fn append_verified(
+        self: &Arc<Self>,
+        batch: &[u8],
+        now_ms: i64,
+        guard: Option<Guard>,
+    ) -> Result<Receipt, AppendError> {
+        let header = BatchHeader::parse(batch).map_err(LogError::from)?;
+        let mut state = self.lock();
+        if let Role::Leader(_) = state.role
+            && header.attributes.is_transactional()
+            && !state.log.open_transaction(header.producer_id, header.producer_epoch)
+            // What is here already begins nothing.
+            && !state.log.check_sequence(batch).is_ok_and(|is_known| is_known)
+        {
+            state.check_verified(&header, guard)?;
+        }
+        let receipt = self.append_to(&mut state, batch.len(), |log, term| {
+            log.append_as_leader(batch, term, now_ms)
+        })?;
+        state.verifications.forget(header.producer_id);
+        self.sync_soon(state);
+        Ok(receipt)
+    }
+
+    /// Whether the producer has a transaction open here, in this very epoch.
+    pub fn open_transaction(&self, producer_id: i64, epoch: i16) -> bool {
+        self.lock().log.open_transaction(producer_id, epoch)
+    }
+
+    /// What is known of the producers, by id.
+    pub fn producers(&self) -> Vec<ProducerState> {
+        self.lock().log.producers()
+    }
+}
+
+impl Watermarks {
+    /// Readers see what lies before it.
+    pub fn readable(&self, isolation: Isolation) -> Offset {
+        match isolation {
+            Isolation::Uncommitted => self.high,
+            Isolation::Committed => self.last_stable,
+        }
+    }
+}
+
+impl State {
+    /// Whether a batch may begin a transaction.
+    fn check_verified(&self, batch: &BatchHeader, guard: Option<Guard>) -> Result<(), AppendError> {
+        let asked = self.verifications.by_producer.get(&batch.producer_id);
+        let asked = guard.and_then(|guard| asked.filter(|asked| asked.number == guard.0));
+        let asked = asked.ok_or(AppendError::Unverified {
+            producer_id: batch.producer_id,
+        })?;
+        // The log would take an unknown producer's batch with any number, and so could miss one that was refused before.
+        let is_new = asked.bumps_epochs && !self.log.knows_producer(batch.producer_id);
+        let expected = if is_new { 0 } else { asked.lowest_sequence };
+        if batch.base_sequence > expected {
+            return Err(AppendError::Log(LogError::OutOfOrderSequence {
+                producer_id: batch.producer_id,
+                sequence: batch.base_sequence,
+                expected,
+            }));
+        }
+        Ok(())
+    }
+}
+
+impl Verifications {
+    /// Batches of one producer that wait for the same answer share a guard.
+    fn begin(&mut self, batch: &BatchHeader, bumps_epochs: bool) -> Guard {
+        if let Some(asked) = self.by_producer.get_mut(&batch.producer_id) {
+            if batch.producer_epoch > asked.epoch {
+                (asked.epoch, asked.lowest_sequence) = (batch.producer_epoch, batch.base_sequence);
+            } else if batch.producer_epoch == asked.epoch {
+                asked.lowest_sequence = asked.lowest_sequence.min(batch.base_sequence);
+            }
+            return Guard(asked.number);
+        }
+        if self.by_producer.len() >= VERIFICATIONS_MAX {
+            self.forget_the_older_half();
+        }
+        self.begun += 1;
+        let asked = Verification {
+            number: self.begun,
+            epoch: batch.producer_epoch,
+            lowest_sequence: batch.base_sequence,
+            bumps_epochs,
+        };
+        self.by_producer.insert(batch.producer_id, asked);
+        Guard(self.begun)
+    }
+
+    /// A transaction of the producer has begun or ended: guards of before are worth nothing.
+    #[inline]
+    fn forget(&mut self, producer_id: i64) {
+        if !self.by_producer.is_empty() {
+            self.by_producer.remove(&producer_id);
+        }
+    }
+
+    /// Nothing that was asked in this term holds in the next.
+    pub fn forget_all(&mut self) {
+        self.by_producer.clear();
+    }
+
+    fn forget_the_older_half(&mut self) {
+        let mut numbers: Vec<u64> = self.by_producer.values().map(|asked| asked.number).collect();
+        let (_, middle, _) = numbers.select_nth_unstable(VERIFICATIONS_MAX / 2);
+        let middle = *middle;
+        self.by_producer.retain(|_, asked| asked.number >= middle);
+    }
+}
+
+/// What a marker takes in the log.
+const MARKER_BYTES: usize = 78;
+/// Producers of one partition whose coordinators are asked at a time. Batches of those that are forgotten are refused.
+const VERIFICATIONS_MAX: usize = 4096;
