@@ -71,7 +71,7 @@ impl Groups {
     /// The cluster has these topics now. Groups that follow KIP-848 act on it with their next heartbeats; before the
     /// first call they take none.
     pub fn topics_changed(&mut self, topics: Arc<Topics>) {
-        if !self.topics.has_same(&topics) {
+        if self.topics.are_unknown() || !self.topics.has_same(&topics) {
             self.topics = topics;
         }
     }

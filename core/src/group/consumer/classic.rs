@@ -39,6 +39,9 @@ impl Groups {
         request: &JoinRequest,
         token: Token,
     ) -> Result<Step, GroupError> {
+        if self.topics.are_unknown() {
+            return Err(GroupError::CoordinatorLoadInProgress);
+        }
         let found = self.groups.get_key_value(request.group.as_str());
         let (id, group) = found
             .and_then(|(id, group)| Some((id.clone(), group.consumer.as_deref()?)))

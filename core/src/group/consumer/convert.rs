@@ -173,7 +173,8 @@ impl ConsumerGroup {
             protocol_type: CONSUMER.to_owned(),
             generation: self.written.epoch,
             protocol: Some(protocol.to_owned()),
-            leader: members.keys().next().cloned(),
+            // Nobody has assigned in this generation, so the members have to, also after a restart.
+            leader: None,
             state_since_ms: Some(draft.now_ms),
             members,
         };

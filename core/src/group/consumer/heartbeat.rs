@@ -39,6 +39,10 @@ impl Groups {
         now_ms: i64,
         request: &ConsumerHeartbeat,
     ) -> Result<(ConsumerAnswer, Step), GroupError> {
+        // Members would have to give back all that they have.
+        if self.topics.are_unknown() {
+            return Err(GroupError::CoordinatorLoadInProgress);
+        }
         let joins = request.epoch == JOIN_EPOCH;
         let id: Arc<str> = match self.groups.get_key_value(request.group.as_str()) {
             Some((id, _)) => id.clone(),
@@ -71,7 +75,7 @@ impl Groups {
         } else {
             step = Some(Step {
                 records,
-                ..Step::default(),
+                ..Step::default()
             });
         }
         let answer = ConsumerAnswer {

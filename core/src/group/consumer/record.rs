@@ -250,8 +250,9 @@ impl MemberValue {
         output.optional(self.pattern.as_deref());
         output.i32(self.rebalance_timeout_ms);
         output.optional(self.assignor.as_deref());
-        let classic = self.classic.as_ref().map(|classic| (0, classic.encode()));
-        output.tags(&classic.into_iter().collect::<Vec<_>>());
+        // Kafka takes it for an empty one, not for none, if it is left out.
+        let classic = self.classic.as_ref();
+        output.tags(&[(0, classic.map_or(vec![0], ClassicValue::encode))]);
     }
 
     fn decode(input: &mut Input<'_>) -> Result<Self, RecordError> {
@@ -267,7 +268,7 @@ impl MemberValue {
             classic: None,
         };
         input.tagged(|tag, mut field| {
-            // A structure that may be null: 1 says that it is there.
+            // A structure that may be null: 1 says that it is there, 0 that it is not.
             if tag == 0 && field.varint()? == 1 {
                 value.classic = Some(ClassicValue::decode(&mut field)?);
             }

@@ -57,6 +57,11 @@ impl Topics {
         self.by_name == other.by_name
     }
 
+    /// Whether no image was ever seen.
+    pub(in crate::group) fn are_unknown(&self) -> bool {
+        self.version == 0 && self.by_name.is_empty()
+    }
+
     pub(super) fn version(&self) -> u64 {
         self.version
     }

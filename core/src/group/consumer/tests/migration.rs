@@ -334,7 +334,12 @@ fn a_group_becomes_classic_again_when_its_last_new_member_goes() {
             new.leave(&mut world, LEAVE_EPOCH).unwrap();
         }
         let restarted = world.restarted();
-        assert_eq!(restarted.groups.describe(GROUP).unwrap().members.len(), 2);
+        let group = restarted.groups.describe(GROUP).unwrap();
+        assert_eq!(
+            (group.state, group.members.len()),
+            (State::PreparingRebalance, 2),
+            "who comes after a restart finds what the last one left"
+        );
         world.pass(0);
         let group = world.groups.describe(GROUP).unwrap();
         assert_eq!((group.state, group.members.len()), (State::PreparingRebalance, 2));

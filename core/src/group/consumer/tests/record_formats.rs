@@ -80,7 +80,7 @@ fn members_are_written_as_kafka_does() {
         assignor: Some("range".to_owned()),
         ..MemberValue::default()
     };
-    let written = "00000269000263032f68030261026204742e2a000493e00672616e676500";
+    let written = "00000269000263032f68030261026204742e2a000493e00672616e676501000100";
     check(
         Part::Member("m".into()),
         "000500016700016d",

@@ -41,6 +41,22 @@ fn partitions_that_are_added_are_shared() {
 }
 
 #[test]
+fn nobody_has_to_give_anything_back_before_the_topics_are_known() {
+    let mut world = World::new(&[("t", 2)]);
+    let mut a = Client::new("a", &["t"]);
+    a.beat(&mut world).unwrap();
+    let mut groups = Groups::new(GroupConfig::default());
+    world.log.iter().for_each(|record| groups.replay(record));
+    let step = groups.loaded(world.now_ms);
+    assert_eq!(step, Step::default());
+    let (answer, step) = groups.consumer_heartbeat(world.now_ms, &a.request());
+    assert_eq!(
+        (answer, step),
+        (Err(GroupError::CoordinatorLoadInProgress), Step::default())
+    );
+}
+
+#[test]
 fn topics_that_are_deleted_or_not_there_yet_count_when_they_are() {
     let mut world = World::new(&[("t", 2)]);
     let mut a = Client::new("a", &["t", "later"]);
