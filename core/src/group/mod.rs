@@ -4,11 +4,11 @@
 //! to give come out as a [`Step`]. The driver appends the records, then hands each to [`Groups::replay`], live and
 //! when it loads the log alike: only that changes offsets, assignments and which groups exist. What members are doing
 //! at the moment (who waits for a rebalance, deadlines) is lost with the coordinator, and clients cope with that.
-//! This folder has the classic protocol and the offsets; `consumer/` has that of KIP-848.
+//! This folder has the classic protocol and the offsets, those of transactions included; `consumer/` has that of KIP-848.
 //!
 //! Answers leave once every record before them is durable; the driver sees to that. Sources: Kafka's protocol guide,
 //! KIP-62 (rebalance timeout), KIP-134 (initial delay), KIP-211 (expiry of offsets), KIP-345 and KIP-814 (static
-//! members), KIP-394 (member ids are required).
+//! members), KIP-394 (member ids are required), KIP-98 and KIP-447 (offsets in transactions).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -9,11 +9,32 @@ mod membership;
 mod offset_stories;
 mod properties;
 mod record_formats;
+mod transactional;
+
+/// What stands in the log.
+#[derive(Debug, Clone)]
+enum Entry {
+    Plain(Record),
+    /// Written in the transaction of a producer.
+    Pending(i64, Record),
+    /// A producer's transaction has ended; it is committed or not.
+    Marker(i64, bool),
+}
+
+impl Entry {
+    fn replay(&self, groups: &mut Groups) {
+        match self {
+            Self::Plain(record) => groups.replay(record),
+            Self::Pending(producer_id, record) => groups.replay_pending(*producer_id, record),
+            Self::Marker(producer_id, is_commit) => groups.replay_marker(*producer_id, *is_commit),
+        }
+    }
+}
 
 /// A group coordinator with a log, and the answers that came out of it.
 struct World {
     groups: Groups,
-    log: Vec<Record>,
+    log: Vec<Entry>,
     answers: BTreeMap<u64, Response>,
     now_ms: i64,
     tokens: u64,
@@ -39,8 +60,10 @@ impl World {
             let (key, value) = record.encode();
             let read = Record::decode(&key, value.as_deref()).unwrap();
             assert_eq!(read, *record, "records survive the log");
-            self.groups.replay(&read);
-            self.log.push(read);
+            self.write(match step.producer {
+                Some((producer_id, _)) => Entry::Pending(producer_id, read),
+                None => Entry::Plain(read),
+            });
         }
         for (token, response) in step.responses {
             assert!(
@@ -49,6 +72,11 @@ impl World {
                 token.0
             );
         }
+    }
+
+    fn write(&mut self, entry: Entry) {
+        entry.replay(&mut self.groups);
+        self.log.push(entry);
     }
 
     fn token(&mut self) -> Token {
@@ -117,16 +145,33 @@ impl World {
     }
 
     fn commit(&mut self, who: Identity, topic: &str, offset: i64) -> Result<(), GroupError> {
-        let offsets = vec![OffsetCommit {
-            topic: topic.to_owned(),
-            partition: 0,
-            offset,
-            leader_epoch: 3,
-            metadata: "note".to_owned(),
-        }];
+        let offsets = vec![offset_commit(topic, offset)];
         let (answer, step) = self.groups.commit(self.now_ms, &CommitRequest { who, offsets });
         self.run(step);
         answer.and_then(|answers| answers[0])
+    }
+
+    /// A producer commits for the group in its transaction.
+    fn txn_commit(
+        &mut self,
+        producer_id: i64,
+        who: Identity,
+        topic: &str,
+        offset: i64,
+    ) -> Result<(), GroupError> {
+        let request = TxnCommitRequest {
+            who,
+            producer: (producer_id, 0),
+            offsets: vec![offset_commit(topic, offset)],
+        };
+        let (answer, step) = self.groups.txn_commit(self.now_ms, &request);
+        self.run(step);
+        answer.and_then(|answers| answers[0])
+    }
+
+    /// The transaction of a producer ends.
+    fn end(&mut self, producer_id: i64, is_commit: bool) {
+        self.write(Entry::Marker(producer_id, is_commit));
     }
 
     fn leave(&mut self, member: &str, instance: Option<&str>) -> Result<(), GroupError> {
@@ -151,8 +196,8 @@ impl World {
         world.now_ms = self.now_ms;
         world.tokens = self.tokens;
         world.log = self.log.clone();
-        for record in &self.log {
-            world.groups.replay(record);
+        for entry in &self.log {
+            entry.replay(&mut world.groups);
         }
         let step = world.groups.loaded(world.now_ms);
         world.run(step);
@@ -168,6 +213,25 @@ impl World {
         let token = self.start_sync(who.clone(), &[(&who.member, "all")]);
         assert_eq!(self.synced(token), Ok("all".to_owned()));
         who
+    }
+}
+
+fn offset_commit(topic: &str, offset: i64) -> OffsetCommit {
+    OffsetCommit {
+        topic: topic.to_owned(),
+        partition: 0,
+        offset,
+        leader_epoch: 3,
+        metadata: "note".to_owned(),
+    }
+}
+
+/// Who commits without being a member.
+fn nobody() -> Identity {
+    Identity {
+        group: GROUP.to_owned(),
+        generation: -1,
+        ..Identity::default()
     }
 }
 

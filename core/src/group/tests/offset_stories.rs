@@ -2,14 +2,6 @@
 
 use super::*;
 
-fn nobody() -> Identity {
-    Identity {
-        group: GROUP.to_owned(),
-        generation: -1,
-        ..Identity::default()
-    }
-}
-
 #[test]
 fn members_of_the_generation_commit_and_nobody_else() {
     let mut world = World::new();

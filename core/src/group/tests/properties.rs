@@ -25,6 +25,15 @@ enum Event {
         who: usize,
         topic: u8,
     },
+    TxnCommit {
+        who: usize,
+        producer_id: i64,
+        topic: u8,
+    },
+    End {
+        producer_id: i64,
+        is_commit: bool,
+    },
     Pass {
         ms: i64,
     },
@@ -41,7 +50,11 @@ fn any_event() -> impl Strategy<Value = Event> {
         6 => who.clone().prop_map(|who| Event::Sync { who }),
         4 => who.clone().prop_map(|who| Event::Heartbeat { who }),
         1 => who.clone().prop_map(|who| Event::Leave { who }),
-        2 => (who, 0..3_u8).prop_map(|(who, topic)| Event::Commit { who, topic }),
+        2 => (who.clone(), 0..3_u8).prop_map(|(who, topic)| Event::Commit { who, topic }),
+        2 => (who, 0..2_i64, 0..3_u8)
+            .prop_map(|(who, producer_id, topic)| Event::TxnCommit { who, producer_id, topic }),
+        2 => (0..2_i64, any::<bool>())
+            .prop_map(|(producer_id, is_commit)| Event::End { producer_id, is_commit }),
         5 => (0..20_000_i64).prop_map(|ms| Event::Pass { ms }),
         1 => Just(Event::Expire),
         1 => Just(Event::DeleteGroup),
@@ -123,6 +136,18 @@ impl Run {
                     i64::from(topic),
                 );
             }
+            Event::TxnCommit {
+                who,
+                producer_id,
+                topic,
+            } => {
+                let who = self.clients[who].who.clone();
+                let _ = self.world.txn_commit(producer_id, who, &format!("t{topic}"), 9);
+            }
+            Event::End {
+                producer_id,
+                is_commit,
+            } => self.world.end(producer_id, is_commit),
             Event::Pass { ms } => self.world.pass(ms),
             Event::Expire => {
                 let step = self.world.groups.expire(self.world.now_ms + 7 * 24 * 3_600_000);
@@ -205,6 +230,8 @@ impl Run {
             self.world.groups.live_records(),
             "the log says what is"
         );
+        let pending = self.world.groups.has_pending();
+        assert_eq!(restarted.groups.has_pending(), pending);
         if group.state == State::Stable {
             let (was, is) = (
                 self.world.groups.describe(GROUP).unwrap(),
