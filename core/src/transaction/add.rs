@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::state::{Transaction, TransactionState};
-use super::types::{Producer, Step, TransactionError, Version};
 use super::Transactions;
+use super::state::{Transaction, TransactionState};
+use super::types::{Producer, Step, TEXT_BYTES_MAX, TransactionError, Version};
 
 impl Transactions {
     /// Adds partitions to a producer's transaction, which begins with the first of them.
@@ -21,27 +21,32 @@ impl Transactions {
         version: Version,
     ) -> Result<Step, TransactionError> {
         let (id, known) = self.held_by(id, producer)?;
+        if partitions.keys().any(|topic| topic.len() > TEXT_BYTES_MAX) {
+            return Err(TransactionError::InvalidRequest);
+        }
         let is_there = |topic: &Arc<str>, index: &i32| {
             let touched = known.partitions.get(topic);
             touched.is_some_and(|indexes| indexes.contains(index))
         };
+        let is_ongoing = known.state == TransactionState::Ongoing;
+        let is_new = |topic, index| !is_ongoing || !is_there(topic, index);
         let mut asked = partitions.iter();
-        if known.state == TransactionState::Ongoing
-            && asked.all(|(topic, indexes)| indexes.iter().all(|index| is_there(topic, index)))
-        {
+        if !asked.any(|(topic, indexes)| indexes.iter().any(|index| is_new(topic, index))) {
             return Ok(Step::default());
         }
         let mut next = Transaction {
             state: TransactionState::Ongoing,
+            // Its client knows who it is.
+            previous_producer_id: -1,
             updated_ms: now_ms,
             version,
             ..known.clone()
         };
-        if known.state != TransactionState::Ongoing {
+        if !is_ongoing {
             next.started_ms = now_ms;
             next.partitions.clear();
         }
-        for (topic, indexes) in partitions {
+        for (topic, indexes) in partitions.iter().filter(|(_, indexes)| !indexes.is_empty()) {
             let touched = next.partitions.entry(topic.clone()).or_default();
             touched.extend(indexes.iter().copied());
         }
@@ -76,7 +81,7 @@ impl Transactions {
         let (id, known) = found
             .filter(|(_, known)| [known.producer.id, known.seen_by_client().id].contains(&producer.id))
             .ok_or(TransactionError::InvalidProducerIdMapping)?;
-        if producer != known.seen_by_client() {
+        if !known.is_held_by(producer) {
             return Err(TransactionError::ProducerFenced);
         }
         match known.state.outcome() {

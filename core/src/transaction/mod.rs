@@ -20,6 +20,8 @@ mod end;
 mod init;
 mod record;
 mod state;
+#[cfg(test)]
+mod tests;
 mod types;
 
 pub use record::{Record, RecordError, TransactionValue};
@@ -35,6 +37,8 @@ pub struct Transactions {
     by_id: BTreeMap<Arc<str>, Transaction>,
     /// When transactions that are open run out of time.
     deadlines: BTreeSet<(i64, Arc<str>)>,
+    /// Those that are decided.
+    prepared: BTreeSet<Arc<str>>,
 }
 
 impl Transactions {
@@ -54,10 +58,11 @@ impl Transactions {
     /// Takes over one record of the log: the only way in which transactions change.
     pub fn replay(&mut self, record: &Record) {
         let id = &record.transactional_id;
-        if let Some(known) = self.by_id.get(id)
-            && let Some(deadline) = known.deadline()
-        {
-            self.deadlines.remove(&(deadline, id.clone()));
+        if let Some(known) = self.by_id.get(id) {
+            if let Some(deadline) = known.deadline() {
+                self.deadlines.remove(&(deadline, id.clone()));
+            }
+            self.prepared.remove(id);
         }
         let Some(value) = &record.value else {
             self.by_id.remove(id);
@@ -68,6 +73,9 @@ impl Transactions {
         if let Some(deadline) = known.deadline() {
             self.deadlines.insert((deadline, id.clone()));
         }
+        if known.state.outcome().is_some() {
+            self.prepared.insert(id.clone());
+        }
     }
 
     /// When [`Transactions::tick`] has something to do.
@@ -75,13 +83,16 @@ impl Transactions {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    /// Aborts transactions whose time is over. Their producers are fenced.
+    /// Aborts transactions whose time is over. Their producers can do nothing more in them.
     pub fn tick(&self, now_ms: i64) -> Step {
-        let due = self.deadlines.iter().take_while(|(deadline, _)| *deadline <= now_ms);
+        let due = self
+            .deadlines
+            .iter()
+            .take_while(|(deadline, _)| *deadline <= now_ms);
         let due = due.take(TIMED_OUT_AT_ONCE);
         let records = due.filter_map(|(_, id)| {
             let known = self.by_id.get(id)?;
-            Some(known.record(id, known.fenced(now_ms)))
+            Some(known.record(id, known.timed_out(now_ms)))
         });
         Step {
             records: records.collect(),
@@ -102,12 +113,15 @@ impl Transactions {
         }
     }
 
-    /// Transactions that are decided, and whose markers are to be written now.
+    /// Transactions that are decided, and whose markers are to be written as soon as that is durable. Some have touched
+    /// nothing, and are finished without.
     pub fn prepared(&self) -> impl Iterator<Item = (&Arc<str>, &Transaction)> {
-        self.by_id.iter().filter(|(_, known)| known.state.outcome().is_some())
+        self.prepared.iter().filter_map(|id| self.by_id.get_key_value(id))
     }
 
     /// All markers of a transaction are written: it is over. Nothing happens if that is known already.
+    ///
+    /// To be told once of each transaction: with version 1, the next one has the same producer.
     pub fn finished(&self, now_ms: i64, id: &str, producer: Producer) -> Step {
         let known = self.by_id.get_key_value(id);
         let Some((id, known)) = known.filter(|(_, known)| known.producer == producer) else {

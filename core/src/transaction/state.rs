@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::record::{Record, TransactionValue};
-use super::types::{Producer, Version};
+use super::types::{Producer, ProducerEpoch, TransactionError, Version};
 
 /// Where a transaction is, with Kafka's names and numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -104,7 +104,8 @@ impl TransactionState {
 pub struct Transaction {
     /// Who has the id. While an outcome is told, markers carry its epoch.
     pub producer: Producer,
-    /// The producer id before, where that ran out of epochs; -1 if there was none.
+    /// The producer id that its client may still take for its own: it was given this producer and may not have heard
+    /// of it. -1 if nobody is left who may ask for it.
     pub previous_producer_id: i64,
     /// The producer id from the end of the transaction on; -1 if it stays.
     pub next_producer_id: i64,
@@ -120,8 +121,6 @@ pub struct Transaction {
     pub updated_ms: i64,
     /// How the client's transactions work.
     pub version: Version,
-    /// Who the producer was that became this one as it went on: its request may come again. Not in the log.
-    pub(super) went_on_from: Option<(Producer, Producer)>,
 }
 
 impl Default for Transaction {
@@ -136,7 +135,6 @@ impl Default for Transaction {
             started_ms: -1,
             updated_ms: 0,
             version: Version::V1,
-            went_on_from: None,
         }
     }
 }
@@ -159,7 +157,6 @@ impl Transaction {
             started_ms: value.start_ms,
             updated_ms: value.last_update_ms,
             version: Version::from_log(value.client_version),
-            went_on_from: self.went_on_from,
         };
     }
 
@@ -196,31 +193,16 @@ impl Transaction {
         is_open.then(|| self.started_ms.saturating_add(i64::from(self.timeout_ms)))
     }
 
-    /// Aborted by the coordinator, and its producer fenced: the markers carry a new epoch.
-    pub(super) fn fenced(&self, now_ms: i64) -> TransactionValue {
-        let next = Self {
-            producer: self.producer.next(),
-            state: TransactionState::PrepareAbort,
-            updated_ms: now_ms,
-            ..self.clone()
+    /// Decided: the outcome is certain, and markers carry it.
+    pub(super) fn decided(&self, now_ms: i64, outcome: Outcome, then: Then) -> TransactionValue {
+        let (producer, previous_producer_id, next_producer_id) = match then {
+            Then::Stays => (self.producer, -1, -1),
+            Then::GoesOn { next_producer_id } => (self.producer.next(), self.producer.id, next_producer_id),
+            Then::IsFenced => (self.producer.next(), -1, -1),
         };
-        next.value()
-    }
-
-    /// Decided by its producer. With KIP-890 the markers carry the epoch of the next transaction; where that is the last
-    /// one, `next_producer_id` takes over behind them.
-    pub(super) fn decided(
-        &self,
-        now_ms: i64,
-        outcome: Outcome,
-        version: Version,
-        next_producer_id: i64,
-    ) -> TransactionValue {
         let next = Self {
-            producer: match version {
-                Version::V1 => self.producer,
-                Version::V2 => self.producer.next(),
-            },
+            producer,
+            previous_producer_id,
             next_producer_id,
             state: match outcome {
                 Outcome::Commit => TransactionState::PrepareCommit,
@@ -231,10 +213,24 @@ impl Transaction {
                 _ => now_ms,
             },
             updated_ms: now_ms,
-            version,
             ..self.clone()
         };
         next.value()
+    }
+
+    /// What becomes of a producer that ends its transaction, and has the next one in an epoch of its own.
+    pub(super) fn goes_on(&self, fresh: Option<i64>) -> Result<Then, TransactionError> {
+        let next_producer_id = match self.producer.is_exhausted() {
+            true => fresh.ok_or(TransactionError::ProducerIdNeeded)?,
+            false => -1,
+        };
+        Ok(Then::GoesOn { next_producer_id })
+    }
+
+    /// Aborted for want of time. Its producer may go on if nobody else takes the id, but for the last epoch.
+    pub(super) fn timed_out(&self, now_ms: i64) -> TransactionValue {
+        let then = self.goes_on(None).unwrap_or(Then::IsFenced);
+        self.decided(now_ms, Outcome::Abort, then)
     }
 
     /// Over, once all partitions know what was decided; none if nothing was.
@@ -266,4 +262,39 @@ impl Transaction {
             id => Producer { id, epoch: 0 },
         }
     }
+
+    /// Whether the producer has the id. Nobody does in the last epoch: markers have it, so that they fence.
+    pub(super) fn is_held_by(&self, producer: Producer) -> bool {
+        producer == self.seen_by_client() && producer.epoch < ProducerEpoch::MAX
+    }
+
+    /// Whether the producer is the one that became the one of now, and may not have heard of it: it ended a transaction
+    /// (KIP-890), went on after an error (KIP-360), or took too long (KIP-588). No other client has had this producer.
+    pub(super) fn came_from(&self, producer: Producer) -> bool {
+        if self.state == TransactionState::Ongoing
+            || self.previous_producer_id != producer.id
+            || producer.id < 0
+        {
+            return false;
+        }
+        match self.producer.id == producer.id {
+            true => producer.epoch.checked_add(1) == Some(self.producer.epoch),
+            false => self.producer.epoch == 0 && producer.epoch == ProducerEpoch::MAX - 1,
+        }
+    }
+}
+
+/// What becomes of a producer as its transaction ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    /// It stays who it is.
+    Stays,
+    /// The next transaction has an epoch of its own, or, if there is none left, an id of its own (or -1): markers carry
+    /// the epoch that follows, so nothing that comes late belongs to the next transaction.
+    GoesOn {
+        /// Takes over behind the markers.
+        next_producer_id: i64,
+    },
+    /// It is to do nothing any more: markers carry the epoch that follows, and nobody hears of it.
+    IsFenced,
 }

@@ -122,7 +122,7 @@ impl Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TransactionError {
     /// The request makes no sense.
-    #[error("the transactional id is empty, or the producer id is none")]
+    #[error("the transactional id is empty or too long, or so is a topic, or the producer is none")]
     InvalidRequest,
     /// The time-out is not positive, or too long.
     #[error("the transaction's time-out is not within transaction.max.timeout.ms")]
@@ -149,3 +149,6 @@ pub enum TransactionError {
     #[error("a fresh producer id is needed")]
     ProducerIdNeeded,
 }
+
+/// Longest transactional id, and longest topic, in bytes: no record holds more.
+pub(super) const TEXT_BYTES_MAX: usize = i16::MAX as usize;
