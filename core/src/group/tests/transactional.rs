@@ -429,9 +429,12 @@ fn happens(world: &mut World, event: &Event, n: i64) {
 /// What Kafka makes of a log: it remembers where in the log each offset was written.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct AsKafka {
-    offsets: BTreeMap<(String, String), (usize, i64)>,
-    pending: BTreeMap<i64, BTreeMap<(String, String), (usize, i64)>>,
+    offsets: Offsets,
+    pending: BTreeMap<i64, Offsets>,
 }
+
+/// Offsets by group and topic, each with its place in the log.
+type Offsets = BTreeMap<(String, String), (usize, i64)>;
 
 impl AsKafka {
     fn of(log: &[Entry]) -> Self {
