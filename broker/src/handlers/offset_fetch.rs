@@ -1,9 +1,10 @@
-//! OffsetFetch: how far groups have read; several groups at a time from version 8 on (KIP-709).
+//! OffsetFetch: how far groups have read; several groups at a time from version 8 on (KIP-709). Who wants stable offsets
+//! hears of none that a transaction may change (KIP-447).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millstream_core::group::{CommittedOffset, GroupError, Step};
+use millstream_core::group::{CommittedOffset, GroupError, Groups, OffsetValue, Step};
 use millstream_kafka::ErrorCode;
 use millstream_kafka::api::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchResponse, OffsetFetchResponseGroup,
@@ -27,7 +28,7 @@ pub async fn handle(
     if version >= 8 {
         let mut groups = Vec::with_capacity(request.groups.len());
         for group in request.groups {
-            groups.push(fetch_group(context, version, group).await);
+            groups.push(fetch_group(context, version, group, request.require_stable).await);
         }
         return OffsetFetchResponse {
             groups,
@@ -43,7 +44,8 @@ pub async fn handle(
     });
     let all = topics.is_none();
     let asked: Vec<Asked> = topics.into_iter().flatten().collect();
-    match fetch(context, &request.group_id, (!all).then_some(&asked)).await {
+    let wanted = (!all).then_some(&asked);
+    match fetch(context, &request.group_id, wanted, request.require_stable).await {
         Ok(found) => OffsetFetchResponse {
             topics: found.into_iter().map(Found::into_topic).collect(),
             ..Default::default()
@@ -70,6 +72,7 @@ async fn fetch_group(
     context: &Arc<Context>,
     version: i16,
     group: OffsetFetchRequestGroup,
+    require_stable: bool,
 ) -> OffsetFetchResponseGroup {
     let mut unknown = Vec::new();
     let asked = group.topics.map(|topics| {
@@ -112,7 +115,7 @@ async fn fetch_group(
         group_id: group.group_id.clone(),
         ..Default::default()
     };
-    match fetch(context, &group.group_id, asked.as_ref()).await {
+    match fetch(context, &group.group_id, asked.as_ref(), require_stable).await {
         Ok(mut found) => {
             if version >= 10 && asked.is_none() {
                 found.retain_mut(|topic| match context.topics.find(&topic.name, Uuid::nil()) {
@@ -133,44 +136,45 @@ async fn fetch_group(
     }
 }
 
-async fn fetch(context: &Context, group: &str, asked: Option<&Vec<Asked>>) -> Result<Vec<Found>, GroupError> {
+async fn fetch(
+    context: &Context,
+    group: &str,
+    asked: Option<&Vec<Asked>>,
+    require_stable: bool,
+) -> Result<Vec<Found>, GroupError> {
     let shard = context.groups.shard(group)?;
     let Some(asked) = asked else {
         let offsets = shard
-            .call(|groups, _| (groups.offsets(group), Step::default()))
+            .call(|groups, _| (groups.fetch_offsets(group, require_stable), Step::default()))
             .await?;
         return Ok(by_topic(offsets));
     };
-    let look = |groups: &mut millstream_core::group::Groups, _| {
+    let look = |groups: &mut Groups, _| {
+        let answer = |topic: &Asked, partition| {
+            let found = groups.fetch_offset(group, &topic.name, partition, require_stable);
+            answer(partition, found)
+        };
         let find = |topic: &Asked| Found {
             name: topic.name.clone(),
             id: topic.id,
-            partitions: topic
-                .partitions
-                .iter()
-                .map(|p| look_up(groups, group, &topic.name, *p))
-                .collect(),
+            partitions: topic.partitions.iter().map(|p| answer(topic, *p)).collect(),
         };
         (asked.iter().map(find).collect(), Step::default())
     };
     shard.call(look).await
 }
 
-fn look_up(
-    groups: &millstream_core::group::Groups,
-    group: &str,
-    topic: &str,
-    partition: i32,
-) -> OffsetFetchResponsePartitions {
-    match groups.offset(group, topic, partition) {
-        Some(value) => OffsetFetchResponsePartitions {
+fn answer(partition: i32, found: Result<Option<&OffsetValue>, GroupError>) -> OffsetFetchResponsePartitions {
+    match found {
+        Ok(Some(value)) => OffsetFetchResponsePartitions {
             partition_index: partition,
             committed_offset: value.offset,
             committed_leader_epoch: value.leader_epoch,
             metadata: Some(Text::from(value.metadata.as_str())),
             ..Default::default()
         },
-        None => nothing(partition, ErrorCode::None),
+        Ok(None) => nothing(partition, ErrorCode::None),
+        Err(error) => nothing(partition, code(error)),
     }
 }
 
@@ -185,6 +189,7 @@ fn by_topic(offsets: Vec<CommittedOffset>) -> Vec<Found> {
                 committed_offset: offset.offset,
                 committed_leader_epoch: offset.leader_epoch,
                 metadata: Some(Text::from(offset.metadata)),
+                error_code: offset.error.map_or(ErrorCode::None, code).code(),
                 ..Default::default()
             });
     }
