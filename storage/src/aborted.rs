@@ -136,6 +136,14 @@ impl AbortedIndex {
         });
     }
 
+    /// Whether a marker may lie at `from` or behind it.
+    pub fn may_reach(&self, from: i64) -> bool {
+        match self {
+            Self::Memory { entries, .. } => entries.last().is_some_and(|entry| entry.last_offset >= from),
+            Self::File(summary) => summary.count > 0,
+        }
+    }
+
     /// Adds to `found` those that overlap the offsets from `from` up to `to`. Returns whether there can be none in later
     /// segments.
     pub fn collect<D: Disk>(

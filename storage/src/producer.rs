@@ -288,6 +288,11 @@ impl Producers {
         producer.is_some_and(|producer| producer.epoch == epoch && producer.transaction_start.is_some())
     }
 
+    /// Number of transactions that are open.
+    pub fn open_transactions(&self) -> usize {
+        self.open.len()
+    }
+
     /// Whether anything is known of the producer.
     pub fn knows(&self, producer_id: i64) -> bool {
         self.by_id.contains_key(&producer_id)

@@ -3,6 +3,7 @@
 //! Reads what is there; where that is less than `min_bytes`, waits until partitions have more or `max_wait_ms` is
 //! over. Plain topics answer with slices of their segment files, views with batches that were computed. Followers serve
 //! consumers too, up to the high watermark that they know, and the leader sends consumers to one that is near (KIP-392).
+//! Readers of committed records get what lies before the last stable offset, and with it what of it was aborted (KIP-98).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +12,11 @@ use millstream_core::cluster::Image;
 use millstream_core::ids::{BrokerId, LeaderEpoch, Offset, PartitionIndex, TopicId};
 use millstream_kafka::ErrorCode;
 use millstream_kafka::api::fetch::{
-    EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
-    PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse,
+    LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use millstream_kafka::wire::{Payload, Text};
+use millstream_storage::ReadError;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -22,7 +24,7 @@ use super::leaders::{self, Named};
 use crate::connection::ConnectionInfo;
 use crate::context::Context;
 use crate::fetch_sessions::{Fetched, TOPIC_IDS_FROM_VERSION, Wanted};
-use crate::partitions::{FileSlice, Partition, ReadOutcome};
+use crate::partitions::{FileSlice, Isolation, Partition, ReadOutcome, Watermarks};
 use crate::plugins::view;
 use crate::topics::Topic;
 
@@ -38,7 +40,7 @@ pub async fn handle(
     let deadline = Instant::now() + Duration::from_millis(request.max_wait_ms.clamp(0, WAIT_MS_MAX) as u64);
     let asked = Asked {
         bytes_max,
-        read_committed: request.isolation_level == 1,
+        isolation: isolation(request.isolation_level),
         by_id: version >= TOPIC_IDS_FROM_VERSION,
         may_follow: version >= FOLLOWERS_FROM_VERSION,
         rack: request.rack_id.clone(),
@@ -59,7 +61,7 @@ pub async fn handle(
     while !round.is_enough(min_bytes) && Instant::now() < deadline {
         let more = Arc::new(Notify::new());
         for partition in &round.waiting {
-            partition.notify_when_readable(&more);
+            partition.notify_when_readable_as(asked.isolation, &more);
         }
         // Whatever came between the read and the registration is found now.
         round = Round::read(context, session.wanted(), &asked).await;
@@ -102,7 +104,7 @@ pub async fn handle(
 #[derive(Debug)]
 struct Asked {
     bytes_max: usize,
-    read_committed: bool,
+    isolation: Isolation,
     by_id: bool,
     /// Whether the client knows that followers may answer.
     may_follow: bool,
@@ -164,9 +166,6 @@ impl Round {
                 data.error_code = code.code();
                 round.failed = true;
             }
-            if asked.read_committed && data.error_code == 0 {
-                data.aborted_transactions = Some(Vec::new());
-            }
             if data.records.is_none() {
                 data.records = Some(Payload::default());
             }
@@ -205,57 +204,58 @@ impl Round {
         }
         partition.check_leader_epoch(want.current_leader_epoch)?;
         if let Some(diverging) = diverging(&partition, want)? {
-            let watermarks = partition.watermarks();
-            data.high_watermark = watermarks.high.0;
-            data.last_stable_offset = watermarks.high.0;
-            data.log_start_offset = watermarks.log_start.0;
+            tell(data, partition.watermarks());
             data.diverging_epoch = diverging;
             self.diverged = true;
             return Ok(());
         }
-        let ReadOutcome { slice, watermarks } = match partition.read(Offset(want.offset), limit, at_least_one)
-        {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                if error.is_out_of_range() {
-                    // A follower may be behind what the client has seen elsewhere, and so may one that led until it lost
-                    // touch: a client that believed its end would go back, or skip.
-                    let is_ahead = want.offset > partition.watermarks().high.0;
-                    let knows_the_end = leads && context.lease.is_certain();
-                    return Err(match knows_the_end || !is_ahead {
-                        true => ErrorCode::OffsetOutOfRange,
-                        false => ErrorCode::OffsetNotAvailable,
-                    });
-                }
-                tracing::error!(topic = %partition.topic, partition = partition.index.0, %error, "cannot read the log");
-                return Err(ErrorCode::KafkaStorageError);
-            }
-        };
-        data.high_watermark = watermarks.high.0;
-        data.last_stable_offset = watermarks.high.0;
-        data.log_start_offset = watermarks.log_start.0;
+        let offset = Offset(want.offset);
+        let ReadOutcome {
+            slice,
+            watermarks,
+            may_hold_aborted,
+        } = partition
+            .read_as(asked.isolation, offset, limit, at_least_one)
+            .map_err(|error| refuse(&partition, offset, leads && context.lease.is_certain(), &error))?;
+        tell(data, watermarks);
         if leads && let Some(near) = preferred(context, asked, &topic, want.partition) {
             data.preferred_read_replica = near.0;
             self.sent_away = true;
             return Ok(());
         }
-        let Some(slice) = slice else {
-            self.waiting.push(partition.clone());
-            return Ok(());
+        let aborted = match &slice {
+            Some(slice) if may_hold_aborted => aborted(&partition, offset, slice).await?,
+            _ => Vec::new(),
         };
-        let payload = if let Some(chain) = topic.view() {
-            Payload::Bytes(view::compute(context, chain, &partition, slice).await?)
+        if let Some(slice) = slice {
+            let payload = self.payload(context, &topic, &partition, slice).await?;
+            self.bytes += payload.len();
+            data.records = Some(payload);
         } else {
-            let payload = Payload::External {
-                index: self.files.len() as u32,
-                len: slice.len as u32,
-            };
-            self.files.push(slice);
-            payload
-        };
-        self.bytes += payload.len();
-        data.records = Some(payload);
+            self.waiting.push(partition);
+        }
+        data.aborted_transactions = (asked.isolation == Isolation::Committed).then_some(aborted);
         Ok(())
+    }
+
+    /// The batches in `slice` as readers of the topic get them.
+    async fn payload(
+        &mut self,
+        context: &Arc<Context>,
+        topic: &Topic,
+        partition: &Arc<Partition>,
+        slice: FileSlice,
+    ) -> Result<Payload, ErrorCode> {
+        if let Some(chain) = topic.view() {
+            let computed = view::compute(context, chain, partition, slice).await?;
+            return Ok(Payload::Bytes(computed));
+        }
+        let payload = Payload::External {
+            index: self.files.len() as u32,
+            len: slice.len as u32,
+        };
+        self.files.push(slice);
+        Ok(payload)
     }
 
     fn is_enough(&self, min_bytes: usize) -> bool {
@@ -265,6 +265,55 @@ impl Round {
 
 /// A topic, and a partition of it; an error in its place where that is on other brokers.
 type Found = (Arc<Topic>, Result<Arc<Partition>, ErrorCode>);
+
+/// What a client wants to see, as Kafka's requests say it.
+pub fn isolation(level: i8) -> Isolation {
+    match level {
+        READ_COMMITTED => Isolation::Committed,
+        _ => Isolation::Uncommitted,
+    }
+}
+
+fn tell(data: &mut PartitionData, watermarks: Watermarks) {
+    data.high_watermark = watermarks.high.0;
+    data.last_stable_offset = watermarks.last_stable.0;
+    data.log_start_offset = watermarks.log_start.0;
+}
+
+/// Kafka's error for a read from `offset` on that failed. `knows_the_end` tells whether this broker is sure of what was
+/// acknowledged.
+fn refuse(partition: &Partition, offset: Offset, knows_the_end: bool, error: &ReadError) -> ErrorCode {
+    if !error.is_out_of_range() {
+        tracing::error!(topic = %partition.topic, partition = partition.index.0, %error, "cannot read the log");
+        return ErrorCode::KafkaStorageError;
+    }
+    // A follower may be behind what the client has seen elsewhere, and so may one that led until it lost touch: a client
+    // that believed its end would go back, or skip.
+    let is_ahead = offset > partition.watermarks().high;
+    match knows_the_end || !is_ahead {
+        true => ErrorCode::OffsetOutOfRange,
+        false => ErrorCode::OffsetNotAvailable,
+    }
+}
+
+/// The aborted transactions in what was read from `offset` on, which the client is to skip. They may have to come from the
+/// disk.
+async fn aborted(
+    partition: &Arc<Partition>,
+    offset: Offset,
+    slice: &FileSlice,
+) -> Result<Vec<AbortedTransaction>, ErrorCode> {
+    let (of_task, slice) = (partition.clone(), slice.clone());
+    let found = tokio::task::spawn_blocking(move || of_task.aborted_in(offset, &slice)).await;
+    let found = found.map_err(|_| ErrorCode::UnknownServerError)?;
+    let found = found.map_err(|error| refuse(partition, offset, true, &error))?;
+    let told = found.into_iter().map(|aborted| AbortedTransaction {
+        producer_id: aborted.producer_id,
+        first_offset: aborted.first_offset.0,
+        ..Default::default()
+    });
+    Ok(told.collect())
+}
 
 /// The partition that is wanted; none of this broker's own where it is on others.
 fn find(context: &Context, want: &Wanted, by_id: bool) -> Result<Found, ErrorCode> {
@@ -355,6 +404,8 @@ fn diverging(partition: &Partition, want: &Wanted) -> Result<Option<EpochEndOffs
     }))
 }
 
+/// Kafka's number for the isolation of readers that see only what is decided.
+const READ_COMMITTED: i8 = 1;
 /// Longest time that a fetch waits, whatever it asks for.
 const WAIT_MS_MAX: i32 = 300_000;
 /// Version of Fetch from which on followers answer consumers (KIP-392).
@@ -363,30 +414,4 @@ const FOLLOWERS_FROM_VERSION: i16 = 11;
 const LEADERS_FROM_VERSION: i16 = 16;
 
 #[cfg(test)]
-mod tests {
-    use millstream_core::cluster::{self, Command};
-
-    use super::super::leaders::tests::{cluster_of, create};
-    use super::*;
-
-    #[test]
-    fn a_consumer_is_sent_to_the_in_sync_replica_in_its_rack() {
-        let mut image = cluster_of(4);
-        let topic = TopicId(create(&mut image, "a", &[1, 2, 3], None));
-        let view = TopicId(create(&mut image, "v", &[], Some("a")));
-        let leader = BrokerId(1);
-        let near = |image: &Image, rack, topic| near(image, leader, rack, topic, 0).map(|id| id.0);
-        assert_eq!(near(&image, "rack2", topic), Some(2));
-        assert_eq!(
-            near(&image, "rack3", view),
-            Some(3),
-            "a view is read where its source is"
-        );
-        assert_eq!(near(&image, "rack1", topic), None, "the leader is there");
-        assert_eq!(near(&image, "rack4", topic), None, "no replica is there");
-        let id = BrokerId(2);
-        let epoch = image.brokers()[&id].epoch;
-        cluster::apply(&mut image, &Command::FenceBroker { id, epoch }).unwrap();
-        assert_eq!(near(&image, "rack2", topic), None, "it does not serve");
-    }
-}
+mod tests;

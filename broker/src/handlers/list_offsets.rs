@@ -12,10 +12,10 @@ use millstream_kafka::api::list_offsets::{
 use millstream_kafka::wire::Text;
 use uuid::Uuid;
 
-use super::leaders;
+use super::{fetch, leaders};
 use crate::connection::ConnectionInfo;
 use crate::context::Context;
-use crate::partitions::Partition;
+use crate::partitions::{Isolation, Partition};
 use crate::topics::TopicLookup;
 
 /// Answers for every partition that was asked for.
@@ -34,13 +34,14 @@ pub async fn handle(
                 .or_default() += 1;
         }
     }
+    let isolation = fetch::isolation(request.isolation_level);
     for topic in request.topics {
         let found = context.topics.find(&topic.name, Uuid::nil());
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in topic.partitions {
             // What is asked for twice is refused, once.
             match counts.remove(&(topic.name.clone(), asked.partition_index)) {
-                Some(1) => partitions.push(answer(context, &found, &asked, version).await),
+                Some(1) => partitions.push(answer(context, &found, &asked, isolation, version).await),
                 Some(_) => partitions.push(ListOffsetsPartitionResponse {
                     error_code: ErrorCode::InvalidRequest.code(),
                     ..nothing(asked.partition_index)
@@ -64,6 +65,7 @@ async fn answer(
     context: &Context,
     topic: &TopicLookup,
     asked: &ListOffsetsPartition,
+    isolation: Isolation,
     version: i16,
 ) -> ListOffsetsPartitionResponse {
     let mut answer = nothing(asked.partition_index);
@@ -76,7 +78,7 @@ async fn answer(
             Ok(partition) => match partition.check_leader_epoch(asked.current_leader_epoch) {
                 Ok(()) => {
                     let is_known = knows_the_end(context, &partition);
-                    look_up(partition, asked.timestamp, is_known).await
+                    look_up(partition, asked.timestamp, isolation, is_known).await
                 }
                 Err(code) => Err(code),
             },
@@ -133,13 +135,15 @@ fn knows_the_end(context: &Context, partition: &Partition) -> bool {
 async fn look_up(
     partition: Arc<Partition>,
     timestamp: i64,
+    isolation: Isolation,
     is_known: bool,
 ) -> Result<Option<Found>, ErrorCode> {
     let epoch = partition.leader_epoch();
     let watermarks = partition.watermarks();
+    let end = watermarks.readable(isolation);
     match timestamp {
         LATEST if !is_known => Err(ErrorCode::OffsetNotAvailable),
-        LATEST => Ok(Some((-1, watermarks.high, epoch))),
+        LATEST => Ok(Some((-1, end, epoch))),
         EARLIEST | EARLIEST_LOCAL => {
             let start = watermarks.log_start;
             Ok(Some((-1, start, epoch_at(&partition, start, epoch))))
@@ -151,7 +155,7 @@ async fn look_up(
                 time if time >= 0 => Some(time),
                 _ => return Err(ErrorCode::UnsupportedVersion),
             };
-            match search(partition.clone(), time, watermarks.high).await? {
+            match search(partition.clone(), time, end).await? {
                 Some((timestamp, offset)) => {
                     Ok(Some((timestamp, offset, epoch_at(&partition, offset, epoch))))
                 }
@@ -169,11 +173,11 @@ fn epoch_at(partition: &Partition, offset: Offset, current: LeaderEpoch) -> Lead
         .unwrap_or(current)
 }
 
-/// Looks into segment files, which may have to come from the disk.
+/// Looks into segment files, which may have to come from the disk. What is not before `end` is not found.
 async fn search(
     partition: Arc<Partition>,
     timestamp: Option<i64>,
-    high: Offset,
+    end: Offset,
 ) -> Result<Option<(i64, Offset)>, ErrorCode> {
     let searched = tokio::task::spawn_blocking(move || {
         partition.with_log(|log| match timestamp {
@@ -184,7 +188,7 @@ async fn search(
     match searched.await {
         Ok(Ok(found)) => Ok(found
             .map(|f| (f.timestamp, f.offset))
-            .filter(|(_, offset)| *offset < high)),
+            .filter(|(_, offset)| *offset < end)),
         Ok(Err(error)) => {
             tracing::error!(%error, "cannot search the log by time");
             Err(ErrorCode::KafkaStorageError)

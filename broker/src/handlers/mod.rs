@@ -33,6 +33,7 @@ pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_groups;
 pub mod describe_log_dirs;
+pub mod describe_producers;
 pub mod describe_quorum;
 pub mod describe_topic_partitions;
 pub mod elect_leaders;
@@ -146,6 +147,7 @@ apis! {
     ElectLeaders => elect_leaders::ElectLeadersRequest,
     AlterPartitionReassignments => alter_partition_reassignments::AlterPartitionReassignmentsRequest,
     ListPartitionReassignments => list_partition_reassignments::ListPartitionReassignmentsRequest,
+    DescribeProducers => describe_producers::DescribeProducersRequest,
     DescribeQuorum => describe_quorum::DescribeQuorumRequest,
     UpdateFeatures => update_features::UpdateFeaturesRequest,
     UnregisterBroker => unregister_broker::UnregisterBrokerRequest,

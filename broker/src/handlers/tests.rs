@@ -207,13 +207,12 @@ fn every_api_of_the_codec_is_offered_once() {
 }
 
 /// APIs that have no handlers yet: clients must not hear of them.
-const UNANSWERED: [ApiKey; 10] = [
+const UNANSWERED: [ApiKey; 9] = [
     ApiKey::AddPartitionsToTxn,
     ApiKey::AddOffsetsToTxn,
     ApiKey::EndTxn,
     ApiKey::WriteTxnMarkers,
     ApiKey::TxnOffsetCommit,
-    ApiKey::DescribeProducers,
     ApiKey::DescribeTransactions,
     ApiKey::ListTransactions,
     ApiKey::ConsumerGroupHeartbeat,

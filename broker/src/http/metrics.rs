@@ -1,6 +1,8 @@
 //! `/metrics`: what is counted, and what can be read off the state.
 
 mod cluster;
+mod family;
+mod partitions;
 
 use std::fmt::{self, Write};
 use std::sync::Arc;
@@ -9,7 +11,6 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
-use uuid::Uuid;
 
 use super::error::ApiError;
 use super::groups::all_offsets;
@@ -21,7 +22,7 @@ use crate::context::Context;
 pub async fn metrics(State(context): State<Arc<Context>>) -> Result<impl IntoResponse, ApiError> {
     let mut text = String::new();
     let written = encode_registry(&mut text, &context.metrics.registry)
-        .and_then(|()| write_partitions(&context, &mut text))
+        .and_then(|()| partitions::write(&context, &mut text))
         .and_then(|()| write_lag(&context, &mut text))
         .and_then(|()| write_plugins(&context, &mut text))
         .and_then(|()| cluster::write(&context, &mut text))
@@ -34,41 +35,6 @@ pub async fn metrics(State(context): State<Arc<Context>>) -> Result<impl IntoRes
         )
     })?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text))
-}
-
-fn write_partitions(context: &Context, out: &mut String) -> fmt::Result {
-    let image = context.controller.image();
-    let mut sizes = String::new();
-    let mut ends = String::new();
-    for topic in image.topics().filter(|topic| !topic.is_view()) {
-        let Ok(running) = context.topics.find(topic.name.as_str(), Uuid::nil()) else {
-            continue;
-        };
-        for index in 0..topic.partitions.len() as i32 {
-            let Some(partition) = running.partition(index) else {
-                continue;
-            };
-            let labels = format!("topic=\"{}\",partition=\"{index}\"", escape(topic.name.as_str()));
-            writeln!(
-                sizes,
-                "millstream_log_size_bytes{{{labels}}} {}",
-                partition.with_log(|log| log.size_bytes())
-            )?;
-            writeln!(
-                ends,
-                "millstream_log_end_offset{{{labels}}} {}",
-                partition.watermarks().log_end.0
-            )?;
-        }
-    }
-    write!(
-        out,
-        "# HELP millstream_log_size_bytes Size of a partition's log.\n# TYPE millstream_log_size_bytes gauge\n{sizes}"
-    )?;
-    write!(
-        out,
-        "# HELP millstream_log_end_offset Offset of a partition's next record.\n# TYPE millstream_log_end_offset gauge\n{ends}"
-    )
 }
 
 fn write_lag(context: &Context, out: &mut String) -> fmt::Result {

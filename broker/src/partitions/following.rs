@@ -138,7 +138,9 @@ impl Partition {
             }
             state.high = to;
         }
-        state.log.truncate_to(to, now_ms)?;
+        let truncated = state.log.truncate_to(to, now_ms);
+        state.wake_readers();
+        truncated?;
         let end = state.log.log_end_offset();
         if is_unclean {
             // Of those below the high watermark it is certain that they were acknowledged; what that was, a broker that
@@ -167,6 +169,7 @@ impl Partition {
         let (start, end) = (state.log.log_start_offset(), state.log.log_end_offset());
         state.log.start_over(at, now_ms)?;
         state.high = at;
+        state.wake_readers();
         let (topic, partition) = (&self.topic, self.index.0);
         tracing::info!(%topic, partition, %start, %end, %at, "the log begins anew where its leader's does");
         Ok(())

@@ -10,6 +10,7 @@ mod flusher;
 mod following;
 mod leading;
 mod partition;
+mod readers;
 mod reports;
 mod role;
 mod slice;

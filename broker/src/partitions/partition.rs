@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use millstream_core::ids::{BrokerId, LeaderEpoch, Offset, PartitionIndex, TopicId, TopicName};
@@ -20,9 +20,10 @@ use tokio::sync::{Notify, oneshot};
 use super::FileSlice;
 use super::feeds::Feed;
 use super::flusher::Flusher;
+use super::readers::Readers;
 use super::reports::Reports;
 use super::role::Role;
-use super::transactions::Verifications;
+use super::transactions::{Isolation, Verifications};
 use crate::metrics::Metrics;
 
 /// A partition that this broker stores.
@@ -77,7 +78,7 @@ pub(super) struct State {
     /// Those who wait for the high watermark to pass an offset, in order of offset.
     pub waiters: VecDeque<(Offset, oneshot::Sender<Result<(), NotDurable>>)>,
     /// Fetches that wait for more to read.
-    readers: Vec<Weak<Notify>>,
+    readers: Readers,
     pub queued: bool,
     pub waits_for_disk: bool,
     deleted: bool,
@@ -142,6 +143,8 @@ pub struct ReadOutcome {
     pub slice: Option<FileSlice>,
     /// Offsets at the time.
     pub watermarks: Watermarks,
+    /// Whether readers of committed records have to ask [`Partition::aborted_in`] what of it to skip.
+    pub may_hold_aborted: bool,
 }
 
 impl Partition {
@@ -167,7 +170,7 @@ impl Partition {
             verifications: Verifications::default(),
             waiters: VecDeque::new(),
             bytes_since_checkpoint: 0,
-            readers: Vec::new(),
+            readers: Readers::default(),
             queued: false,
             waits_for_disk,
             deleted: false,
@@ -266,13 +269,31 @@ impl Partition {
         bytes_max: usize,
         one_batch_at_least: bool,
     ) -> Result<ReadOutcome, ReadError> {
+        self.read_as(Isolation::Uncommitted, offset, bytes_max, one_batch_at_least)
+    }
+
+    /// As [`Partition::read`], up to where a reader with that isolation may see.
+    ///
+    /// # Errors
+    /// As [`Partition::read`].
+    pub fn read_as(
+        &self,
+        isolation: Isolation,
+        offset: Offset,
+        bytes_max: usize,
+        one_batch_at_least: bool,
+    ) -> Result<ReadOutcome, ReadError> {
         let mut state = self.lock();
         let watermarks = state.watermarks();
-        let slice = state
-            .log
-            .read(offset, bytes_max, watermarks.high, one_batch_at_least)?;
-        let slice = slice.map(FileSlice::from);
-        Ok(ReadOutcome { slice, watermarks })
+        let end = watermarks.readable(isolation);
+        let slice = state.log.read(offset, bytes_max, end, one_batch_at_least)?;
+        let may_hold_aborted =
+            isolation == Isolation::Committed && slice.is_some() && state.log.may_have_aborted(offset);
+        Ok(ReadOutcome {
+            slice: slice.map(FileSlice::from),
+            watermarks,
+            may_hold_aborted,
+        })
     }
 
     /// Offsets of the log at this moment.
@@ -302,11 +323,14 @@ impl Partition {
 
     /// Wakes `reader` the next time that there is more to read, or the partition goes away.
     pub fn notify_when_readable(&self, reader: &Arc<Notify>) {
+        self.lock().readers.add(reader, None);
+    }
+
+    /// Wakes `reader` the next time that there is more to read with that isolation, or the partition goes away.
+    pub fn notify_when_readable_as(&self, isolation: Isolation, reader: &Arc<Notify>) {
         let mut state = self.lock();
-        if state.readers.len() >= READERS_PRUNED_AFTER {
-            state.readers.retain(|r| r.strong_count() > 0);
-        }
-        state.readers.push(Arc::downgrade(reader));
+        let stable = (isolation == Isolation::Committed).then(|| state.watermarks().last_stable);
+        state.readers.add(reader, stable);
     }
 
     /// Lets the caller ask or tell the log something that is not on the way of records.
@@ -523,14 +547,16 @@ impl State {
 
     /// Lets go what waited for the high watermark, which is another one than before.
     pub fn high_moved(&mut self) {
-        let high = self.watermarks().high;
+        let Watermarks {
+            high, last_stable, ..
+        } = self.watermarks();
         while self.waiters.front().is_some_and(|(offset, _)| *offset < high) {
             if let Some((_, waiter)) = self.waiters.pop_front() {
                 // Whoever waited may have gone.
                 let _ = waiter.send(Ok(()));
             }
         }
-        self.wake_readers();
+        self.readers.wake_where_more_is(last_stable);
         if let Role::Leader(_) = self.role {
             self.tell_feeds();
         }
@@ -547,15 +573,9 @@ impl State {
     }
 
     pub fn wake_readers(&mut self) {
-        for reader in self.readers.drain(..) {
-            if let Some(reader) = reader.upgrade() {
-                reader.notify_one();
-            }
-        }
+        self.readers.wake_all();
     }
 }
 
-/// Number of waiting readers from which on those that have gone are looked for.
-const READERS_PRUNED_AFTER: usize = 64;
 /// Bytes from which on a checkpoint is due before its time: they bound what a start after a crash has to read.
 const CHECKPOINT_BYTES: usize = 128 << 20;

@@ -3,6 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
+use millstream_core::ids::Offset;
+use millstream_kafka::records::{BatchHeader, HEADER_BYTES};
 use millstream_storage::Slice;
 use millstream_storage::disk::RealFile;
 
@@ -73,6 +75,45 @@ impl FileSlice {
         Ok(bytes)
     }
 
+    /// The offset behind the last batch. Blocks.
+    ///
+    /// # Errors
+    /// As [`FileSlice::read_blocking`], or the slice does not hold whole batches.
+    pub fn next_offset(&self) -> io::Result<Offset> {
+        let mut next = None;
+        let mut rest = self.clone();
+        while rest.len > 0 {
+            let chunk = FileSlice {
+                len: rest.len.min(SCAN_BYTES),
+                ..rest.clone()
+            };
+            let bytes = chunk.read_blocking()?;
+            let mut at = 0;
+            while let Ok(header) = BatchHeader::parse(bytes.get(at..).unwrap_or_default()) {
+                next = Some(Offset(header.next_offset()));
+                at += header.total_bytes();
+            }
+            if at == 0 || at > rest.len {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, NO_BATCHES));
+            }
+            rest.position += at as u64;
+            rest.len -= at;
+        }
+        next.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, NO_BATCHES))
+    }
+
+    /// The header of the first batch. Blocks.
+    ///
+    /// # Errors
+    /// As [`FileSlice::next_offset`].
+    pub fn first_header(&self) -> io::Result<BatchHeader> {
+        let front = FileSlice {
+            len: self.len.min(HEADER_BYTES),
+            ..self.clone()
+        };
+        BatchHeader::parse(&front.read_blocking()?).map_err(io::Error::other)
+    }
+
     fn append_to(&self, bytes: &mut Vec<u8>) -> io::Result<()> {
         bytes.reserve_exact(self.len);
         let (first, end) = (bytes.len(), bytes.len() + self.len);
@@ -138,5 +179,8 @@ impl FileSlice {
 
 /// How far apart the bytes are that are asked for to see whether a slice is in memory.
 const PROBE_INTERVAL_BYTES: usize = 128 * 1024;
+/// Bytes that are read at once to find the last batch.
+const SCAN_BYTES: usize = 64 * 1024;
+const NO_BATCHES: &str = "a slice of the log does not hold whole batches";
 /// Bytes that are read at once to bring a slice into memory.
 const TOUCH_BYTES: usize = 1024 * 1024;

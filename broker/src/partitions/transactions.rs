@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use millstream_core::ids::Offset;
 use millstream_kafka::records::BatchHeader;
-use millstream_storage::{AppendError as LogError, EndMarker, ProducerState};
+use millstream_storage::{AbortedTransaction, AppendError as LogError, EndMarker, ProducerState, ReadError};
 
 use super::partition::{State, Watermarks};
 use super::role::Role;
-use super::{AppendError, Partition, Receipt};
+use super::{AppendError, FileSlice, Partition, Receipt};
 
 /// What a reader wants to see (Kafka's `isolation.level`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +94,50 @@ impl Partition {
         state.verifications.forget(header.producer_id);
         self.sync_soon(state);
         Ok(receipt)
+    }
+
+    /// What readers of committed records have to skip of `slice`, which was read from `offset` on. Blocks.
+    ///
+    /// # Errors
+    /// What was read has been deleted since, or cannot be read.
+    pub fn aborted_in(
+        &self,
+        offset: Offset,
+        slice: &FileSlice,
+    ) -> Result<Vec<AbortedTransaction>, ReadError> {
+        let end = slice.next_offset()?;
+        let state = self.lock();
+        let start = state.log.log_start_offset();
+        if offset < start {
+            // With the records, it was forgotten that they were aborted.
+            return Err(ReadError::OutOfRange { offset, start, end });
+        }
+        state.log.aborted_transactions(offset, end)
+    }
+
+    /// When the transaction began that holds back the last stable offset, in milliseconds since 1970 by the clock that
+    /// gives records their time. None if no transaction is open, or its first record has no time. Blocks.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn oldest_transaction_ms(&self) -> Result<Option<i64>, ReadError> {
+        let mut state = self.lock();
+        if state.log.open_transactions() == 0 {
+            return Ok(None);
+        }
+        let Watermarks {
+            last_stable, log_end, ..
+        } = state.watermarks();
+        let first = state.log.read(last_stable, 1, log_end, true)?;
+        drop(state);
+        let Some(first) = first else { return Ok(None) };
+        let begun_ms = FileSlice::from(first).first_header()?.max_timestamp;
+        Ok((begun_ms >= 0).then_some(begun_ms))
+    }
+
+    /// Number of transactions that are open.
+    pub fn open_transactions(&self) -> usize {
+        self.lock().log.open_transactions()
     }
 
     /// Whether the producer has a transaction open here, in this very epoch.
@@ -189,3 +233,6 @@ impl Verifications {
 const MARKER_BYTES: usize = 78;
 /// Producers of one partition whose coordinators are asked at a time. Batches of those that are forgotten are refused.
 const VERIFICATIONS_MAX: usize = 4096;
+
+#[cfg(test)]
+mod tests;

@@ -69,6 +69,13 @@ impl<D: Disk> Log<D> {
         first.map_or(high, |first| Offset(first.max(self.log_start)).min(high))
     }
 
+    /// Whether there may be an aborted transaction with records or a marker from `from` on. Reads nothing.
+    pub fn may_have_aborted(&self, from: Offset) -> bool {
+        let first = self.first_segment_with(from);
+        let mut segments = self.segments[first..].iter();
+        segments.any(|segment| segment.aborted.may_reach(from.0))
+    }
+
     /// The aborted transactions with records or a marker from `from` on and a record before `to`, in the order of their markers:
     /// what a Fetch answer with the records between says beside them. May read from the disk.
     ///
@@ -79,10 +86,7 @@ impl<D: Disk> Log<D> {
         from: Offset,
         to: Offset,
     ) -> Result<Vec<AbortedTransaction>, ReadError> {
-        let first = self
-            .segments
-            .partition_point(|segment| segment.base <= from.0)
-            .saturating_sub(1);
+        let first = self.first_segment_with(from);
         let mut found = Vec::new();
         for segment in &self.segments[first..] {
             let file = path(&self.dir, segment.base, TXN_INDEX);
@@ -98,6 +102,16 @@ impl<D: Disk> Log<D> {
             first_offset: Offset(aborted.first_offset),
         });
         Ok(found.collect())
+    }
+
+    fn first_segment_with(&self, offset: Offset) -> usize {
+        let later = self.segments.partition_point(|segment| segment.base <= offset.0);
+        later.saturating_sub(1)
+    }
+
+    /// Number of transactions that are open.
+    pub fn open_transactions(&self) -> usize {
+        self.producers.open_transactions()
     }
 
     /// Whether the producer has a transaction open here, in this very epoch. If not, a leader asks the coordinator before it

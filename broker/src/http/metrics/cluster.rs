@@ -3,13 +3,14 @@
 //! Labels are topics, partitions and brokers, of which the image bounds the number. What is told of a partition, its
 //! leader tells; what is told of the cluster, every broker tells as its own image has it.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
-use millstream_core::cluster::{Image, Partition, Topic};
-use millstream_core::ids::{BrokerId, PartitionIndex};
+use millstream_core::cluster::Image;
+use millstream_core::ids::BrokerId;
 use uuid::Uuid;
 
-use super::escape;
+use super::family::Family;
+use super::partitions::stored;
 use crate::context::{Context, now_ms};
 use crate::handlers::leaders;
 
@@ -22,59 +23,6 @@ pub fn write(context: &Context, out: &mut String) -> fmt::Result {
     write_replication(context, out)?;
     write_quorum(context, out)?;
     write_peers(context, out)
-}
-
-/// Samples of one metric.
-struct Family {
-    name: &'static str,
-    kind: &'static str,
-    help: &'static str,
-    samples: String,
-}
-
-impl Family {
-    fn gauge(name: &'static str, help: &'static str) -> Self {
-        let (kind, samples) = ("gauge", String::new());
-        Self {
-            name,
-            kind,
-            help,
-            samples,
-        }
-    }
-
-    fn counter(name: &'static str, help: &'static str) -> Self {
-        Self {
-            kind: "counter",
-            ..Self::gauge(name, help)
-        }
-    }
-
-    /// Adds a sample; `labels` is as the format has it, without braces.
-    fn add(&mut self, labels: &str, value: impl fmt::Display) -> fmt::Result {
-        let suffix = if self.kind == "counter" { "_total" } else { "" };
-        match labels {
-            "" => writeln!(self.samples, "millstream_{}{suffix} {value}", self.name),
-            _ => writeln!(
-                self.samples,
-                "millstream_{}{suffix}{{{labels}}} {value}",
-                self.name
-            ),
-        }
-    }
-
-    fn write(&self, out: &mut String) -> fmt::Result {
-        let Self {
-            name,
-            kind,
-            help,
-            samples,
-        } = self;
-        write!(
-            out,
-            "# HELP millstream_{name} {help}.\n# TYPE millstream_{name} {kind}\n{samples}"
-        )
-    }
 }
 
 fn write_brokers(image: &Image, out: &mut String) -> fmt::Result {
@@ -92,18 +40,6 @@ fn write_brokers(image: &Image, out: &mut String) -> fmt::Result {
     );
     version.add("", image.version())?;
     version.write(out)
-}
-
-/// Every partition that records are stored in, with its topic and its labels.
-fn stored(image: &Image) -> impl Iterator<Item = (&Topic, PartitionIndex, &Partition, String)> {
-    let topics = image.topics().filter(|topic| !topic.is_view());
-    topics.flat_map(|topic| {
-        let name = escape(topic.name.as_str());
-        topic.partitions.iter().zip(0..).map(move |(partition, index)| {
-            let labels = format!("topic=\"{name}\",partition=\"{index}\"");
-            (&**topic, PartitionIndex(index), partition, labels)
-        })
-    })
 }
 
 fn write_partitions(context: &Context, image: &Image, out: &mut String) -> fmt::Result {

@@ -1,5 +1,7 @@
 //! Records on their way out.
 
+use millstream_storage::EndMarker;
+
 use super::*;
 
 async fn with_view(plugins: &str) -> World {
@@ -131,5 +133,56 @@ async fn a_view_fails_where_its_plugin_does_and_not_before() {
             .last_offset(),
         1
     );
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_pass_through_a_view_and_no_plugin_sees_a_marker() {
+    let world = with_view(r#"["f"]"#).await;
+    let source = world.context().topics.find("t", Uuid::nil()).unwrap();
+    let source = source.partition(0).unwrap();
+    let of = |values: &[&str]| filled(BatchBuilder::new().producer(7, 3, 0).transactional(true), values);
+    source.append(&of(&["k0", "d1"]), 0).unwrap();
+    let marker = EndMarker {
+        producer_id: 7,
+        producer_epoch: 3,
+        is_commit: false,
+        coordinator_epoch: 0,
+    };
+    let receipt = source.append_marker(marker, 0).unwrap();
+    if let Some(durable) = receipt.durable {
+        durable.await.unwrap().unwrap();
+    }
+    let (stored, computed) = (world.stored("t", 0), world.view("v", 0).await.unwrap());
+    assert_eq!(calls(&world), 1, "it was asked about the records alone");
+    let shape = |bytes: &[u8]| -> Vec<_> {
+        let headers = records::batches(bytes).map(|batch| *batch.unwrap().header());
+        headers
+            .map(|h| {
+                (
+                    h.attributes.is_transactional(),
+                    h.attributes.is_control(),
+                    h.producer_id,
+                    h.producer_epoch,
+                    h.base_sequence,
+                    h.last_offset(),
+                )
+            })
+            .collect()
+    };
+    assert_eq!(
+        shape(&computed),
+        [(true, false, 7, 3, 0, 1), (true, true, 7, 3, -1, 2)]
+    );
+    assert_eq!(shape(&computed), shape(&stored));
+    let all = |bytes: &Bytes| -> Vec<Bytes> {
+        let batches = records::batches(bytes);
+        batches
+            .map(|batch| bytes.slice_ref(batch.unwrap().bytes()))
+            .collect()
+    };
+    let (stored, computed) = (all(&stored), all(&computed));
+    assert_eq!(computed[1], stored[1], "a marker stays as it is");
+    assert_eq!(values(&computed[0]), texts(&[(0, "k0")]));
     world.end().await;
 }

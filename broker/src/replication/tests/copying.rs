@@ -1,7 +1,9 @@
 //! Records get to followers, and logs that parted agree again.
 
+use millstream_storage::EndMarker;
+
 use super::*;
-use crate::partitions::NotDurable;
+use crate::partitions::{Isolation, NotDurable};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_are_safe_once_all_that_are_in_sync_hold_them_and_all_hold_the_same_bytes() {
@@ -119,4 +121,29 @@ async fn a_stream_that_breaks_is_opened_again_and_nothing_is_missing() {
     }
     world.produce(1, b"last").await;
     world.agree(&[1, 2]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_tells_readers_what_is_decided_from_its_own_log() {
+    let world = World::of(3);
+    let mut batch = BatchBuilder::new().producer(7, 0, 0).transactional(true);
+    batch.append(0, None, Some(b"v"), &[]).unwrap();
+    world.partition(1).append(&batch.finish().unwrap(), 0).unwrap();
+    world.produce(1, b"of no transaction").await;
+    world.agree(&[1, 2, 3]).await;
+    assert_eq!(world.partition(3).watermarks().last_stable, end(0));
+    let marker = EndMarker {
+        producer_id: 7,
+        producer_epoch: 0,
+        is_commit: false,
+        coordinator_epoch: 0,
+    };
+    let receipt = world.partition(1).append_marker(marker, 0).unwrap();
+    within(receipt.durable.unwrap()).await.unwrap().unwrap();
+    world.agree(&[1, 2, 3]).await;
+    let follower = world.partition(3);
+    assert_eq!(follower.watermarks().last_stable, end(3));
+    let read = follower.read_as(Isolation::Committed, end(0), 1 << 20, true);
+    let aborted = follower.aborted_in(end(0), &read.unwrap().slice.unwrap());
+    assert_eq!(aborted.unwrap().len(), 1);
 }
