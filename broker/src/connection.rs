@@ -11,6 +11,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -19,7 +20,7 @@ use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::context::Context;
@@ -92,17 +93,19 @@ pub async fn serve(context: Arc<Context>, stream: TcpStream, info: ConnectionInf
     let (read_half, write_half) = stream.into_split();
     let (replies, queue) = mpsc::channel(context.settings.inflight_requests_max as usize);
     let peer = info.peer;
+    let unsent = Arc::new(AtomicUsize::new(0));
     let writer = Writer {
         idle: idle(&context),
         context: context.clone(),
         stream: write_half,
+        unsent: unsent.clone(),
     };
     let writer = tokio::spawn(writer.run(queue));
     let mut shutdown = context.shutdown.subscribe();
     let mut reader = Reader::new(&context, read_half);
     let end = tokio::select! {
-        end = read_requests(&context, &mut reader, info, replies) => end,
-        _ = shutdown.wait_for(|down| *down) => Disconnect::Shutdown,
+        end = read_requests(&context, &mut reader, info, replies, &unsent) => end,
+        _ = is_cut_off(&context, &mut shutdown) => Disconnect::Shutdown,
     };
     match &end {
         Disconnect::Closed | Disconnect::Idle | Disconnect::Shutdown => {
@@ -119,16 +122,41 @@ pub async fn serve(context: Arc<Context>, stream: TcpStream, info: ConnectionInf
     }
 }
 
+/// Resolves when a connection is not served any more. A broker that hands over what it leads waits a little for a quiet
+/// moment: a client whose request is lost waits before it sends it again.
+async fn is_cut_off(context: &Context, shutdown: &mut watch::Receiver<bool>) {
+    // An error says that the broker is gone.
+    let _ = shutdown.wait_for(|down| *down).await;
+    if context.controller.hands_over() {
+        tokio::time::sleep(QUIET_WAIT).await;
+    }
+}
+
+/// Resolves once the broker ends and everything is answered that was asked.
+async fn is_quiet(shutdown: &mut watch::Receiver<bool>, unsent: &AtomicUsize) {
+    let _ = shutdown.wait_for(|down| *down).await;
+    while unsent.load(Ordering::Acquire) > 0 {
+        tokio::time::sleep(QUIET_LOOK).await;
+    }
+}
+
 /// Takes frames and lets the handlers begin them, in order.
 async fn read_requests(
     context: &Arc<Context>,
     reader: &mut Reader,
     mut info: ConnectionInfo,
     replies: mpsc::Sender<Queued>,
+    unsent: &AtomicUsize,
 ) -> Disconnect {
+    let mut shutdown = context.shutdown.subscribe();
     let waiting = Arc::new(Semaphore::new(REPLY_MEMORY_UNITS as usize));
     loop {
-        let (frame, _memory) = match reader.frame().await {
+        let read = tokio::select! {
+            biased;
+            read = reader.frame() => read,
+            () = is_quiet(&mut shutdown, unsent) => Err(Disconnect::Shutdown),
+        };
+        let (frame, _memory) = match read {
             Ok(frame) => frame,
             Err(end) => return end,
         };
@@ -143,6 +171,7 @@ async fn read_requests(
             Reply::Now(response) => reserve(&waiting, response.memory_bytes(), REPLY_MEMORY_UNITS).await,
             _ => None,
         };
+        unsent.fetch_add(1, Ordering::AcqRel);
         if replies.send(Queued { reply, memory }).await.is_err() {
             return Disconnect::Closed;
         }
@@ -250,6 +279,8 @@ struct Writer {
     idle: Duration,
     context: Arc<Context>,
     stream: OwnedWriteHalf,
+    /// Replies that are not sent yet.
+    unsent: Arc<AtomicUsize>,
 }
 
 impl Writer {
@@ -267,6 +298,7 @@ impl Writer {
                     return;
                 }
             }
+            self.unsent.fetch_sub(1, Ordering::AcqRel);
             drop(memory);
         }
         let _ = self.stream.shutdown().await;
@@ -377,6 +409,10 @@ async fn in_time<T>(idle: Duration, work: impl Future<Output = io::Result<T>>) -
 pub const MEMORY_UNIT_BYTES: usize = 1024;
 /// Bytes that are read at once when it is not known how many will come.
 const READ_BYTES_MIN: usize = 64 * 1024;
+/// Longest time that a connection to a broker that hands over waits for a quiet moment.
+const QUIET_WAIT: Duration = Duration::from_millis(250);
+/// Pause between two looks whether there is one.
+const QUIET_LOOK: Duration = Duration::from_millis(1);
 /// How long a client may take to read what is still due when its connection ends.
 const WRITE_LINGER_MS_MAX: u64 = 5_000;
 /// Memory of the responses of one connection that wait to be sent, in units; one more may be under way. It is half of

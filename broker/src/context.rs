@@ -7,7 +7,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::connection::MEMORY_UNIT_BYTES;
 use crate::controller::{Controller, Lease};
-use crate::coordinators::{GroupCoordinator, ProducerIds};
+use crate::coordinators::{GroupCoordinator, ProducerIds, TransactionCoordinator};
 use crate::fetch_sessions::FetchSessions;
 use crate::metrics::Metrics;
 use crate::peer::Peers;
@@ -38,6 +38,8 @@ pub struct Context {
     pub lease: Arc<Lease>,
     /// Plugins at work: their bytes, instances, costs and log lines.
     pub plugins: Arc<Plugins>,
+    /// Transactions.
+    pub transactions: TransactionCoordinator,
     /// Consumer groups.
     pub groups: GroupCoordinator,
     /// Ids for idempotent producers.

@@ -7,14 +7,14 @@ use millstream_core::config::CompressionType;
 use millstream_core::ids::{Offset, ProducerId};
 use millstream_kafka::ErrorCode;
 use millstream_kafka::records::{
-    self, BatchError, BatchErrorKind, BatchView, Limits, Scratch, TimestampType, Validated,
+    self, BatchError, BatchErrorKind, BatchHeader, BatchView, Limits, Scratch, TimestampType, Validated,
 };
 use millstream_storage::AppendError as LogError;
 use tokio::sync::oneshot;
 
 use crate::context::{Context, now_ms};
 use crate::handlers::leaders;
-use crate::partitions::{AppendError, NotDurable, Partition, Receipt};
+use crate::partitions::{AppendError, Guard, NotDurable, Partition, Receipt};
 use crate::topics::Topic;
 
 /// What became of a batch.
@@ -79,7 +79,7 @@ impl Refusal {
     }
 }
 
-/// Stores one batch that a client sent for a partition of `topic`.
+/// Stores one batch that a client sent for a partition of `topic`. `guard` lets it begin a transaction there.
 ///
 /// Without plugins nothing is awaited, so batches of one connection are appended in the order of their requests.
 ///
@@ -91,6 +91,7 @@ pub async fn store(
     entrance: &Arc<Partition>,
     batch: &Bytes,
     safety: Safety,
+    guard: Option<Guard>,
 ) -> Result<Stored, Refusal> {
     if topic.view().is_some() {
         return Err(Refusal::new(
@@ -103,9 +104,10 @@ pub async fn store(
     let corrected = correct(topic, batch, &validated);
     let batch = corrected.as_ref().unwrap_or(batch);
     if topic.has_ingest_plugins() {
-        return crate::plugins::ingest::store(context, topic, entrance, batch, &validated, safety).await;
+        return crate::plugins::ingest::store(context, topic, entrance, batch, &validated, safety, guard)
+            .await;
     }
-    let stored = append(context, topic, entrance, batch)?;
+    let stored = append(context, topic, entrance, batch, guard)?;
     context
         .metrics
         .records_in
@@ -250,6 +252,7 @@ pub fn append(
     topic: &Topic,
     partition: &Arc<Partition>,
     batch: &Bytes,
+    guard: Option<Guard>,
 ) -> Result<Stored, Refusal> {
     let recompressed = recompress(context, topic, batch)?;
     let batch = recompressed.as_ref().unwrap_or(batch);
@@ -257,9 +260,11 @@ pub fn append(
         appended,
         log_start_offset,
         durable,
-    } = partition
-        .append(batch, now_ms())
-        .map_err(|error| refuse_append(partition, error))?;
+    } = match BatchHeader::parse(batch).map_err(refuse_batch)?.attributes {
+        attributes if attributes.is_transactional() => partition.append_verified(batch, now_ms(), guard),
+        _ => partition.append(batch, now_ms()),
+    }
+    .map_err(|error| refuse_append(partition, error))?;
     Ok(Stored {
         base_offset: Some(appended.base_offset),
         log_append_time_ms: appended.log_append_time_ms,

@@ -149,6 +149,16 @@ settings! {
     offsets_topic_num_partitions: i32 = 4, "offsets.topic.num.partitions", 1..=10_000;
     /// Copies of every partition of `__consumer_offsets`, as far as there are brokers when it is made.
     offsets_topic_replication_factor: i32 = 3, "offsets.topic.replication.factor", 1..=i16::MAX as i32;
+    /// Partitions of the internal topic `__transaction_state`. Kafka has 50; a lone broker starts faster with fewer.
+    transaction_state_log_num_partitions: i32 = 4, "transaction.state.log.num.partitions", 1..=10_000;
+    /// Copies of every partition of `__transaction_state`, as far as there are brokers when it is made.
+    transaction_state_log_replication_factor: i32 = 3, "transaction.state.log.replication.factor", 1..=i16::MAX as i32;
+    /// Copies of it that have to be in sync for transactions to go on, as far as there are copies.
+    transaction_state_log_min_isr: i32 = 2, "transaction.state.log.min.isr", 1..=i16::MAX as i32;
+    /// Longest time that a producer may ask for its transactions, in milliseconds.
+    transaction_max_timeout_ms: i32 = 900_000, "transaction.max.timeout.ms", 1..=i32::MAX;
+    /// How long a transactional id is remembered that nobody uses, in milliseconds.
+    transactional_id_expiration_ms: i32 = 604_800_000, "transactional.id.expiration.ms", 1..=i32::MAX;
     /// Largest metadata text beside a committed offset, in bytes.
     offset_metadata_max_bytes: i32 = 4096, "offset.metadata.max.bytes", 0..=i32::MAX;
     /// Shortest session timeout that a group member may ask for, in milliseconds.

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use crate::context::Context;
 use crate::controller::entry::{EntryError, Membership};
 use crate::controller::{self, Controller, InForce, Lease, LoadError, Lone};
-use crate::coordinators::{GroupCoordinator, ProducerIds};
+use crate::coordinators::{GroupCoordinator, ProducerIds, TransactionCoordinator};
 use crate::fetch_sessions::FetchSessions;
 use crate::identity::{self, IdentityError};
 use crate::lanes::Lanes;
@@ -175,6 +175,7 @@ impl Broker {
             peers,
             lease: lease.unwrap_or_else(|| Arc::new(Lease::without_end())),
             plugins,
+            transactions: TransactionCoordinator::new(&settings),
             groups: GroupCoordinator::new(&settings),
             producer_ids: ProducerIds::default(),
             fetch_sessions: FetchSessions::new(settings.fetch_session_slots as usize),

@@ -10,7 +10,7 @@ use millstream_core::ids::BrokerId;
 use super::cluster::Member;
 use super::messages::{decode, encode};
 use crate::context::Context;
-use crate::handlers::pass_on;
+use crate::handlers::among;
 use crate::peer::{CallKind, Service};
 use crate::plugins;
 
@@ -51,7 +51,7 @@ impl Services {
             CallKind::Submit => Ok(encode(&member.answer(from, decode(&request)?).await)),
             CallKind::Heartbeat => Ok(encode(&member.hear(from, decode(&request)?))),
             CallKind::Produce => plugins::remote::serve(&self.context()?, request).await,
-            CallKind::PassedOn => pass_on::serve(&self.context()?, request).await,
+            CallKind::Request => among::serve(&self.context()?, request).await,
             CallKind::PluginBytes => plugins::share::serve(&self.context()?, request).await,
         }
     }

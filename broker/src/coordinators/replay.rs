@@ -1,11 +1,12 @@
-//! Reading a partition of `__consumer_offsets` when its coordinator starts.
+//! Reading a partition of an internal topic when its coordinator starts.
 
 use std::sync::Arc;
 
-use millstream_core::group::{GroupConfig, Groups, Record, RecordError};
+use millstream_core::group::{Groups, Record, RecordError};
 use millstream_core::ids::Offset;
 use millstream_kafka::records::{BatchError, BatchView, EndTransaction, Scratch, batches};
 
+use super::machine::Machine;
 use crate::partitions::{Partition, ReadOutcome};
 
 /// Why a log cannot be read.
@@ -19,12 +20,11 @@ pub enum LoadError {
     Batch(Offset, String),
 }
 
-/// Reads the whole partition. Blocks. Says how many records it has.
+/// Reads the whole partition into a state machine that knows nothing yet. Blocks. Says how many records it has.
 ///
 /// # Errors
 /// The log cannot be read.
-pub fn read(partition: &Arc<Partition>, config: GroupConfig) -> Result<(Groups, usize), LoadError> {
-    let mut groups = Groups::new(config);
+pub fn read<M: Machine>(partition: &Arc<Partition>, mut machine: M) -> Result<(M, usize), LoadError> {
     let mut records = 0;
     let mut scratch = Scratch::default();
     let mut offset = partition.watermarks().log_start;
@@ -33,7 +33,7 @@ pub fn read(partition: &Arc<Partition>, config: GroupConfig) -> Result<(Groups, 
         let ReadOutcome { slice, .. } =
             outcome.map_err(|error| LoadError::Read(offset, error.to_string()))?;
         let Some(slice) = slice else {
-            return Ok((groups, records));
+            return Ok((machine, records));
         };
         let bytes = slice
             .read_blocking()
@@ -41,7 +41,8 @@ pub fn read(partition: &Arc<Partition>, config: GroupConfig) -> Result<(Groups, 
         let before = offset;
         for batch in batches(&bytes) {
             let batch = batch.map_err(|error| LoadError::Batch(offset, error.to_string()))?;
-            records += replay_batch(&mut groups, &batch, &mut scratch)
+            records += machine
+                .read(&batch, &mut scratch)
                 .map_err(|error| LoadError::Batch(offset, error.to_string()))?;
             offset = Offset(batch.header().base_offset + i64::from(batch.header().last_offset_delta) + 1);
         }

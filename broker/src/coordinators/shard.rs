@@ -1,8 +1,8 @@
-//! One partition of `__consumer_offsets` and the groups that it keeps.
+//! One partition of an internal topic and what its coordinator keeps there: groups, or transactions.
 //!
 //! Every request takes the lock, lets the state machine decide, appends the records, replays them and leaves; nothing
 //! is awaited meanwhile. Answers then leave in order, each when all records before it are on the disk. The log is
-//! compacted by load: when it holds many times what the groups need, the live records are written again at its end
+//! compacted by load: when it holds many times what is needed, the live records are written again at its end
 //! and what was before them is deleted.
 //!
 //! A shard lives for one term of its partition's leader: it reads when the high watermark has reached what the log held
@@ -13,39 +13,41 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use millstream_core::group::{
-    GroupConfig, GroupError, Groups, JoinRequest, Record, Response, Step, SyncRequest, Token,
-};
+use millstream_core::group::Token;
 use millstream_core::ids::{LeaderEpoch, Offset};
 use millstream_kafka::records::BatchBuilder;
+use millstream_storage::EndMarker;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use super::machine::{Follow, Machine, Step, Unserved};
 use super::replay;
 use crate::context::now_ms;
 use crate::partitions::{AppendError, NotDurable, Partition, Receipt};
 
-/// Owner of the groups of one partition.
-pub struct Shard {
+/// Owner of what one partition keeps.
+pub struct Shard<M: Machine> {
     partition: Arc<Partition>,
     epoch: LeaderEpoch,
     clock: Clock,
-    state: Mutex<State>,
+    state: Mutex<State<M>>,
     wake: Notify,
     /// Bounded by the connections, each of which has one request at a time here.
-    releases: mpsc::UnboundedSender<Release>,
+    releases: mpsc::UnboundedSender<Release<M>>,
     unsettled: Arc<AtomicUsize>,
+    /// Where it goes that is to be done elsewhere.
+    follow_ups: mpsc::UnboundedSender<Follow<M::FollowUp>>,
 }
 
-struct State {
-    groups: Groups,
+struct State<M: Machine> {
+    machine: M,
     status: Status,
-    waiting: HashMap<Token, oneshot::Sender<Response>>,
+    waiting: HashMap<Token, oneshot::Sender<M::Response>>,
     tokens: u64,
     /// When the timer task wakes up by itself.
     armed_ms: i64,
     /// Records in the log, live and dead.
     records_in_log: usize,
-    releases: Option<mpsc::UnboundedReceiver<Release>>,
+    releases: Option<mpsc::UnboundedReceiver<Release<M>>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,18 +63,25 @@ enum Status {
 type Durable = oneshot::Receiver<Result<(), NotDurable>>;
 
 /// Answers that wait for the disk.
-struct Release {
+struct Release<M: Machine> {
     durable: Option<Durable>,
-    answers: Vec<(oneshot::Sender<Response>, Response)>,
+    answers: Vec<(oneshot::Sender<M::Response>, M::Response)>,
     done: Option<oneshot::Sender<()>>,
+    follow_ups: Vec<Follow<M::FollowUp>>,
 }
 
-impl Shard {
+impl<M: Machine> Shard<M> {
     /// An owner that reads its partition as soon as it runs and may. It serves while this broker leads in `epoch`.
-    pub(super) fn new(partition: Arc<Partition>, epoch: LeaderEpoch, config: GroupConfig) -> Arc<Self> {
+    /// `follow_ups` hears what is to be done elsewhere.
+    pub(super) fn new(
+        partition: Arc<Partition>,
+        epoch: LeaderEpoch,
+        config: M::Config,
+        follow_ups: mpsc::UnboundedSender<Follow<M::FollowUp>>,
+    ) -> Arc<Self> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let state = State {
-            groups: Groups::new(config),
+            machine: M::empty(config),
             status: Status::Loading,
             waiting: HashMap::new(),
             tokens: 0,
@@ -88,10 +97,24 @@ impl Shard {
             wake: Notify::new(),
             releases: sender,
             unsettled: Arc::default(),
+            follow_ups,
         })
     }
 
-    /// Whether it owns the groups of this partition in this term.
+    /// The term that it serves in.
+    pub(super) fn epoch(&self) -> LeaderEpoch {
+        self.epoch
+    }
+
+    fn follow(&self, what: M::FollowUp) -> Follow<M::FollowUp> {
+        Follow {
+            partition: self.partition.index.0,
+            epoch: self.epoch,
+            what,
+        }
+    }
+
+    /// Whether it is the owner of this partition in this term.
     pub(super) fn is_of(&self, partition: &Arc<Partition>, epoch: LeaderEpoch) -> bool {
         self.epoch == epoch && Arc::ptr_eq(&self.partition, partition)
     }
@@ -101,7 +124,7 @@ impl Shard {
         let answers: Vec<_> = {
             let mut state = self.lock();
             let step = match std::mem::replace(&mut state.status, Status::Stopped) {
-                Status::Ready => state.groups.close(GroupError::NotCoordinator),
+                Status::Ready => state.machine.close(),
                 _ => Step::default(),
             };
             let mut waiting = std::mem::take(&mut state.waiting);
@@ -117,138 +140,138 @@ impl Shard {
         self.wake.notify_one();
     }
 
-    /// JoinGroup; the answer comes when the rebalance is done.
-    ///
-    /// # Errors
-    /// The coordinator cannot serve now.
-    pub async fn join(&self, request: JoinRequest) -> Result<Response, GroupError> {
-        self.wait_for(|groups, now_ms, token| groups.join(now_ms, request, token))
-            .await
-    }
-
-    /// SyncGroup; the answer comes when the leader has assigned.
-    ///
-    /// # Errors
-    /// The coordinator cannot serve now.
-    pub async fn sync(&self, request: &SyncRequest) -> Result<Response, GroupError> {
-        self.wait_for(|groups, now_ms, token| groups.sync(now_ms, request, token))
-            .await
-    }
-
     /// A request that is answered at once: as soon as what it wrote and what it may have read is on the disk.
     ///
     /// # Errors
     /// The coordinator cannot serve now; nothing was written, or it is not known whether it was.
-    pub async fn call<T>(&self, work: impl FnOnce(&mut Groups, i64) -> (T, Step)) -> Result<T, GroupError> {
+    pub async fn call<T, S: Into<Step<M>>>(
+        &self,
+        work: impl FnOnce(&mut M, i64) -> (T, S),
+    ) -> Result<T, M::Error> {
         let (sender, receiver) = oneshot::channel();
         let answer = {
             let mut state = self.ready()?;
-            let (answer, step) = work(&mut state.groups, self.clock.now_ms());
-            self.take(&mut state, step, Some(sender))?;
+            let (answer, step) = work(&mut state.machine, self.clock.now_ms());
+            self.take(&mut state, step.into(), Some(sender))?;
             answer
         };
         match tokio::time::timeout(WRITE_WAIT_MAX, receiver).await {
             Ok(Ok(())) => Ok(answer),
-            Ok(Err(_)) => Err(self.gone()),
-            Err(_) => Err(GroupError::CoordinatorNotAvailable),
+            Ok(Err(_)) => Err(self.gone().into()),
+            Err(_) => Err(Unserved::NotAvailable.into()),
         }
     }
 
-    /// Looks at the groups as they are, written or not.
+    /// Looks at what there is, written or not.
     ///
     /// # Errors
     /// The coordinator cannot serve now.
-    pub fn look<T>(&self, look: impl FnOnce(&Groups) -> T) -> Result<T, GroupError> {
-        Ok(look(&self.ready()?.groups))
+    pub fn look<T>(&self, look: impl FnOnce(&M) -> T) -> Result<T, M::Error> {
+        Ok(look(&self.ready()?.machine))
     }
 
-    async fn wait_for(
+    /// A request whose answer comes when others have come, too.
+    ///
+    /// # Errors
+    /// The coordinator cannot serve now.
+    pub(super) async fn wait_for<S: Into<Step<M>>>(
         &self,
-        work: impl FnOnce(&mut Groups, i64, Token) -> Step,
-    ) -> Result<Response, GroupError> {
+        work: impl FnOnce(&mut M, i64, Token) -> S,
+    ) -> Result<M::Response, M::Error> {
         let (sender, receiver) = oneshot::channel();
         {
             let mut state = self.ready()?;
             state.tokens += 1;
             let token = Token(state.tokens);
             state.waiting.insert(token, sender);
-            let step = work(&mut state.groups, self.clock.now_ms(), token);
-            self.take(&mut state, step, None)?;
+            let step = work(&mut state.machine, self.clock.now_ms(), token);
+            self.take(&mut state, step.into(), None)?;
         }
-        receiver.await.map_err(|_| self.gone())
+        receiver.await.map_err(|_| self.gone().into())
     }
 
     /// Why an answer does not come any more.
-    fn gone(&self) -> GroupError {
+    fn gone(&self) -> Unserved {
         match self.lock().status {
-            Status::Stopped => GroupError::NotCoordinator,
-            _ => GroupError::CoordinatorNotAvailable,
+            Status::Stopped => Unserved::Elsewhere,
+            _ => Unserved::NotAvailable,
         }
     }
 
     /// Writes and replays a step's records, and queues its answers behind them.
     fn take(
         &self,
-        state: &mut State,
-        step: Step,
+        state: &mut State<M>,
+        step: Step<M>,
         done: Option<oneshot::Sender<()>>,
-    ) -> Result<(), GroupError> {
-        let written = self.write(state, &step.records);
+    ) -> Result<(), Unserved> {
+        let Step {
+            records,
+            producer,
+            responses,
+        } = step;
+        let written = self.write(state, &records, producer);
         if matches!(&written, Err(error) if error.is_partial) {
             // Only reading the log again tells what is so.
             state.status = Status::Failed;
         }
         let failed = written.is_err();
-        let (durable, step, done) = match written {
-            Ok(durable) => {
-                step.records.iter().for_each(|record| state.groups.replay(record));
-                (durable, step, done)
-            }
-            Err(error) => {
-                match error.is_led_elsewhere {
-                    true => tracing::debug!(partition = self.partition.index.0, %error, "groups move"),
-                    false => {
-                        tracing::error!(partition = self.partition.index.0, %error, "groups cannot be written");
-                    }
-                }
-                (None, step.failed(GroupError::CoordinatorNotAvailable), None)
-            }
+        let answers = responses.into_iter().filter_map(|(token, response)| {
+            let response = if failed { M::failed(response) } else { response };
+            state.waiting.remove(&token).map(|sender| (sender, response))
+        });
+        let mut release = Release {
+            durable: None,
+            answers: answers.collect(),
+            done: None,
+            follow_ups: Vec::new(),
         };
-        let responses = step.responses.into_iter();
-        let answers: Vec<_> = responses
-            .filter_map(|(token, r)| state.waiting.remove(&token).map(|s| (s, r)))
-            .collect();
+        match written {
+            Ok(durable) => {
+                for record in &records {
+                    state.machine.replay(record, producer);
+                    let follow_up = state.machine.follow_up(record);
+                    release.follow_ups.extend(follow_up.map(|what| self.follow(what)));
+                }
+                (release.durable, release.done) = (durable, done);
+            }
+            Err(error) => error.tell(M::WHAT, self.partition.index.0),
+        }
+        self.release(state, release);
+        match failed {
+            true => Err(Unserved::NotAvailable),
+            false => Ok(()),
+        }
+    }
+
+    /// Lets answers go, behind those that wait for the disk.
+    fn release(&self, state: &State<M>, release: Release<M>) {
         if state
-            .groups
+            .machine
             .next_deadline()
             .is_some_and(|next_ms| next_ms < state.armed_ms)
         {
             self.wake.notify_one();
         }
-        let release = Release {
-            durable,
-            answers,
-            done,
-        };
         if release.durable.is_none() && self.unsettled.load(Ordering::Acquire) == 0 {
-            release.send();
+            release.send(&self.follow_ups);
         } else {
             self.unsettled.fetch_add(1, Ordering::AcqRel);
             // The receiver lives as long as the broker; when it is gone nobody waits for answers.
             let _ = self.releases.send(release);
         }
-        if failed {
-            Err(GroupError::CoordinatorNotAvailable)
-        } else {
-            Ok(())
-        }
     }
 
     /// Appends records. What is returned resolves when they are durable.
-    fn write(&self, state: &mut State, records: &[Record]) -> Result<Option<Durable>, WriteError> {
+    fn write(
+        &self,
+        state: &mut State<M>,
+        records: &[M::Record],
+        producer: Option<(i64, i16)>,
+    ) -> Result<Option<Durable>, WriteError> {
         let mut durable = None;
         for (n, chunk) in records.chunks(BATCH_RECORDS_MAX).enumerate() {
-            match self.append(chunk) {
+            match self.append(chunk, producer) {
                 Ok(receipt) => durable = receipt.durable,
                 Err(error) => {
                     return Err(WriteError {
@@ -262,25 +285,66 @@ impl Shard {
         Ok(durable)
     }
 
-    fn append(&self, records: &[Record]) -> Result<Receipt, WriteError> {
+    fn append(&self, records: &[M::Record], producer: Option<(i64, i16)>) -> Result<Receipt, WriteError> {
         let now_ms = now_ms();
         let mut batch = BatchBuilder::new();
+        if let Some((id, epoch)) = producer {
+            // They are many small batches of one transaction, and none is ever sent again: they have no numbers.
+            batch = batch.producer(id, epoch, -1).transactional(true);
+        }
         for record in records {
-            let (key, value) = record.encode();
+            let (key, value) = M::encode(record);
             let appended = batch.append(now_ms, Some(&key), value.as_deref(), &[]);
             appended.map_err(WriteError::new)?;
         }
         let batch = batch.finish().map_err(WriteError::new)?;
-        // What is kept here is of this term: another one knows more.
-        if self.partition.leader_epoch() != self.epoch || !self.partition.is_leader() {
-            return Err(WriteError::led_elsewhere());
-        }
+        self.is_of_this_term()?;
         self.partition
             .append(&batch, now_ms)
-            .map_err(|error| match error {
-                AppendError::NotLeader => WriteError::led_elsewhere(),
-                error => WriteError::new(error),
-            })
+            .map_err(WriteError::of_append)
+    }
+
+    /// What is kept here is of this term: another one knows more.
+    fn is_of_this_term(&self) -> Result<(), WriteError> {
+        match self.partition.leader_epoch() == self.epoch && self.partition.is_leader() {
+            true => Ok(()),
+            false => Err(WriteError::led_elsewhere()),
+        }
+    }
+
+    /// Ends a producer's transaction in this partition. `replay` takes it over; returns when it is safe.
+    ///
+    /// # Errors
+    /// The coordinator cannot serve now, or the marker is refused; nothing was written, or it is not known whether it was.
+    pub(super) async fn mark(
+        &self,
+        marker: EndMarker,
+        replay: impl FnOnce(&mut M),
+    ) -> Result<Result<(), AppendError>, M::Error> {
+        let (sender, receiver) = oneshot::channel();
+        {
+            let state = &mut *self.ready()?;
+            if self.is_of_this_term().is_err() {
+                return Err(Unserved::Elsewhere.into());
+            }
+            let receipt = match self.partition.append_marker(marker, now_ms()) {
+                Ok(receipt) => receipt,
+                Err(error) => return Ok(Err(error)),
+            };
+            replay(&mut state.machine);
+            let release = Release {
+                durable: receipt.durable,
+                answers: Vec::new(),
+                done: Some(sender),
+                follow_ups: Vec::new(),
+            };
+            self.release(state, release);
+        }
+        match tokio::time::timeout(WRITE_WAIT_MAX, receiver).await {
+            Ok(Ok(())) => Ok(Ok(())),
+            Ok(Err(_)) => Err(self.gone().into()),
+            Err(_) => Err(Unserved::NotAvailable.into()),
+        }
     }
 
     /// Reads the log, then does what is due until the term ends or the broker shuts down.
@@ -288,7 +352,11 @@ impl Shard {
         self.wait_until_established(&shutdown).await;
         self.load().await;
         let releases = self.lock().releases.take().expect("a shard runs once");
-        tokio::spawn(release_in_order(releases, self.unsettled.clone()));
+        tokio::spawn(release_in_order(
+            releases,
+            self.unsettled.clone(),
+            self.follow_ups.clone(),
+        ));
         let mut next_expiry_ms = self.clock.now_ms().saturating_add(expiry_interval_ms);
         while !*shutdown.borrow() {
             let wake_ms = {
@@ -298,7 +366,7 @@ impl Shard {
                     return;
                 }
                 state.armed_ms = state
-                    .groups
+                    .machine
                     .next_deadline()
                     .unwrap_or(i64::MAX)
                     .min(next_expiry_ms);
@@ -311,21 +379,22 @@ impl Shard {
                 _ = shutdown.changed() => break,
             }
             let now_ms = self.clock.now_ms();
-            self.act(|groups| groups.tick(now_ms));
+            self.act(|machine| machine.tick(now_ms));
             if now_ms >= next_expiry_ms {
                 next_expiry_ms = now_ms.saturating_add(expiry_interval_ms);
-                self.act(|groups| groups.expire(now_ms));
+                self.act(|machine| machine.expire(now_ms));
             }
             self.compact_if_worth_it().await;
         }
-        self.act(|groups| groups.close(GroupError::NotCoordinator));
+        self.act(Machine::close);
     }
 
-    fn act(&self, work: impl FnOnce(&mut Groups) -> Step) {
+    /// Has something done that nobody waits for.
+    pub(super) fn act<S: Into<Step<M>>>(&self, work: impl FnOnce(&mut M) -> S) {
         if let Ok(mut state) = self.ready() {
-            let step = work(&mut state.groups);
+            let step = work(&mut state.machine);
             // An answer that cannot be written is logged where that is found out.
-            let _ = self.take(&mut state, step, None);
+            let _ = self.take(&mut state, step.into(), None);
         }
     }
 
@@ -345,38 +414,34 @@ impl Shard {
     async fn load(self: &Arc<Self>) {
         let started = Instant::now();
         let partition = self.partition.clone();
-        let config = self.lock().groups.config().clone();
-        let read = tokio::task::spawn_blocking(move || replay::read(&partition, config)).await;
+        let empty = M::empty(self.lock().machine.config().clone());
+        let read = tokio::task::spawn_blocking(move || replay::read(&partition, empty)).await;
+        let read = read
+            .map_err(|error| error.to_string())
+            .and_then(|read| read.map_err(|error| error.to_string()));
         let mut state = self.lock();
         if state.status == Status::Stopped {
             return;
         }
+        let (partition, what) = (self.partition.index.0, M::WHAT);
         match read {
-            Ok(Ok((groups, records))) => {
-                state.groups = groups;
+            Ok((machine, records)) => {
+                state.machine = machine;
                 state.records_in_log = records;
                 state.status = Status::Ready;
-                let step = state.groups.loaded(self.clock.now_ms());
+                let step = state.machine.loaded(self.clock.now_ms());
                 let _ = self.take(&mut state, step, None);
-                let groups = state.groups.list().count();
-                if records > 0 {
-                    let took_ms = started.elapsed().as_millis() as u64;
-                    tracing::info!(
-                        partition = self.partition.index.0,
-                        groups,
-                        records,
-                        took_ms,
-                        "groups loaded"
-                    );
+                for follow_up in state.machine.follow_ups() {
+                    let _ = self.follow_ups.send(self.follow(follow_up));
                 }
-            }
-            Ok(Err(error)) => {
-                state.status = Status::Failed;
-                tracing::error!(partition = self.partition.index.0, %error, "groups cannot be loaded");
+                if records > 0 {
+                    let (kept, took_ms) = (state.machine.len(), started.elapsed().as_millis() as u64);
+                    tracing::info!(partition, kept, records, took_ms, "{what} loaded");
+                }
             }
             Err(error) => {
                 state.status = Status::Failed;
-                tracing::error!(partition = self.partition.index.0, %error, "groups cannot be loaded");
+                tracing::error!(partition, %error, "{what} cannot be loaded");
             }
         }
     }
@@ -385,18 +450,21 @@ impl Shard {
     async fn compact_if_worth_it(self: &Arc<Self>) {
         let (first, durable) = {
             let Ok(mut state) = self.ready() else { return };
-            let live = state.groups.live_record_count();
+            let Some(live) = state.machine.live_record_count() else {
+                return;
+            };
             if state.records_in_log < COMPACT_AFTER_RECORDS || state.records_in_log / COMPACT_AT_RATIO < live
             {
                 return;
             }
             let first = self.partition.watermarks().log_end;
-            let records = state.groups.live_records();
-            let durable = match self.write(&mut state, &records) {
+            let records = state.machine.live_records();
+            let durable = match self.write(&mut state, &records, None) {
                 Ok(durable) => durable,
                 // A part of them in the log does no harm: it says what is so already.
                 Err(error) => {
-                    tracing::warn!(partition = self.partition.index.0, %error, "groups cannot be compacted");
+                    let what = M::WHAT;
+                    tracing::warn!(partition = self.partition.index.0, %error, "{what} cannot be compacted");
                     return;
                 }
             };
@@ -411,27 +479,32 @@ impl Shard {
         let partition = self.partition.clone();
         let deleted = tokio::task::spawn_blocking(move || delete_before(&partition, first)).await;
         if let Ok(Err(error)) = deleted {
-            tracing::warn!(partition = self.partition.index.0, %error, "dead records of groups stay");
+            let what = M::WHAT;
+            tracing::warn!(partition = self.partition.index.0, %error, "dead records of {what} stay");
         }
     }
 
-    fn ready(&self) -> Result<MutexGuard<'_, State>, GroupError> {
+    fn ready(&self) -> Result<MutexGuard<'_, State<M>>, Unserved> {
         let state = self.lock();
         match state.status {
             Status::Ready => Ok(state),
-            Status::Loading => Err(GroupError::CoordinatorLoadInProgress),
-            Status::Failed => Err(GroupError::CoordinatorNotAvailable),
-            Status::Stopped => Err(GroupError::NotCoordinator),
+            Status::Loading => Err(Unserved::Loading),
+            Status::Failed => Err(Unserved::NotAvailable),
+            Status::Stopped => Err(Unserved::Elsewhere),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no panic while the groups are held")
+    fn lock(&self) -> MutexGuard<'_, State<M>> {
+        self.state.lock().expect("no panic while the state is held")
     }
 }
 
-impl Release {
-    fn send(self) {
+impl<M: Machine> Release<M> {
+    fn send(self, follow_ups: &mpsc::UnboundedSender<Follow<M::FollowUp>>) {
+        for follow_up in self.follow_ups {
+            // Nobody does them once the broker ends; whoever leads next does.
+            let _ = follow_ups.send(follow_up);
+        }
         for (sender, response) in self.answers {
             // Whoever asked may have gone.
             let _ = sender.send(response);
@@ -444,14 +517,18 @@ impl Release {
 
 /// Lets answers go when what they depend on is on the disk. After a failure none goes: the log takes no more, and
 /// those who wait hear that the coordinator is not available.
-async fn release_in_order(mut releases: mpsc::UnboundedReceiver<Release>, unsettled: Arc<AtomicUsize>) {
+async fn release_in_order<M: Machine>(
+    mut releases: mpsc::UnboundedReceiver<Release<M>>,
+    unsettled: Arc<AtomicUsize>,
+    follow_ups: mpsc::UnboundedSender<Follow<M::FollowUp>>,
+) {
     let mut failed = false;
     while let Some(mut release) = releases.recv().await {
         if let Some(durable) = release.durable.take() {
             failed |= !matches!(durable.await, Ok(Ok(())));
         }
         if !failed {
-            release.send();
+            release.send(&follow_ups);
             unsettled.fetch_sub(1, Ordering::AcqRel);
         }
     }
@@ -500,6 +577,20 @@ impl WriteError {
             reason: error.to_string(),
             is_partial: false,
             is_led_elsewhere: false,
+        }
+    }
+
+    fn of_append(error: AppendError) -> Self {
+        match error {
+            AppendError::NotLeader => Self::led_elsewhere(),
+            error => Self::new(error),
+        }
+    }
+
+    fn tell(&self, what: &str, partition: i32) {
+        match self.is_led_elsewhere {
+            true => tracing::debug!(partition, error = %self, "{what} move"),
+            false => tracing::error!(partition, error = %self, "{what} cannot be written"),
         }
     }
 

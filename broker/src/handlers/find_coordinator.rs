@@ -1,8 +1,9 @@
-//! FindCoordinator: which broker keeps a group: the one that leads its partition of `__consumer_offsets`.
+//! FindCoordinator: which broker keeps a group or a transactional id: the one that leads its partition of
+//! `__consumer_offsets` or `__transaction_state`.
 
 use std::sync::Arc;
 
-use millstream_core::cluster::{Broker, Image};
+use millstream_core::cluster::{Broker, CONSUMER_OFFSETS, Image, TRANSACTION_STATE};
 use millstream_kafka::ErrorCode;
 use millstream_kafka::api::find_coordinator::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
 use millstream_kafka::wire::Text;
@@ -10,7 +11,7 @@ use millstream_kafka::wire::Text;
 use super::leaders;
 use crate::connection::ConnectionInfo;
 use crate::context::Context;
-use crate::coordinators::group::coordinator_of;
+use crate::coordinators::places::coordinator_of;
 
 /// Answers for one key, or for several from version 4 on.
 pub async fn handle(
@@ -28,7 +29,7 @@ pub async fn handle(
     let checked = check(context, request.key_type).await;
     let image = context.controller.image();
     for key in keys {
-        let found = checked.and_then(|()| find(&image, &key));
+        let found = checked.and_then(|()| find(&image, request.key_type, &key));
         coordinators.push(match found {
             Ok(broker) => Coordinator {
                 key,
@@ -75,20 +76,32 @@ async fn check(context: &Arc<Context>, key_type: i8) -> Result<(), (ErrorCode, &
                 )
             })
         }
-        TRANSACTION => Err((
-            ErrorCode::TransactionalIdAuthorizationFailed,
-            "transactions are not built yet",
+        TRANSACTION => {
+            let started = context.transactions.ensure_started(context).await;
+            started.map_err(|_| {
+                (
+                    ErrorCode::CoordinatorNotAvailable,
+                    "__transaction_state cannot be made",
+                )
+            })
+        }
+        _ => Err((
+            ErrorCode::InvalidRequest,
+            "there are coordinators of groups and of transactions only",
         )),
-        _ => Err((ErrorCode::InvalidRequest, "there are coordinators of groups only")),
     }
 }
 
-fn find<'a>(image: &'a Image, group: &str) -> Result<&'a Broker, (ErrorCode, &'static str)> {
-    coordinator_of(image, group)
+fn find<'a>(image: &'a Image, key_type: i8, key: &str) -> Result<&'a Broker, (ErrorCode, &'static str)> {
+    let topic = match key_type {
+        TRANSACTION => TRANSACTION_STATE,
+        _ => CONSUMER_OFFSETS,
+    };
+    coordinator_of(image, topic, key)
         .and_then(|id| leaders::serving(image, id))
         .ok_or((
             ErrorCode::CoordinatorNotAvailable,
-            "nobody leads the partition of __consumer_offsets that keeps the group",
+            "nobody leads the partition of the internal topic that keeps it",
         ))
 }
 

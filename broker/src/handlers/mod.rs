@@ -20,9 +20,12 @@ use crate::connection::{ConnectionInfo, Disconnect, Reply, Response};
 use crate::context::Context;
 use crate::partitions::FileSlice;
 
+pub mod add_offsets_to_txn;
+pub mod add_partitions_to_txn;
 pub mod admin;
 pub mod alter_configs;
 pub mod alter_partition_reassignments;
+pub mod among;
 pub mod api_versions;
 pub mod create_partitions;
 pub mod create_topics;
@@ -36,7 +39,9 @@ pub mod describe_log_dirs;
 pub mod describe_producers;
 pub mod describe_quorum;
 pub mod describe_topic_partitions;
+pub mod describe_transactions;
 pub mod elect_leaders;
+pub mod end_txn;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod heartbeat;
@@ -48,6 +53,7 @@ pub mod leave_group;
 pub mod list_groups;
 pub mod list_offsets;
 pub mod list_partition_reassignments;
+pub mod list_transactions;
 pub mod metadata;
 pub mod offset_commit;
 pub mod offset_delete;
@@ -56,8 +62,10 @@ pub mod offset_for_leader_epoch;
 pub mod pass_on;
 pub mod produce;
 pub mod sync_group;
+pub mod txn_offset_commit;
 pub mod unregister_broker;
 pub mod update_features;
+pub mod write_txn_markers;
 
 /// Lowest and highest version of every API that is offered.
 ///
@@ -151,6 +159,13 @@ apis! {
     DescribeQuorum => describe_quorum::DescribeQuorumRequest,
     UpdateFeatures => update_features::UpdateFeaturesRequest,
     UnregisterBroker => unregister_broker::UnregisterBrokerRequest,
+    AddPartitionsToTxn => add_partitions_to_txn::AddPartitionsToTxnRequest,
+    AddOffsetsToTxn => add_offsets_to_txn::AddOffsetsToTxnRequest,
+    EndTxn => end_txn::EndTxnRequest,
+    TxnOffsetCommit => txn_offset_commit::TxnOffsetCommitRequest,
+    WriteTxnMarkers => write_txn_markers::WriteTxnMarkersRequest,
+    DescribeTransactions => describe_transactions::DescribeTransactionsRequest,
+    ListTransactions => list_transactions::ListTransactionsRequest,
 }
 
 /// Begins one request.

@@ -8,19 +8,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
 use millstream_core::ids::BrokerId;
 use millstream_kafka::ErrorCode;
 use millstream_kafka::api::produce::{
-    PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData,
+    PartitionProduceData, PartitionProduceResponse, ProduceRequest, TopicProduceData,
 };
-use millstream_kafka::wire::{Chunk, Message, Reader, Writer};
 use uuid::Uuid;
 
-use super::{leaders, produce};
+use super::produce::Asked;
+use super::{among, leaders};
 use crate::context::Context;
 use crate::partitions::Partition;
-use crate::peer::CallKind;
 
 /// Waits while a broker that is about to end hands over a partition.
 pub async fn handed_over(context: &Context, partition: &Partition) {
@@ -31,13 +29,19 @@ pub async fn handed_over(context: &Context, partition: &Partition) {
 }
 
 /// Has another broker store what came for a partition that it leads now; none where that is not known to have worked.
-pub async fn pass_on(
+pub(super) async fn pass_on(
     context: &Arc<Context>,
-    (acks, timeout_ms): (i16, i32),
+    asked: &Asked,
     topic: Uuid,
     data: &PartitionProduceData,
 ) -> Option<PartitionProduceResponse> {
+    // The version that brokers speak would add the partition to the transaction, which is for the producer to do.
+    if asked.transactional_id.is_some() && !asked.adds_partitions {
+        return None;
+    }
+    let (acks, timeout_ms) = asked.told;
     let request = ProduceRequest {
+        transactional_id: asked.transactional_id.clone(),
         // Without an answer nobody would know whether it was taken.
         acks: if acks == 0 { 1 } else { acks },
         timeout_ms,
@@ -48,14 +52,12 @@ pub async fn pass_on(
         }],
         ..Default::default()
     };
-    let request = encode(&request)?;
-    let wait = ANSWER_WAIT_MAX.min(Duration::from_millis(timeout_ms.max(0) as u64));
     let deadline = Instant::now() + HAND_OVER_WAIT;
     loop {
         let leader = leaders::leader(&context.controller.image(), topic, data.index)?;
         let is_elsewhere = leader.id != leaders::NOBODY && leader.id != context.settings.node_id;
         let answer = match is_elsewhere {
-            true => ask(context, BrokerId(leader.id), request.clone(), wait).await?,
+            true => ask(context, BrokerId(leader.id), request.clone()).await?,
             false => PartitionProduceResponse {
                 error_code: ErrorCode::NotLeaderOrFollower.code(),
                 ..Default::default()
@@ -73,22 +75,11 @@ pub async fn pass_on(
 }
 
 async fn ask(
-    context: &Context,
+    context: &Arc<Context>,
     leader: BrokerId,
-    request: Bytes,
-    wait: Duration,
+    request: ProduceRequest,
 ) -> Option<PartitionProduceResponse> {
-    let called = context
-        .peers
-        .as_ref()?
-        .call(leader, CallKind::PassedOn, request, wait);
-    let answer = called
-        .await
-        .map_err(|error| error.to_string())
-        .and_then(|answer| {
-            ProduceResponse::decode(&mut Reader::new(answer), VERSION).map_err(|error| error.to_string())
-        });
-    match answer {
+    match among::ask(context, leader, VERSION, request).await {
         Ok(mut answer) => answer.responses.pop()?.partition_responses.pop(),
         Err(reason) => {
             tracing::debug!(leader = leader.0, reason, "records cannot be passed on");
@@ -97,35 +88,9 @@ async fn ask(
     }
 }
 
-/// Stores what another broker passes on. Answers when it is as safe as the client asked.
-///
-/// # Errors
-/// The message cannot be read.
-pub async fn serve(context: &Arc<Context>, request: Bytes) -> Result<Bytes, String> {
-    let request = ProduceRequest::decode(&mut Reader::new(request), VERSION);
-    let request = request.map_err(|error| error.to_string())?;
-    let answer = produce::store_all(context, VERSION, request).await;
-    encode(&answer).ok_or_else(|| "the answer cannot be encoded".to_owned())
-}
-
-fn encode(message: &impl Message) -> Option<Bytes> {
-    let mut writer = Writer::new();
-    message.encode(&mut writer, VERSION).ok()?;
-    let mut bytes = BytesMut::new();
-    for chunk in writer.finish() {
-        match chunk {
-            Chunk::Bytes(chunk) => bytes.extend_from_slice(&chunk),
-            _ => return None,
-        }
-    }
-    Some(bytes.freeze())
-}
-
 /// Version of Produce that brokers speak: topics by id, so that none of the same name is meant.
 const VERSION: i16 = 13;
 /// Longest time until another broker leads.
 const HAND_OVER_WAIT: Duration = Duration::from_millis(1500);
-/// Longest time that an answer is waited for.
-const ANSWER_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Pause between two looks at who leads.
 const LOOK: Duration = Duration::from_millis(2);

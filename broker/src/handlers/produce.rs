@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use millstream_core::cluster::Broker;
 use millstream_core::ids::Offset;
+use millstream_core::transaction::Producer;
 use millstream_kafka::api::produce::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData,
     PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData, TopicProduceResponse,
 };
 use millstream_kafka::header::RequestHeader;
-use millstream_kafka::records::{Attributes, BatchHeader, Compression};
+use millstream_kafka::records::{BatchHeader, Compression};
 use millstream_kafka::wire::Text;
 use millstream_kafka::{ApiKey, ErrorCode};
 
@@ -22,8 +23,9 @@ use super::leaders::{self, Named};
 use super::{pass_on, respond};
 use crate::connection::{ConnectionInfo, Disconnect, Reply};
 use crate::context::Context;
+use crate::coordinators::transaction;
 use crate::ingest::{self, Durable, Refusal, Safety};
-use crate::partitions::{NotDurable, Partition};
+use crate::partitions::{Guard, NotDurable, Partition};
 use crate::topics::{Topic, TopicLookup};
 
 /// Appends the batches and answers when they are as safe as `acks` asks.
@@ -39,7 +41,7 @@ pub async fn handle(
     let started = Instant::now();
     let asked = Asked::of(&request, header.api_version, true);
     let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
-    let mut pending = take_all(context, header.api_version, asked, request).await;
+    let mut pending = take_all(context, header.api_version, &asked, request).await;
     if asked.acks == Acks::None {
         return if pending.failed {
             Err(Disconnect::Malformed(
@@ -66,12 +68,12 @@ pub async fn handle(
 pub async fn store_all(context: &Arc<Context>, version: i16, request: ProduceRequest) -> ProduceResponse {
     let asked = Asked::of(&request, version, false);
     let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
-    let pending = take_all(context, version, asked, request).await;
+    let pending = take_all(context, version, &asked, request).await;
     pending.finish(timeout).await
 }
 
 /// Appends the batches, one after the other.
-async fn take_all(context: &Arc<Context>, version: i16, asked: Asked, request: ProduceRequest) -> Pending {
+async fn take_all(context: &Arc<Context>, version: i16, asked: &Asked, request: ProduceRequest) -> Pending {
     let mut pending = Pending::default();
     for topic_data in request.topic_data {
         let topic = match topic_data.topic_id.is_nil() && version >= TOPIC_IDS_FROM_VERSION {
@@ -121,12 +123,14 @@ enum Acks {
 }
 
 /// What holds for all batches of a request.
-#[derive(Debug, Clone, Copy)]
-struct Asked {
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
     acks: Acks,
     /// `acks` and the time-out, as they came.
-    told: (i16, i32),
-    is_transactional: bool,
+    pub told: (i16, i32),
+    pub transactional_id: Option<Text>,
+    /// Whether leaders add partitions to transactions for their producers (KIP-890).
+    pub adds_partitions: bool,
     knows_zstd: bool,
     /// Whether it came from a client: what another broker has passed on goes no further.
     may_pass_on: bool,
@@ -142,7 +146,8 @@ impl Asked {
                 _ => Acks::Invalid,
             },
             told: (request.acks, request.timeout_ms),
-            is_transactional: request.transactional_id.is_some(),
+            transactional_id: request.transactional_id.clone(),
+            adds_partitions: version >= ADDS_PARTITIONS_FROM_VERSION,
             knows_zstd: version >= ZSTD_FROM_VERSION,
             may_pass_on,
         }
@@ -200,7 +205,7 @@ impl Pending {
 async fn produce_partition(
     context: &Arc<Context>,
     topic: &TopicLookup,
-    asked: Asked,
+    asked: &Asked,
     data: &PartitionProduceData,
 ) -> Outcome {
     let passes_on = asked.may_pass_on && context.controller.hands_over();
@@ -211,7 +216,7 @@ async fn produce_partition(
     let outcome = produce_here(context, topic, asked, data).await;
     if let (Some(topic), Err(refusal)) = (found, &outcome)
         && refusal.code == ErrorCode::NotLeaderOrFollower
-        && let Some(response) = pass_on::pass_on(context, asked.told, topic.id, data).await
+        && let Some(response) = pass_on::pass_on(context, asked, topic.id, data).await
     {
         return Outcome::Elsewhere(Box::new(response));
     }
@@ -221,19 +226,10 @@ async fn produce_partition(
 async fn produce_here(
     context: &Arc<Context>,
     topic: &TopicLookup,
-    asked: Asked,
+    asked: &Asked,
     data: &PartitionProduceData,
 ) -> Result<ingest::Stored, Refusal> {
     let payload = data.records.as_ref().and_then(|payload| payload.bytes());
-    let attributes = payload
-        .and_then(|records| BatchHeader::parse(records).ok())
-        .map(|header| header.attributes);
-    if asked.is_transactional || attributes.is_some_and(Attributes::is_transactional) {
-        return Err(Refusal::new(
-            ErrorCode::TransactionalIdAuthorizationFailed,
-            "transactions are not offered",
-        ));
-    }
     let topic: &Arc<Topic> = topic
         .as_ref()
         .map_err(|code| Refusal::new(*code, "unknown topic"))?;
@@ -248,7 +244,7 @@ async fn take_in(
     context: &Arc<Context>,
     topic: &Arc<Topic>,
     entrance: &Arc<Partition>,
-    asked: Asked,
+    asked: &Asked,
     payload: Option<&Bytes>,
 ) -> Result<ingest::Stored, Refusal> {
     if asked.acks == Acks::All && !context.lease.is_valid() {
@@ -260,7 +256,8 @@ async fn take_in(
         Some(records) if !records.is_empty() => records,
         _ => return Err(Refusal::new(ErrorCode::InvalidRecord, "no records")),
     };
-    let attributes = BatchHeader::parse(records).ok().map(|header| header.attributes);
+    let header = BatchHeader::parse(records).ok();
+    let attributes = header.map(|header| header.attributes);
     if !asked.knows_zstd && attributes.is_some_and(|a| a.compression() == Ok(Compression::Zstd)) {
         return Err(Refusal::new(
             ErrorCode::UnsupportedCompressionType,
@@ -277,7 +274,72 @@ async fn take_in(
         Acks::All => Safety::InSync,
         _ => Safety::Leader,
     };
-    ingest::store(context, topic, entrance, records, safety).await
+    let guard = match header.filter(|header| header.attributes.is_transactional()) {
+        Some(header) => take_part(context, topic, entrance, asked, &header).await?,
+        None => None,
+    };
+    ingest::store(context, topic, entrance, records, safety, guard).await
+}
+
+/// Makes sure that a partition belongs to the transaction that a batch is of (KIP-890).
+///
+/// # Errors
+/// It does not, or nobody can say so now.
+async fn take_part(
+    context: &Arc<Context>,
+    topic: &Topic,
+    entrance: &Partition,
+    asked: &Asked,
+    header: &BatchHeader,
+) -> Result<Option<Guard>, Refusal> {
+    let Some(id) = &asked.transactional_id else {
+        let message = "records of a transaction come with a transactional id";
+        return Err(Refusal::new(
+            ErrorCode::TransactionalIdAuthorizationFailed,
+            message,
+        ));
+    };
+    if topic.partitioner().is_some() {
+        let message = "a topic with a partitioner takes no transactions yet";
+        return Err(Refusal::new(ErrorCode::PolicyViolation, message));
+    }
+    let Some(guard) = entrance.begin_verification(header, asked.adds_partitions) else {
+        return Ok(None);
+    };
+    let producer = Producer {
+        id: header.producer_id,
+        epoch: header.producer_epoch,
+    };
+    let (name, index) = (topic.name.as_str(), entrance.index.0);
+    let deadline = Instant::now() + TRANSACTION_WAIT;
+    loop {
+        let part = transaction::take_part(context, id, producer, name, index, asked.adds_partitions);
+        match part.await {
+            Ok(()) => return Ok(Some(guard)),
+            // The markers of the one before are on their way.
+            Err(ErrorCode::ConcurrentTransactions) if Instant::now() < deadline => {
+                tokio::time::sleep(TRANSACTION_AGAIN).await;
+            }
+            Err(code) => return Err(refuse_part(code)),
+        }
+    }
+}
+
+/// What a producer hears where its coordinator refuses, as Kafka has it: what passes is as if too few replicas were in
+/// sync.
+fn refuse_part(code: ErrorCode) -> Refusal {
+    let told = match code {
+        ErrorCode::ConcurrentTransactions
+        | ErrorCode::CoordinatorLoadInProgress
+        | ErrorCode::CoordinatorNotAvailable
+        | ErrorCode::NotCoordinator => ErrorCode::NotEnoughReplicas,
+        ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch,
+        code => code,
+    };
+    Refusal::new(
+        told,
+        format!("the coordinator of the transaction answers {code:?}"),
+    )
 }
 
 /// A gap in a producer's sequence numbers is no error of its own where a batch may be missing that was refused: the
@@ -410,6 +472,12 @@ fn answer_partition(
 const LENGTH_AT: usize = 8;
 /// Where it says which format it has.
 const MAGIC_AT: usize = 16;
+/// Longest time that a batch waits for the end of the transaction before its own.
+const TRANSACTION_WAIT: Duration = Duration::from_millis(100);
+/// Pause before the coordinator is asked again.
+const TRANSACTION_AGAIN: Duration = Duration::from_millis(2);
+/// Version of Produce from which on leaders add partitions to transactions.
+const ADDS_PARTITIONS_FROM_VERSION: i16 = 12;
 /// Version of Produce from which on clients know zstd (KIP-110).
 const ZSTD_FROM_VERSION: i16 = 7;
 /// Version of Produce from which on answers name leaders.

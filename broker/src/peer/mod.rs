@@ -71,8 +71,8 @@ pub enum CallKind {
     Heartbeat,
     /// Batches for partitions that the other one leads.
     Produce,
-    /// A client's records, for a partition that the other one leads by now.
-    PassedOn,
+    /// A request of Kafka's protocol.
+    Request,
     /// The bytes of a plugin, or the wish for them.
     PluginBytes,
 }
@@ -408,7 +408,7 @@ impl CallKind {
         Self::Submit,
         Self::Heartbeat,
         Self::Produce,
-        Self::PassedOn,
+        Self::Request,
         Self::PluginBytes,
     ];
 
@@ -416,7 +416,7 @@ impl CallKind {
     pub fn class(self) -> Class {
         match self {
             Self::Quorum | Self::Submit | Self::Heartbeat => Class::Control,
-            Self::Produce | Self::PassedOn | Self::PluginBytes => Class::Bulk,
+            Self::Produce | Self::Request | Self::PluginBytes => Class::Bulk,
         }
     }
 
@@ -427,7 +427,7 @@ impl CallKind {
             // A snapshot of the image; a command that brings one.
             Self::Quorum | Self::Submit => 64 << 20,
             // The largest produce request, and what is around it.
-            Self::Produce | Self::PassedOn => 101 << 20,
+            Self::Produce | Self::Request => 101 << 20,
             // The largest plugin that can be allowed, and what is around it.
             Self::PluginBytes => (1 << 30) + 4096,
         }
@@ -440,7 +440,7 @@ impl CallKind {
             Self::Heartbeat => 3,
             Self::Produce => 4,
             Self::PluginBytes => 5,
-            Self::PassedOn => 6,
+            Self::Request => 6,
         }
     }
 

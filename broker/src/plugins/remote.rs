@@ -193,7 +193,7 @@ fn store(context: &Context, part: &Part, safety: Safety) -> Result<Vec<Durable>,
         decompressed_bytes_max: context.settings.decompressed_max_bytes as usize,
     };
     records::validate(&part.batch, &limits).map_err(ingest::refuse_batch)?;
-    let stored = ingest::append(context, &topic, &partition, &part.batch)?;
+    let stored = ingest::append(context, &topic, &partition, &part.batch, None)?;
     Ok(stored.durable)
 }
 

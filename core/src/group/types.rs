@@ -57,31 +57,6 @@ pub struct Step {
     pub responses: Vec<(Token, Response)>,
 }
 
-impl Step {
-    /// The step when its records could not be written: the same requests are answered with `error`.
-    pub fn failed(self, error: GroupError) -> Self {
-        let fail = |response| match response {
-            Response::Join(join) => Response::Join(JoinResponse {
-                error: Some(error),
-                ..JoinResponse::to(join.member_id)
-            }),
-            Response::Sync(_) => Response::Sync(SyncResponse {
-                error: Some(error),
-                ..SyncResponse::default()
-            }),
-        };
-        let responses = self
-            .responses
-            .into_iter()
-            .map(|(token, response)| (token, fail(response)))
-            .collect();
-        Self {
-            responses,
-            ..Self::default()
-        }
-    }
-}
-
 /// The answer to a request that waited.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Response {
@@ -89,6 +64,22 @@ pub enum Response {
     Join(JoinResponse),
     /// To SyncGroup.
     Sync(SyncResponse),
+}
+
+impl Response {
+    /// The answer in its place where the records of its step could not be written.
+    pub fn failed(self, error: GroupError) -> Self {
+        match self {
+            Self::Join(join) => Self::Join(JoinResponse {
+                error: Some(error),
+                ..JoinResponse::to(join.member_id)
+            }),
+            Self::Sync(_) => Self::Sync(SyncResponse {
+                error: Some(error),
+                ..SyncResponse::default()
+            }),
+        }
+    }
 }
 
 /// Why a request was refused; Kafka's error codes have the same names.

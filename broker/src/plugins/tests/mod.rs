@@ -91,7 +91,8 @@ impl World {
         let context = self.context();
         let topic = context.topics.find(topic, Uuid::nil()).unwrap();
         let entrance = crate::ingest::entrance(context, &topic, partition)?;
-        let mut stored = crate::ingest::store(context, &topic, &entrance, batch, Safety::InSync).await?;
+        let mut stored =
+            crate::ingest::store(context, &topic, &entrance, batch, Safety::InSync, None).await?;
         for durable in std::mem::take(&mut stored.durable) {
             durable.await.unwrap().unwrap();
         }

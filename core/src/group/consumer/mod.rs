@@ -35,6 +35,7 @@ pub use record::{
     ClassicValue, ConsumerKey, ConsumerValue, CurrentValue, EpochValue, Held, MemberState, MemberValue, Part,
     Partitions, PatternValue, TargetValue,
 };
+pub use pattern::Pattern;
 pub use topics::{TopicFacts, Topics};
 pub use types::{
     AssignedTopic, ConsumerAnswer, ConsumerConfig, ConsumerDescription, ConsumerHeartbeat,

@@ -8,8 +8,14 @@ use regex_syntax::hir::{Hir, Look};
 use crate::group::GroupError;
 
 /// A regular expression that means the names that it matches as a whole.
-pub(super) struct Pattern {
+pub struct Pattern {
     regex: Regex,
+}
+
+impl std::fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pattern")
+    }
 }
 
 impl Pattern {
@@ -17,7 +23,7 @@ impl Pattern {
     ///
     /// # Errors
     /// It is too long, no regular expression, or one that would take too much memory.
-    pub(super) fn new(text: &str) -> Result<Self, GroupError> {
+    pub fn new(text: &str) -> Result<Self, GroupError> {
         if text.len() > PATTERN_BYTES_MAX {
             return Err(GroupError::InvalidRegularExpression);
         }
@@ -39,7 +45,7 @@ impl Pattern {
     }
 
     /// Whether it matches the whole name.
-    pub(super) fn means(&self, name: &str) -> bool {
+    pub fn means(&self, name: &str) -> bool {
         self.regex.is_match(name)
     }
 }

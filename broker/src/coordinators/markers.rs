@@ -1,0 +1,195 @@
+//! Tells partitions what became of transactions: a marker is written into each that was touched, as long as that takes.
+//!
+//! Until all of them are written the transactional id can begin nothing new. A partition that is gone is done. A
+//! coordinator that moves leaves the rest to the next one, which reads in its log what was decided; a marker that is
+//! written twice ends nothing the second time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use millstream_core::cluster::CONSUMER_OFFSETS;
+use millstream_core::ids::BrokerId;
+use millstream_core::transaction::{Outcome, Version};
+use millstream_kafka::ErrorCode;
+use millstream_kafka::api::write_txn_markers::{
+    WritableTxnMarker, WritableTxnMarkerTopic, WriteTxnMarkersRequest, WriteTxnMarkersResponse,
+};
+use millstream_kafka::wire::Text;
+use millstream_storage::EndMarker;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::group;
+use super::machine::Follow;
+use super::transactions::Decided;
+use crate::context::{Context, now_ms};
+use crate::handlers::{among, leaders};
+use crate::ingest;
+use crate::partitions::NotDurable;
+
+/// Partitions that are not told yet, by topic.
+type Left = BTreeMap<Arc<str>, BTreeSet<i32>>;
+
+/// Tells what is decided, each transaction by itself, until the broker ends.
+pub(super) async fn tell(context: Weak<Context>, mut decided: mpsc::UnboundedReceiver<Follow<Decided>>) {
+    while let Some(follow) = decided.recv().await {
+        let context = context.clone();
+        tokio::spawn(async move { finish(&context, follow).await });
+    }
+}
+
+async fn finish(context: &Weak<Context>, follow: Follow<Decided>) {
+    let Follow {
+        partition,
+        epoch,
+        what,
+    } = follow;
+    let mut left = what.partitions.clone();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let Some(context) = context.upgrade() else { return };
+        let shard = context.transactions.shard_at(partition);
+        // Another term does it: it has read what was decided.
+        let Some(shard) = shard.ok().filter(|shard| shard.epoch() == epoch) else {
+            return;
+        };
+        write_all(&context, &what, epoch.0, &mut left).await;
+        if left.is_empty() {
+            shard.act(|transactions| transactions.finished(now_ms(), &what.id, what.producer));
+            return;
+        }
+        drop((shard, context));
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LAST_PAUSE);
+    }
+}
+
+/// Writes what can be written now, and takes it out of `left`.
+async fn write_all(context: &Arc<Context>, what: &Decided, coordinator_epoch: i32, left: &mut Left) {
+    let image = context.controller.image();
+    let mut by_leader: BTreeMap<BrokerId, Left> = BTreeMap::new();
+    left.retain(|name, indexes| {
+        let Some(topic) = image.topic(name) else {
+            return false;
+        };
+        indexes.retain(|index| {
+            let leader = leaders::leader(&image, topic.id.0, *index);
+            if let Some(leader) = leader.filter(|leader| leader.id != leaders::NOBODY) {
+                let of_leader = by_leader.entry(BrokerId(leader.id)).or_default();
+                of_leader.entry(name.clone()).or_default().insert(*index);
+            }
+            leader.is_some()
+        });
+        !indexes.is_empty()
+    });
+    let mut asked = tokio::task::JoinSet::new();
+    for (leader, partitions) in by_leader {
+        let request = request(what, coordinator_epoch, &partitions);
+        let context = context.clone();
+        asked.spawn(async move { among::ask(&context, leader, TXN_MARKERS_VERSION, request).await });
+    }
+    while let Some(answer) = asked.join_next().await {
+        match answer {
+            Ok(Ok(answer)) => done(&what.id, answer, left),
+            Ok(Err(reason)) => tracing::debug!(id = %what.id, %reason, "a leader does not take markers"),
+            Err(error) => tracing::error!(%error, "markers cannot be written"),
+        }
+    }
+}
+
+fn request(what: &Decided, coordinator_epoch: i32, partitions: &Left) -> WriteTxnMarkersRequest {
+    let topics = partitions.iter().map(|(name, indexes)| WritableTxnMarkerTopic {
+        name: Text::from(&**name),
+        partition_indexes: indexes.iter().copied().collect(),
+        ..Default::default()
+    });
+    let marker = WritableTxnMarker {
+        producer_id: what.producer.id,
+        producer_epoch: what.producer.epoch,
+        transaction_result: what.outcome == Outcome::Commit,
+        topics: topics.collect(),
+        coordinator_epoch,
+        transaction_version: match what.version {
+            Version::V1 => 0,
+            Version::V2 => 2,
+        },
+        ..Default::default()
+    };
+    WriteTxnMarkersRequest {
+        markers: vec![marker],
+        ..Default::default()
+    }
+}
+
+/// Takes what is done out of `left`.
+fn done(id: &str, answer: WriteTxnMarkersResponse, left: &mut Left) {
+    let topics = answer.markers.into_iter().flat_map(|marker| marker.topics);
+    for topic in topics {
+        let Some(indexes) = left.get_mut(&*topic.name) else {
+            continue;
+        };
+        for partition in topic.partitions {
+            let code = ErrorCode::from_i16(partition.error_code);
+            // A newer producer or coordinator has written there: what this one had to say is known.
+            let is_over = matches!(
+                code,
+                ErrorCode::None | ErrorCode::InvalidProducerEpoch | ErrorCode::TransactionCoordinatorFenced
+            );
+            match is_over {
+                true => drop(indexes.remove(&partition.partition_index)),
+                false => {
+                    let (topic, partition) = (&*topic.name, partition.partition_index);
+                    tracing::debug!(id, topic, partition, ?code, "a marker is to be written again");
+                }
+            }
+        }
+        if indexes.is_empty() {
+            left.remove(&*topic.name);
+        }
+    }
+}
+
+/// Writes a marker into a partition that this broker leads. Returns when it is safe.
+///
+/// # Errors
+/// Kafka's error code for what keeps it from that.
+pub async fn write(
+    context: &Arc<Context>,
+    topic: &str,
+    partition: i32,
+    marker: EndMarker,
+) -> Result<(), ErrorCode> {
+    let found = context.topics.find(topic, Uuid::nil())?;
+    let entrance = leaders::led(context, &found, partition)?;
+    let refused = |error| ingest::refuse_append(&entrance, error).code;
+    if topic == CONSUMER_OFFSETS {
+        let shard = context.groups.shard_at(partition).map_err(group::code)?;
+        let EndMarker {
+            producer_id,
+            is_commit,
+            ..
+        } = marker;
+        let written = shard.mark(marker, |groups| groups.replay_marker(producer_id, is_commit));
+        return written.await.map_err(group::code)?.map_err(refused);
+    }
+    let receipt = entrance.append_marker(marker, now_ms()).map_err(refused)?;
+    let Some(durable) = receipt.durable else {
+        return Ok(());
+    };
+    match tokio::time::timeout(DURABLE_WAIT, durable).await {
+        Ok(Ok(Ok(()))) => Ok(()),
+        Ok(Ok(Err(NotDurable::NotLeader))) => Err(ErrorCode::NotLeaderOrFollower),
+        Ok(Ok(Err(NotDurable::Storage)) | Err(_)) => Err(ErrorCode::KafkaStorageError),
+        Err(_) => Err(ErrorCode::RequestTimedOut),
+    }
+}
+
+/// Version of WriteTxnMarkers that brokers speak.
+const TXN_MARKERS_VERSION: i16 = 2;
+/// Longest time until a marker is safe; else it is written again.
+const DURABLE_WAIT: Duration = Duration::from_secs(5);
+/// Pause before markers are written again.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+/// Longest such pause.
+const LAST_PAUSE: Duration = Duration::from_secs(1);

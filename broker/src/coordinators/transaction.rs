@@ -1,0 +1,296 @@
+//! The coordinator of transactions: which partition of `__transaction_state` keeps a transactional id, and what is asked of
+//! the broker that leads it, wherever that is.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use millstream_core::cluster::TRANSACTION_STATE;
+use millstream_core::ids::BrokerId;
+use millstream_core::transaction::{
+    EndRequest, InitRequest, Producer, TransactionConfig, TransactionError, Transactions, Version,
+};
+use millstream_kafka::ErrorCode;
+use millstream_kafka::api::add_partitions_to_txn::{
+    AddPartitionsToTxnRequest, AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
+};
+use millstream_kafka::wire::Text;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::machine::{Follow, Unserved};
+use super::markers;
+use super::places::{self, Internal, Places};
+use super::shard::Shard;
+use super::transactions::Decided;
+use crate::context::Context;
+use crate::handlers::among;
+use crate::settings::Settings;
+
+/// All transactions that this broker coordinates.
+pub struct TransactionCoordinator {
+    places: Places<Transactions>,
+    /// Held while shards start and stop. What is decided, until somebody tells the partitions.
+    decided: Mutex<Option<mpsc::UnboundedReceiver<Follow<Decided>>>>,
+}
+
+/// Partitions, by topic.
+pub type Touched = BTreeMap<Arc<str>, Vec<i32>>;
+
+impl TransactionCoordinator {
+    /// Coordinates nothing until [`TransactionCoordinator::image_changed`].
+    ///
+    /// # Panics
+    /// Outside of a runtime: the shards will run on the one that this is called on.
+    pub fn new(settings: &Settings) -> Self {
+        let config = TransactionConfig {
+            timeout_ms_max: settings.transaction_max_timeout_ms,
+            expiration_ms: i64::from(settings.transactional_id_expiration_ms),
+            ..TransactionConfig::default()
+        };
+        let (follow_ups, decided) = mpsc::unbounded_channel();
+        Self {
+            places: Places::new(config, EXPIRY_INTERVAL_MS, follow_ups),
+            decided: Mutex::new(Some(decided)),
+        }
+    }
+
+    /// Starts and stops shards as this broker gains and loses the lead of partitions of `__transaction_state`. Called
+    /// whenever another image is carried out; does not block.
+    pub fn image_changed(&self, context: &Arc<Context>) {
+        let mut decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
+        let topic = context.topics.find(TRANSACTION_STATE, Uuid::nil()).ok();
+        let wanted = topic.map_or_else(Vec::new, |topic| places::places(context, &topic));
+        if !wanted.is_empty()
+            && let Some(decided) = decided.take()
+        {
+            self.places.spawn(markers::tell(Arc::downgrade(context), decided));
+        }
+        self.places.serve(wanted, &context.shutdown);
+    }
+
+    /// Makes `__transaction_state` if there is none: Kafka, too, makes it for the first client that asks.
+    ///
+    /// # Errors
+    /// The topic cannot be made.
+    pub async fn ensure_started(&self, context: &Arc<Context>) -> Result<(), ErrorCode> {
+        if self.places.is_started() {
+            return Ok(());
+        }
+        if context.topics.find(TRANSACTION_STATE, Uuid::nil()).is_err() {
+            let settings = &context.settings;
+            let topic = Internal {
+                name: TRANSACTION_STATE,
+                partitions: settings.transaction_state_log_num_partitions,
+                replication_factor: settings.transaction_state_log_replication_factor,
+                min_insync_replicas: Some(settings.transaction_state_log_min_isr),
+            };
+            places::create(context, topic).await?;
+        }
+        self.image_changed(context);
+        Ok(())
+    }
+
+    /// The owner of a transactional id.
+    ///
+    /// # Errors
+    /// There is no `__transaction_state` yet; or its partition that keeps the id is another broker's, or cannot be served.
+    pub fn shard(&self, id: &str) -> Result<Arc<Shard<Transactions>>, Unserved> {
+        self.places.shard(id)
+    }
+
+    /// The owner of the ids of one partition of `__transaction_state`.
+    ///
+    /// # Errors
+    /// As [`TransactionCoordinator::shard`].
+    pub fn shard_at(&self, partition: i32) -> Result<Arc<Shard<Transactions>>, Unserved> {
+        self.places.shard_at(partition)
+    }
+
+    /// Every owner of transactional ids on this broker.
+    pub fn shards(&self) -> Vec<Arc<Shard<Transactions>>> {
+        self.places.shards()
+    }
+
+    /// Gives the producer that has a transactional id from now on.
+    ///
+    /// # Errors
+    /// As [`Transactions::init`]; or this broker does not coordinate the id.
+    pub async fn init(
+        &self,
+        context: &Arc<Context>,
+        id: &str,
+        timeout_ms: i32,
+        expected: Option<Producer>,
+    ) -> Result<Producer, ErrorCode> {
+        let shard = self.shard(id).map_err(unserved)?;
+        let mut request = InitRequest {
+            timeout_ms,
+            expected,
+            fresh: None,
+        };
+        loop {
+            let asked = shard.call(|transactions, now_ms| transactions.init(now_ms, id, request));
+            match asked.await.map_err(unserved)? {
+                Err(TransactionError::ProducerIdNeeded) if request.fresh.is_none() => {
+                    request.fresh = Some(context.producer_ids.next(context).await?.0);
+                }
+                answer => return answer.map_err(code),
+            }
+        }
+    }
+
+    /// Adds partitions to a producer's transaction.
+    ///
+    /// # Errors
+    /// As [`Transactions::add`]; or this broker does not coordinate the id.
+    pub async fn add(
+        &self,
+        id: &str,
+        producer: Producer,
+        touched: &Touched,
+        version: Version,
+    ) -> Result<(), ErrorCode> {
+        let shard = self.shard(id).map_err(unserved)?;
+        let added = shard.call(|transactions, now_ms| {
+            match transactions.add(now_ms, id, producer, touched, version) {
+                Ok(step) => (Ok(()), step),
+                Err(error) => (Err(code(error)), Default::default()),
+            }
+        });
+        added.await.map_err(unserved)?
+    }
+
+    /// Whether a partition belongs to a producer's transaction.
+    ///
+    /// # Errors
+    /// It does not; or this broker does not coordinate the id.
+    pub fn verify(&self, id: &str, producer: Producer, topic: &str, partition: i32) -> Result<(), ErrorCode> {
+        let shard = self.shard(id).map_err(unserved)?;
+        let verified = shard.look(|transactions| transactions.verify(id, producer, topic, partition));
+        verified.map_err(unserved)?.map_err(code)
+    }
+
+    /// Decides a producer's transaction, and gives the producer of the next one.
+    ///
+    /// # Errors
+    /// As [`Transactions::end`]; or this broker does not coordinate the id.
+    pub async fn end(
+        &self,
+        context: &Arc<Context>,
+        id: &str,
+        mut request: EndRequest,
+    ) -> Result<Producer, ErrorCode> {
+        let shard = self.shard(id).map_err(unserved)?;
+        loop {
+            let asked = shard.call(
+                |transactions, now_ms| match transactions.end(now_ms, id, request) {
+                    Ok((producer, step)) => (Ok(producer), step),
+                    Err(error) => (Err(error), Default::default()),
+                },
+            );
+            match asked.await.map_err(unserved)? {
+                Err(TransactionError::ProducerIdNeeded) if request.fresh.is_none() => {
+                    request.fresh = Some(context.producer_ids.next(context).await?.0);
+                }
+                answer => return answer.map_err(code),
+            }
+        }
+    }
+}
+
+/// Asks the coordinator of a transactional id, wherever it is, whether a partition belongs to the transaction; `adds` has
+/// it belong to it from now on.
+///
+/// # Errors
+/// It does not belong to it, or the producer has not the id; or nobody can say so now.
+pub async fn take_part(
+    context: &Arc<Context>,
+    id: &str,
+    producer: Producer,
+    topic: &str,
+    partition: i32,
+    adds: bool,
+) -> Result<(), ErrorCode> {
+    let coordinator = coordinator_of(context, id).ok_or(ErrorCode::CoordinatorNotAvailable)?;
+    if coordinator == context.node {
+        return match adds {
+            true => {
+                let touched = Touched::from([(Arc::from(topic), vec![partition])]);
+                context
+                    .transactions
+                    .add(id, producer, &touched, Version::V2)
+                    .await
+            }
+            false => context.transactions.verify(id, producer, topic, partition),
+        };
+    }
+    let asked = AddPartitionsToTxnTransaction {
+        transactional_id: Text::from(id),
+        producer_id: producer.id,
+        producer_epoch: producer.epoch,
+        verify_only: !adds,
+        topics: vec![AddPartitionsToTxnTopic {
+            name: Text::from(topic),
+            partitions: vec![partition],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let request = AddPartitionsToTxnRequest {
+        transactions: vec![asked],
+        ..Default::default()
+    };
+    let answer = among::ask(context, coordinator, ADD_PARTITIONS_VERSION, request).await;
+    let answer = answer.map_err(|reason| {
+        tracing::debug!(
+            coordinator = coordinator.0,
+            reason,
+            "the coordinator of a transaction does not answer"
+        );
+        ErrorCode::CoordinatorNotAvailable
+    })?;
+    let results = answer.results_by_transaction.into_iter();
+    let mut codes = results
+        .flat_map(|result| result.topic_results)
+        .flat_map(|topic| topic.results_by_partition)
+        .map(|partition| ErrorCode::from_i16(partition.partition_error_code));
+    match codes.next() {
+        Some(ErrorCode::None) => Ok(()),
+        Some(code) => Err(code),
+        None => Err(ErrorCode::from_i16(answer.error_code)),
+    }
+}
+
+/// The broker that coordinates a transactional id; none while nobody does.
+pub fn coordinator_of(context: &Context, id: &str) -> Option<BrokerId> {
+    places::coordinator_of(&context.controller.image(), TRANSACTION_STATE, id)
+}
+
+/// Kafka's error code for a coordinator that does not serve.
+pub fn unserved(unserved: Unserved) -> ErrorCode {
+    match unserved {
+        Unserved::Loading => ErrorCode::CoordinatorLoadInProgress,
+        Unserved::NotAvailable => ErrorCode::CoordinatorNotAvailable,
+        Unserved::Elsewhere => ErrorCode::NotCoordinator,
+    }
+}
+
+/// Kafka's error code for a refusal of the coordinator.
+fn code(error: TransactionError) -> ErrorCode {
+    match error {
+        TransactionError::InvalidRequest => ErrorCode::InvalidRequest,
+        TransactionError::InvalidTransactionTimeout => ErrorCode::InvalidTransactionTimeout,
+        TransactionError::InvalidProducerIdMapping => ErrorCode::InvalidProducerIdMapping,
+        TransactionError::ProducerFenced => ErrorCode::ProducerFenced,
+        TransactionError::ConcurrentTransactions => ErrorCode::ConcurrentTransactions,
+        TransactionError::InvalidTxnState => ErrorCode::InvalidTxnState,
+        TransactionError::NotInTransaction => ErrorCode::TransactionAbortable,
+        TransactionError::TooManyIds => ErrorCode::PolicyViolation,
+        TransactionError::ProducerIdNeeded => ErrorCode::CoordinatorNotAvailable,
+    }
+}
+
+/// Version of AddPartitionsToTxn that brokers speak.
+const ADD_PARTITIONS_VERSION: i16 = 5;
+/// Pause between two looks for ids that nobody uses any more.
+const EXPIRY_INTERVAL_MS: i64 = 3_600_000;

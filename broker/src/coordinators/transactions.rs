@@ -1,0 +1,143 @@
+//! The transactions of one partition of `__transaction_state`, driven by a shard.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use millstream_core::transaction::{
+    self, Outcome, Producer, Record, Transaction, TransactionConfig, Transactions, Version,
+};
+use millstream_kafka::records::{BatchError, BatchView, Scratch};
+
+use super::machine::{Machine, Step, Unserved};
+
+/// A transaction that is decided: its partitions are to be told.
+#[derive(Debug, Clone)]
+pub struct Decided {
+    /// Its transactional id.
+    pub id: Arc<str>,
+    /// The producer that the markers name.
+    pub producer: Producer,
+    /// What was decided.
+    pub outcome: Outcome,
+    /// How its client's transactions work.
+    pub version: Version,
+    /// What it has touched, by topic.
+    pub partitions: BTreeMap<Arc<str>, BTreeSet<i32>>,
+}
+
+impl Decided {
+    fn of(id: &Arc<str>, known: &Transaction) -> Option<Self> {
+        Some(Self {
+            id: id.clone(),
+            producer: known.producer,
+            outcome: known.state.outcome()?,
+            version: known.version,
+            partitions: known.partitions.clone(),
+        })
+    }
+}
+
+impl Machine for Transactions {
+    type Config = TransactionConfig;
+    type Record = Record;
+    type Response = Infallible;
+    type Error = Unserved;
+    type FollowUp = Decided;
+
+    const WHAT: &'static str = "transactions";
+
+    fn empty(config: TransactionConfig) -> Self {
+        Self::new(config)
+    }
+
+    fn config(&self) -> &TransactionConfig {
+        Self::config(self)
+    }
+
+    fn read(&mut self, batch: &BatchView<'_>, scratch: &mut Scratch) -> Result<usize, BatchError> {
+        if batch.header().attributes.is_control() {
+            return Ok(0);
+        }
+        let mut count = 0;
+        for record in batch.records(scratch, BATCH_BYTES_MAX)? {
+            let record = record?;
+            count += 1;
+            match Record::decode(record.key.unwrap_or_default(), record.value) {
+                Ok(Some(decoded)) => Self::replay(self, &decoded),
+                Ok(None) => tracing::debug!(offset = record.offset, "skipped a record of another kind"),
+                Err(error) => {
+                    tracing::warn!(offset = record.offset, %error, "skipped a damaged record of a transaction");
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    fn encode(record: &Record) -> (Vec<u8>, Option<Vec<u8>>) {
+        record.encode()
+    }
+
+    fn replay(&mut self, record: &Record, _: Option<(i64, i16)>) {
+        Self::replay(self, record);
+    }
+
+    fn loaded(&mut self, _: i64) -> Step<Self> {
+        Step::default()
+    }
+
+    fn next_deadline(&self) -> Option<i64> {
+        Self::next_deadline(self)
+    }
+
+    fn tick(&mut self, now_ms: i64) -> Step<Self> {
+        Self::tick(self, now_ms).into()
+    }
+
+    fn expire(&mut self, now_ms: i64) -> Step<Self> {
+        Self::expire(self, now_ms).into()
+    }
+
+    fn close(&mut self) -> Step<Self> {
+        Step::default()
+    }
+
+    fn failed(response: Infallible) -> Infallible {
+        response
+    }
+
+    fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    fn live_record_count(&self) -> Option<usize> {
+        Some(Self::live_record_count(self))
+    }
+
+    fn live_records(&self) -> Vec<Record> {
+        Self::live_records(self)
+    }
+
+    fn follow_up(&self, record: &Record) -> Option<Decided> {
+        let id = &record.transactional_id;
+        Decided::of(id, self.get(id)?)
+    }
+
+    fn follow_ups(&self) -> Vec<Decided> {
+        self.prepared()
+            .filter_map(|(id, known)| Decided::of(id, known))
+            .collect()
+    }
+}
+
+impl From<transaction::Step> for Step<Transactions> {
+    fn from(step: transaction::Step) -> Self {
+        Self {
+            records: step.records,
+            ..Self::default()
+        }
+    }
+}
+
+/// Largest batch of records of transactions, decompressed.
+const BATCH_BYTES_MAX: usize = 128 * 1024 * 1024;
