@@ -2,6 +2,17 @@
 
 use super::*;
 
+use Markers::{Missing, Written};
+use Outcome::{Abort, Commit};
+use Past::{Ended, Fenced, New, Open, TimedOut};
+use TransactionError::{
+    ConcurrentTransactions, InvalidProducerIdMapping, InvalidRequest, InvalidTransactionTimeout,
+    InvalidTxnState, NotInTransaction, ProducerFenced, ProducerIdNeeded, TooManyIds,
+};
+use TransactionState::{CompleteAbort, CompleteCommit, Empty, Ongoing, PrepareAbort, PrepareCommit};
+use Version::{V1, V2};
+
+mod in_each_state;
 mod properties;
 mod stories;
 
@@ -176,6 +187,60 @@ fn everything(transactions: &Transactions) -> impl PartialEq + std::fmt::Debug {
         .collect();
     let prepared: Vec<_> = transactions.prepared().map(|(id, _)| id.clone()).collect();
     (known, prepared, transactions.next_deadline())
+}
+
+/// How a transactional id got where it is; its producer had epoch 5 as it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Past {
+    /// No transaction yet.
+    New,
+    /// One is open.
+    Open,
+    /// Its producer ended one, and markers are written or not.
+    Ended(Outcome, Version, Markers),
+    /// Somebody else came for the id as one was open.
+    Fenced(Markers),
+    /// It took too long.
+    TimedOut(Markers),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Markers {
+    Missing,
+    Written,
+}
+
+fn at(past: Past) -> (World, Producer) {
+    let (mut world, producer) = World::with_epoch(5);
+    if past != New {
+        world.add(producer, 0, V2).expect("it has the id");
+    }
+    let markers = match past {
+        New | Open => Missing,
+        Ended(outcome, version, markers) => {
+            world.end(producer, outcome, version).expect("it is open");
+            markers
+        }
+        Fenced(markers) => {
+            assert_eq!(world.init(None), Err(ConcurrentTransactions));
+            markers
+        }
+        TimedOut(markers) => {
+            world.pass(i64::from(TIMEOUT_MS));
+            markers
+        }
+    };
+    if markers == Written {
+        world.finish();
+    }
+    (world, producer)
+}
+
+fn epoch(answer: Result<Producer, TransactionError>) -> Result<ProducerEpoch, TransactionError> {
+    answer.map(|producer| {
+        assert_eq!(producer.id, FIRST_ID + 1);
+        producer.epoch
+    })
 }
 
 const ID: &str = "payments";

@@ -45,7 +45,7 @@ fn any_event() -> impl Strategy<Value = Event> {
     let outcome = prop_oneof![Just(Outcome::Commit), Just(Outcome::Abort)];
     let heard = prop::bool::weighted(0.7);
     prop_oneof![
-        4 => (who.clone(), any::<bool>(), heard.clone())
+        4 => (who.clone(), any::<bool>(), heard)
             .prop_map(|(who, goes_on, heard)| Event::Init { who, goes_on, heard }),
         6 => (who.clone(), 0..3).prop_map(|(who, partition)| Event::Add { who, partition }),
         6 => (who.clone(), outcome.clone(), heard)
@@ -89,6 +89,8 @@ struct Run {
     clients: Vec<Client>,
     /// Who was given each producer.
     owners: BTreeMap<Producer, usize>,
+    /// Those after which somebody else has come for the id.
+    fenced: BTreeSet<Producer>,
     ledger: Vec<Ledger>,
     /// How much of the log the rules have seen.
     seen: usize,
@@ -112,6 +114,7 @@ impl Run {
             world,
             clients: versions.iter().map(client).collect(),
             owners: BTreeMap::new(),
+            fenced: BTreeSet::new(),
             ledger: Vec::new(),
             seen: 0,
             before: None,
@@ -152,9 +155,12 @@ impl Run {
     }
 
     fn init(&mut self, who: usize, expected: Option<Producer>, heard: bool) {
-        let Ok(producer) = self.world.init(expected) else {
-            return;
-        };
+        let records = self.world.log.len();
+        let answer = self.world.init(expected);
+        if expected.is_none() && self.world.log.len() > records {
+            self.fenced.extend(self.owners.keys());
+        }
+        let Ok(producer) = answer else { return };
         let owner = *self.owners.entry(producer).or_insert(who);
         assert_eq!(owner, who, "{producer:?} was given to two clients");
         if heard {
@@ -253,26 +259,38 @@ impl Run {
             TransactionState::Ongoing => assert_eq!(next, Some(known.started_ms + i64::from(TIMEOUT_MS))),
             _ => assert_eq!(next, None),
         }
-        let may_end = |producer: &&Producer| {
-            let request = EndRequest {
-                producer: **producer,
-                is_commit: true,
-                version: Version::V1,
-                fresh: None,
-            };
-            let (add, end) = (
-                self.world.transactions.add(
-                    self.world.now_ms,
-                    ID,
-                    **producer,
-                    &[(Arc::from(TOPIC), vec![9])].into(),
-                    Version::V2,
-                ),
-                self.world.transactions.end(self.world.now_ms, ID, request),
-            );
-            add.is_ok() || end.is_ok()
-        };
-        assert!(self.owners.keys().filter(may_end).count() <= 1, "two may write");
+        let may = self
+            .owners
+            .iter()
+            .filter(|(producer, who)| self.may_write(**producer, **who));
+        assert!(may.count() <= 1, "two may write");
+    }
+
+    /// Whether a producer may add or commit, which no answer says that is another's.
+    fn may_write(&self, producer: Producer, who: usize) -> bool {
+        let (mut world, records) = (self.world.clone(), self.world.log.len());
+        let mut asked = vec![world.init(Some(producer))];
+        for (outcome, version) in [
+            (Outcome::Commit, Version::V1),
+            (Outcome::Commit, Version::V2),
+            (Outcome::Abort, Version::V1),
+            (Outcome::Abort, Version::V2),
+        ] {
+            let mut world = self.world.clone();
+            asked.push(world.end(producer, outcome, version));
+        }
+        let is_written = world.log.len() > records;
+        let added = self.world.clone().add(producer, 9, Version::V2).is_ok();
+        if self.fenced.contains(&producer) {
+            assert!(!added && !is_written, "{producer:?} is fenced");
+            assert!(asked.iter().all(Result::is_err), "{producer:?} is fenced");
+        }
+        for after in asked.into_iter().flatten() {
+            let owner = self.owners.get(&after).unwrap_or(&who);
+            assert_eq!(*owner, who, "{producer:?} hears of {after:?}");
+        }
+        let committed = self.world.clone().end(producer, Outcome::Commit, Version::V1);
+        added || committed.is_ok()
     }
 
     /// Whether a record may follow the one before.
@@ -365,8 +383,7 @@ impl Run {
     /// A client that nobody disturbs gets the id and commits.
     fn ends_well(&mut self, who: usize) {
         self.world.finish();
-        let producer = self.world.init_until_done(None).expect("it is free");
-        self.init_is(who, producer);
+        self.begins(who);
         self.add(who, 0);
         assert!(self.clients[who].open.is_some());
         let records = self.world.log.len();
@@ -384,12 +401,18 @@ impl Run {
         self.audit();
     }
 
-    fn init_is(&mut self, who: usize, producer: Producer) {
-        let owner = *self.owners.entry(producer).or_insert(who);
-        assert_eq!(owner, who, "{producer:?} was given to two clients");
-        self.clients[who].producer = Some(producer);
-        self.clients[who].open = None;
-        self.audit();
+    /// A client takes the id, whatever was before.
+    fn begins(&mut self, who: usize) -> Producer {
+        self.clients[who].producer = None;
+        for _ in 0..3 {
+            self.happens(&Event::Init {
+                who,
+                goes_on: false,
+                heard: true,
+            });
+            self.happens(&Event::Finish);
+        }
+        self.clients[who].producer.expect("it is free")
     }
 }
 
@@ -435,8 +458,7 @@ proptest! {
         let mut run = Run::new(first, &versions);
         events.iter().for_each(|event| run.happens(event));
         run.world.finish();
-        let producer = run.world.init_until_done(None).expect("it is free");
-        run.init_is(who, producer);
+        let producer = run.begins(who);
         run.add(who, 0);
         if aborts {
             run.end(who, Outcome::Abort, false);
