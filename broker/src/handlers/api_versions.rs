@@ -15,7 +15,8 @@ use super::{encode, offered};
 use crate::connection::{ConnectionInfo, Disconnect, Response};
 use crate::context::Context;
 
-/// Answers with every API that is offered, and with the feature level of a cluster; a lone broker has none.
+/// Answers with every API that is offered, with how transactions work (KIP-890: leaders add partitions to them), and with
+/// the feature level of a cluster; a lone broker has none.
 pub fn handle(
     context: &Arc<Context>,
     info: &ConnectionInfo,
@@ -40,7 +41,20 @@ pub fn handle(
         api_keys: api_keys(),
         ..Default::default()
     };
+    answer.supported_features.push(SupportedFeatureKey {
+        name: Text::from(TRANSACTIONS),
+        min_version: 0,
+        max_version: TRANSACTIONS_LEVEL,
+        ..Default::default()
+    });
+    answer.finalized_features.push(FinalizedFeatureKey {
+        name: Text::from(TRANSACTIONS),
+        max_version_level: TRANSACTIONS_LEVEL,
+        min_version_level: TRANSACTIONS_LEVEL,
+        ..Default::default()
+    });
     let image = context.controller.image();
+    answer.finalized_features_epoch = image.version() as i64;
     if image.cluster_id().is_some() {
         let (min_version, max_version) = FEATURE_LEVELS;
         answer.supported_features.push(SupportedFeatureKey {
@@ -55,7 +69,6 @@ pub fn handle(
             min_version_level: image.feature_level() as i16,
             ..Default::default()
         });
-        answer.finalized_features_epoch = image.version() as i64;
     }
     answer
 }
@@ -96,3 +109,8 @@ fn is_name(name: &str) -> bool {
     let bytes = name.as_bytes();
     edge(bytes.first()) && edge(bytes.last()) && bytes.iter().all(|b| inner(*b))
 }
+
+/// Kafka's name of the feature that says how transactions work.
+const TRANSACTIONS: &str = "transaction.version";
+/// Every transaction has an epoch of its own.
+const TRANSACTIONS_LEVEL: i16 = 2;

@@ -1,0 +1,173 @@
+"""Transactions (KIP-98, KIP-890): what is committed is seen once, what is aborted never, whatever happens to brokers."""
+
+import time
+
+import pytest
+from brokers import wait_until
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from harness import java
+from steps import PATIENCE, heal, make_topic, numbers, read, write
+
+PARTITIONS = 3
+
+
+def test_what_is_committed_is_read_and_what_is_aborted_is_not(three, name):
+    make_topic(three, name, PARTITIONS)
+    producer = transactional(three, name)
+    for count in range(20):
+        producer.begin_transaction()
+        for partition in range(PARTITIONS):
+            producer.produce(name, f"{count}", partition=partition)
+        assert producer.flush(20) == 0
+        if count % 4 == 3:
+            producer.abort_transaction(20)
+        else:
+            producer.commit_transaction(20)
+    kept = [str(count) for count in range(20) if count % 4 != 3]
+    for partition in range(PARTITIONS):
+        values = read(three.bootstrap, name, len(kept), [partition], isolation_level="read_committed")
+        assert values == kept
+        everything = read(three.bootstrap, name, 20, [partition], isolation_level="read_uncommitted")
+        assert everything == [str(count) for count in range(20)]
+
+
+def test_nothing_is_read_of_a_transaction_that_is_open(three, name):
+    make_topic(three, name)
+    producer = transactional(three, name)
+    producer.begin_transaction()
+    producer.produce(name, "open", partition=0)
+    assert producer.flush(20) == 0
+    write(three.bootstrap, name, ["behind it"])
+    assert stable_end(three, name) == 0
+    assert read(three.bootstrap, name, 2, isolation_level="read_uncommitted") == ["open", "behind it"]
+    producer.commit_transaction(20)
+    wait_until(lambda: stable_end(three, name) == 3, 10, "the marker is written")
+    assert read(three.bootstrap, name, 2, isolation_level="read_committed") == ["open", "behind it"]
+
+
+def test_a_new_producer_fences_the_one_before(three, name):
+    make_topic(three, name)
+    first = transactional(three, name)
+    first.begin_transaction()
+    first.produce(name, "of the first", partition=0)
+    assert first.flush(20) == 0
+    second = transactional(three, name)
+    second.begin_transaction()
+    second.produce(name, "of the second", partition=0)
+    second.commit_transaction(20)
+    with pytest.raises(KafkaException) as fenced:
+        first.commit_transaction(20)
+    assert fenced.value.args[0].code() in (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
+    assert read(three.bootstrap, name, 1, isolation_level="read_committed") == ["of the second"]
+
+
+def test_a_transaction_that_takes_too_long_is_aborted(three, name):
+    make_topic(three, name)
+    producer = transactional(three, name, transaction_timeout_ms=1000)
+    producer.begin_transaction()
+    producer.produce(name, "late", partition=0)
+    assert producer.flush(20) == 0
+    assert stable_end(three, name) == 0
+    wait_until(lambda: stable_end(three, name) == 2, 10, "the coordinator aborts it")
+    with pytest.raises(KafkaException):
+        producer.commit_transaction(20)
+    write(three.bootstrap, name, ["after it"])
+    assert read(three.bootstrap, name, 1, isolation_level="read_committed") == ["after it"]
+
+
+def test_offsets_and_records_are_committed_together_through_kills(three, name):
+    """A program that reads, works and writes has every record of its source in its sink once, in order."""
+    source, sink = f"{name}-in", f"{name}-out"
+    for topic in (source, sink):
+        make_topic(three, topic)
+    write(three.bootstrap, source, numbers(600))
+    victims = iter(three.nodes.values())
+    done = 0
+    while done < 600:
+        done = work(three, name, source, sink, 200)
+        victim = next(victims, None)
+        if victim:
+            victim.kill()
+            victim.start()
+    heal(three)
+    three.wait_in_sync(sink)
+    values = read(three.bootstrap, sink, 600, isolation_level="read_committed")
+    assert values == numbers(600)
+
+
+def work(cluster, name, source, sink, count):
+    """Moves some records as a new incarnation of the program, which ends in the middle of a transaction. Gives how far it is."""
+    producer = transactional(cluster, name)
+    consumer = Consumer(
+        {
+            "bootstrap.servers": cluster.bootstrap,
+            "group.id": name,
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "earliest",
+            **PATIENCE,
+        }
+    )
+    at = TopicPartition(source, 0)
+
+    def start():
+        (committed,) = consumer.committed([at], 5)
+        return TopicPartition(source, 0, max(committed.offset, 0))
+
+    begin = wait_until(lambda: (start(),), 30, "the offset is stable")[0]
+    consumer.assign([begin])
+    moved = 0
+    while moved < count:
+        records = consumer.consume(50, 5)
+        if not records:
+            break
+        producer.begin_transaction()
+        for record in records:
+            assert record.error() is None, record.error()
+            producer.produce(sink, record.value(), partition=0)
+        if moved + len(records) >= count and begin.offset + moved + len(records) < 600:
+            assert producer.flush(30) == 0
+            return begin.offset + moved
+        producer.send_offsets_to_transaction(consumer.position([at]), consumer.consumer_group_metadata(), 30)
+        producer.commit_transaction(30)
+        moved += len(records)
+    consumer.close()
+    return begin.offset + moved
+
+
+def test_javas_producer_and_kafkas_tool_work_unchanged(three, name):
+    """Since 4.0 the producer leaves it to leaders to add partitions, and takes a new epoch for every transaction."""
+    make_topic(three, name, PARTITIONS)
+    at = ("--bootstrap-server", three.bootstrap)
+    load = ("--topic", name, "--num-records", "2000", "--record-size", "100", "--throughput", "-1", "--transaction-duration-ms", "50")
+    done = java("org.apache.kafka.tools.ProducerPerformance", *load, "--transactional-id", name, "--command-property", f"bootstrap.servers={three.bootstrap}")
+    assert "2000 records sent" in done, done
+    listed = java("org.apache.kafka.tools.TransactionsCommand", *at, "list")
+    assert any(line.split()[0] == name and line.split()[-1] == "CompleteCommit" for line in listed.splitlines() if line.strip()), listed
+    described = java("org.apache.kafka.tools.TransactionsCommand", *at, "describe", "--transactional-id", name)
+    assert "CompleteCommit" in described, described
+    (epoch,) = [int(line.split()[3]) for line in described.splitlines() if name in line]
+    assert epoch > 0, "every transaction has an epoch of its own"
+    producers = java("org.apache.kafka.tools.TransactionsCommand", *at, "describe-producers", "--topic", name, "--partition", "0")
+    assert "None" in producers, f"no transaction is open: {producers}"
+
+
+def transactional(cluster, name, **config):
+    config = {key.replace("_", "."): value for key, value in config.items()}
+    producer = Producer({"bootstrap.servers": cluster.bootstrap, "transactional.id": name, "linger.ms": 2, **PATIENCE, **config})
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            producer.init_transactions(10)
+            return producer
+        except KafkaException as error:
+            assert error.args[0].retriable() and time.monotonic() < deadline, error
+
+
+def stable_end(cluster, topic):
+    """Where readers of committed records have to wait."""
+    consumer = Consumer({"bootstrap.servers": cluster.bootstrap, "group.id": "reader", "isolation.level": "read_committed"})
+    try:
+        return consumer.get_watermark_offsets(TopicPartition(topic, 0), 10)[1]
+    finally:
+        consumer.close()
