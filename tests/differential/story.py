@@ -30,6 +30,7 @@ IGNORED = {
     "topic_authorized_operations": "no authorisation",
     "cluster_authorized_operations": "no authorisation",
     "log_append_time_ms": "clocks, where it is a time: story.py compares whether it is",
+    "last_timestamp": "ours is when the broker heard of a producer, Kafka's what its records say",
     "session_id": "random; story.py compares whether there is one",
     "documentation": "our words are our own",
 }
@@ -64,6 +65,7 @@ UNORDERED = {
     "DescribeGroups": {"groups": ("group_id",), "members": ("member_metadata", "member_assignment")},
     "DeleteGroups": {"results": ("group_id", "error_code")},
     "ListGroups": {"groups": ("group_id",)},
+    "DescribeProducers": {"active_producers": ("current_txn_start_offset", "last_sequence")},
     "IncrementalAlterConfigs": {"responses": ("resource_name", "error_code")},
     "AlterConfigs": {"responses": ("resource_name", "error_code")},
 }
