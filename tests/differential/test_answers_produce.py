@@ -268,7 +268,7 @@ def test_transactions(story):
     story.settle("FindCoordinator", 3, coordinated, key="t", key_type=1)
     inited = lambda answer: answer["error_code"] in (0, 53)  # noqa: E731
     story.settle("InitProducerId", 4, inited, transactional_id="t", transaction_timeout_ms=9000, producer_id=-1, producer_epoch=-1)
-    story.ask("FindCoordinator", 3, key="t", key_type=1, but="transactions")
+    story.ask("FindCoordinator", 3, key="t", key_type=1)
     again = dict(transaction_timeout_ms=9000, producer_id=-1, producer_epoch=-1)
-    story.ask("InitProducerId", 4, transactional_id="t", but="transactions", **again)
-    ask(story, 9, one("transactions", batch(*VALUES)), transaction="t", but="transactions")
+    story.ask("InitProducerId", 4, transactional_id="t", **again)
+    ask(story, 9, one("transactions", batch(*VALUES)), transaction="t")
