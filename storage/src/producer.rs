@@ -120,8 +120,8 @@ impl Producers {
             });
         }
         if sequence < 0 {
-            // Control batches carry no sequence.
-            return Ok(None);
+            // What brokers write for a producer has no numbers, and is never sent again.
+            return self.check_transaction(batch, producer.transaction_start);
         }
         if ProducerId(producer_id).is_derived() {
             return match producer.repeated_by_derived(batch)? {
@@ -205,12 +205,15 @@ impl Producers {
             return;
         }
         let (producer, open) = self.heard_of(batch, now_ms);
-        if batch.base_sequence < 0 || batch.attributes.is_control() {
+        if batch.attributes.is_control() {
             return;
         }
         if batch.attributes.is_transactional() && producer.transaction_start.is_none() {
             producer.transaction_start = Some(base_offset);
             open.insert(base_offset);
+        }
+        if batch.base_sequence < 0 {
+            return;
         }
         while producer.batches.len() >= REMEMBERED_BATCHES {
             producer.batches.pop_front();

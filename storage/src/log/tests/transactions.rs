@@ -92,6 +92,21 @@ fn what_a_producer_writes_meanwhile_is_part_of_its_transaction() {
 }
 
 #[test]
+fn what_a_broker_writes_for_a_producer_without_numbers_is_part_of_its_transaction_too() {
+    let mut log = open(&disk()).0;
+    plain(&mut log, 1);
+    put(&mut log, 7, 0, -1).unwrap();
+    put(&mut log, 7, 0, -1).unwrap();
+    assert!(log.open_transaction(7, 0));
+    assert_eq!((stable(&mut log, 3), log.open_transactions()), (1, 1));
+    assert!(!log.may_have_aborted(Offset(0)));
+    end(&mut log, 7, 0, false).unwrap();
+    assert_eq!((stable(&mut log, 4), log.open_transactions()), (4, 0));
+    assert_eq!(aborted(&log, 0, 4), [(7, 1)]);
+    assert!(log.may_have_aborted(Offset(3)) && !log.may_have_aborted(Offset(4)));
+}
+
+#[test]
 fn replaced_producers_and_coordinators_are_fenced() {
     let mut log = open(&disk()).0;
     put(&mut log, 7, 1, 0).unwrap();
