@@ -8,6 +8,8 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
+use millstream_core::group::consumer::Migration;
+
 /// A value that a setting can have: read from and written as text.
 trait SettingValue: Sized {
     /// Kafka's name of the type, as `DescribeConfigs` and error messages show it.
@@ -169,6 +171,15 @@ settings! {
     group_initial_rebalance_delay_ms: i32 = 3000, "group.initial.rebalance.delay.ms", 0..=i32::MAX;
     /// Most members of one group.
     group_max_size: i32 = i32::MAX, "group.max.size", 1..=i32::MAX;
+    /// A member of a group of the new protocol (KIP-848) that is silent for so many milliseconds is out.
+    group_consumer_session_timeout_ms: i32 = 45_000, "group.consumer.session.timeout.ms", 1..=i32::MAX;
+    /// How often members of groups of the new protocol are told to send heartbeats, in milliseconds.
+    group_consumer_heartbeat_interval_ms: i32 = 5000, "group.consumer.heartbeat.interval.ms", 1..=i32::MAX;
+    /// Most members of one group of the new protocol.
+    group_consumer_max_size: i32 = i32::MAX, "group.consumer.max.size", 1..=i32::MAX;
+    /// Which groups with members may change their protocol: `upgrade` is to the new one, `downgrade` to the classic one,
+    /// `bidirectional` both, `disabled` none.
+    group_consumer_migration_policy: Migration = Migration::Bidirectional, "group.consumer.migration.policy";
 
     /// Largest request, in bytes; the connection that sends a larger one is closed.
     socket_request_max_bytes: i32 = 104_857_600, "socket.request.max.bytes", 1..=i32::MAX;
@@ -410,6 +421,16 @@ impl SettingValue for String {
     }
     fn show(&self) -> String {
         self.clone()
+    }
+}
+
+impl SettingValue for Migration {
+    const KIND: &'static str = "string";
+    fn parse(text: &str) -> Result<Self, String> {
+        Self::from_name(text).ok_or_else(|| "is not bidirectional, upgrade, downgrade or disabled".to_owned())
+    }
+    fn show(&self) -> String {
+        self.name().to_owned()
     }
 }
 

@@ -4,16 +4,18 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
 use millstream_core::cluster::CONSUMER_OFFSETS;
-use millstream_core::group::consumer::ConsumerConfig;
-use millstream_core::group::{GroupConfig, GroupError, Groups};
+use millstream_core::group::consumer::{ConsumerConfig, Topics};
+use millstream_core::group::{GroupConfig, GroupError, Groups, Step};
 use millstream_core::ids::TopicName;
 use millstream_kafka::ErrorCode;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::places::{self, Internal, Places};
+use super::groups::Setting;
+use super::places::{self, Internal, Place, Places};
 use super::shard::Shard;
 use crate::context::Context;
 use crate::settings::Settings;
@@ -22,6 +24,8 @@ use crate::topics::Topic;
 /// All groups that this broker coordinates.
 pub struct GroupCoordinator {
     places: Places<Groups>,
+    /// What there is to consume, as far as groups are coordinated here.
+    topics: Arc<ArcSwap<Topics>>,
     /// What was so when leadership was looked at last. Held while shards start and stop.
     seen: Mutex<Seen>,
     /// Images are carried out on threads of their own.
@@ -39,32 +43,46 @@ impl GroupCoordinator {
     /// # Panics
     /// Outside of a runtime: the shards will run on the one that this is called on.
     pub fn new(settings: &Settings) -> Self {
-        let config = GroupConfig {
+        let bounds = GroupConfig {
             session_timeout_ms_min: settings.group_min_session_timeout_ms,
             session_timeout_ms_max: settings.group_max_session_timeout_ms,
             initial_delay_ms: settings.group_initial_rebalance_delay_ms,
             members_max: settings.group_max_size as usize,
             offsets_retention_ms: i64::from(settings.offsets_retention_minutes) * 60_000,
             offset_metadata_bytes_max: settings.offset_metadata_max_bytes as usize,
-            consumer: ConsumerConfig::default(),
+            consumer: ConsumerConfig {
+                session_timeout_ms: settings.group_consumer_session_timeout_ms,
+                heartbeat_interval_ms: settings.group_consumer_heartbeat_interval_ms,
+                members_max: settings.group_consumer_max_size as usize,
+                migration: settings.group_consumer_migration_policy,
+            },
         };
         let expiry_interval_ms = settings.offsets_retention_check_interval_ms;
         // Nothing of what groups write is to be done elsewhere.
         let (follow_ups, _) = mpsc::unbounded_channel();
+        let topics = Arc::<ArcSwap<Topics>>::default();
+        let setting = Setting {
+            bounds,
+            topics: topics.clone(),
+        };
         Self {
-            places: Places::new(config, expiry_interval_ms, follow_ups),
+            places: Places::new(setting, expiry_interval_ms, follow_ups),
+            topics,
             seen: Mutex::default(),
             runtime: Handle::current(),
         }
     }
 
     /// Starts and stops shards as this broker gains and loses the lead of partitions of `__consumer_offsets`, and forgets
-    /// the offsets of topics that are gone. Called whenever another image is carried out; does not block.
+    /// the offsets of topics that are gone; groups hear what there is to consume. Called whenever another image is carried out; does not block.
     pub fn image_changed(&self, context: &Arc<Context>) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let topics = context.topics.all();
         let offsets = context.topics.find(CONSUMER_OFFSETS, Uuid::nil()).ok();
         let wanted = offsets.map_or_else(Vec::new, |offsets| places::places(context, &offsets));
+        if wanted.iter().any(|place| matches!(place, Place::Here(_))) {
+            self.tell_topics(context);
+        }
         self.places.serve(wanted, &context.shutdown);
         let gone = gone(&seen.topics, &topics);
         seen.topics = topics;
@@ -75,6 +93,18 @@ impl GroupCoordinator {
                 for topic in gone {
                     context.groups.forget_topic(&topic).await;
                 }
+            });
+        }
+    }
+
+    /// Tells the groups which topics there are. Owners that are still to read their logs find it when they have.
+    fn tell_topics(&self, context: &Context) {
+        let topics = Arc::new(Topics::of(&context.controller.image()));
+        self.topics.store(topics.clone());
+        for shard in self.shards() {
+            shard.act(|groups| {
+                groups.topics_changed(topics.clone());
+                Step::default()
             });
         }
     }
@@ -157,6 +187,7 @@ pub fn code(error: GroupError) -> ErrorCode {
         GroupError::MemberIdRequired => ErrorCode::MemberIdRequired,
         GroupError::UnknownMemberId => ErrorCode::UnknownMemberId,
         GroupError::IllegalGeneration => ErrorCode::IllegalGeneration,
+        GroupError::UnsupportedVersion => ErrorCode::UnsupportedVersion,
         GroupError::RebalanceInProgress => ErrorCode::RebalanceInProgress,
         GroupError::FencedInstanceId => ErrorCode::FencedInstanceId,
         GroupError::InconsistentGroupProtocol => ErrorCode::InconsistentGroupProtocol,

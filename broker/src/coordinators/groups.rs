@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+use millstream_core::group::consumer::Topics;
 use millstream_core::group::{
     self, GroupConfig, GroupError, Groups, JoinRequest, Record, Response, SyncRequest,
 };
@@ -31,8 +33,17 @@ impl Shard<Groups> {
     }
 }
 
+/// What groups are begun with.
+#[derive(Debug, Clone, Default)]
+pub struct Setting {
+    /// The bounds that they keep.
+    pub bounds: GroupConfig,
+    /// What there is to consume. Owners that have read their logs are told when it changes, others look then.
+    pub topics: Arc<ArcSwap<Topics>>,
+}
+
 impl Machine for Groups {
-    type Config = GroupConfig;
+    type Config = Setting;
     type Record = Record;
     type Response = Response;
     type Error = GroupError;
@@ -40,12 +51,8 @@ impl Machine for Groups {
 
     const WHAT: &'static str = "groups";
 
-    fn empty(config: GroupConfig) -> Self {
-        Self::new(config)
-    }
-
-    fn config(&self) -> &GroupConfig {
-        Self::config(self)
+    fn empty(setting: Setting) -> Self {
+        Self::new(setting.bounds)
     }
 
     fn read(&mut self, batch: &BatchView<'_>, scratch: &mut Scratch) -> Result<usize, BatchError> {
@@ -63,7 +70,8 @@ impl Machine for Groups {
         }
     }
 
-    fn loaded(&mut self, now_ms: i64) -> Step<Self> {
+    fn loaded(&mut self, setting: &Setting, now_ms: i64) -> Step<Self> {
+        self.topics_changed(setting.topics.load_full());
         Self::loaded(self, now_ms).into()
     }
 

@@ -7,8 +7,8 @@ use millstream_kafka::records::{BatchError, BatchView, Scratch};
 /// A state machine that a [`Shard`](super::shard::Shard) drives: it decides, the shard appends what is to be written and
 /// hands it back to be replayed.
 pub trait Machine: Sized + Send + 'static {
-    /// The bounds that it keeps.
-    type Config: Clone + Send + 'static;
+    /// What it is begun with: the bounds that it keeps, and what it has to know of the rest of the broker.
+    type Config: Clone + Send + Sync + 'static;
     /// What it writes.
     type Record: Send + 'static;
     /// What it answers to requests that wait.
@@ -23,8 +23,6 @@ pub trait Machine: Sized + Send + 'static {
 
     /// Knows nothing yet.
     fn empty(config: Self::Config) -> Self;
-    /// The bounds that hold.
-    fn config(&self) -> &Self::Config;
     /// Takes over a batch of the log, and says how many records it has. What is not understood is skipped and told.
     ///
     /// # Errors
@@ -34,8 +32,8 @@ pub trait Machine: Sized + Send + 'static {
     fn encode(record: &Self::Record) -> (Vec<u8>, Option<Vec<u8>>);
     /// Takes over what was written. `producer` is that of the transaction that it was written in.
     fn replay(&mut self, record: &Self::Record, producer: Option<(i64, i16)>);
-    /// The log is read.
-    fn loaded(&mut self, now_ms: i64) -> Step<Self>;
+    /// The log is read; from now on it decides.
+    fn loaded(&mut self, config: &Self::Config, now_ms: i64) -> Step<Self>;
     /// When [`Machine::tick`] has something to do.
     fn next_deadline(&self) -> Option<i64>;
     /// Does what is due.

@@ -233,12 +233,13 @@ pub fn partition_of(key: &str, count: i32) -> i32 {
 #[cfg(test)]
 mod tests {
     use millstream_core::cluster::CONSUMER_OFFSETS;
-    use millstream_core::group::{GroupConfig, GroupError, Groups};
+    use millstream_core::group::{GroupError, Groups};
     use millstream_core::ids::PartitionIndex;
     use millstream_core::replica::Term;
     use millstream_storage::LogConfig;
 
     use super::*;
+    use crate::coordinators::groups::Setting;
     use crate::metrics::Metrics;
     use crate::partitions::{Description, Store};
 
@@ -253,7 +254,7 @@ mod tests {
 
     fn new() -> Places<Groups> {
         let (follow_ups, _) = mpsc::unbounded_channel();
-        Places::new(GroupConfig::default(), 600_000, follow_ups)
+        Places::new(Setting::default(), 600_000, follow_ups)
     }
 
     /// Two partitions that this broker leads, at places 1 and 2.

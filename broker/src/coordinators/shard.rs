@@ -28,6 +28,7 @@ use crate::partitions::{AppendError, NotDurable, Partition, Receipt};
 pub struct Shard<M: Machine> {
     partition: Arc<Partition>,
     epoch: LeaderEpoch,
+    config: M::Config,
     clock: Clock,
     state: Mutex<State<M>>,
     wake: Notify,
@@ -81,7 +82,7 @@ impl<M: Machine> Shard<M> {
     ) -> Arc<Self> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let state = State {
-            machine: M::empty(config),
+            machine: M::empty(config.clone()),
             status: Status::Loading,
             waiting: HashMap::new(),
             tokens: 0,
@@ -92,6 +93,7 @@ impl<M: Machine> Shard<M> {
         Arc::new(Self {
             partition,
             epoch,
+            config,
             clock: Clock::start(),
             state: Mutex::new(state),
             wake: Notify::new(),
@@ -414,7 +416,7 @@ impl<M: Machine> Shard<M> {
     async fn load(self: &Arc<Self>) {
         let started = Instant::now();
         let partition = self.partition.clone();
-        let empty = M::empty(self.lock().machine.config().clone());
+        let empty = M::empty(self.config.clone());
         let read = tokio::task::spawn_blocking(move || replay::read(&partition, empty)).await;
         let read = read
             .map_err(|error| error.to_string())
@@ -429,7 +431,7 @@ impl<M: Machine> Shard<M> {
                 state.machine = machine;
                 state.records_in_log = records;
                 state.status = Status::Ready;
-                let step = state.machine.loaded(self.clock.now_ms());
+                let step = state.machine.loaded(&self.config, self.clock.now_ms());
                 let _ = self.take(&mut state, step, None);
                 for follow_up in state.machine.follow_ups() {
                     let _ = self.follow_ups.send(self.follow(follow_up));

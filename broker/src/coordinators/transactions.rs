@@ -22,6 +22,8 @@ pub struct Decided {
     pub outcome: Outcome,
     /// How its client's transactions work.
     pub version: Version,
+    /// When it began.
+    pub started_ms: i64,
     /// What it has touched, by topic.
     pub partitions: BTreeMap<Arc<str>, BTreeSet<i32>>,
 }
@@ -33,7 +35,18 @@ impl Decided {
             producer: known.producer,
             outcome: known.state.outcome()?,
             version: known.version,
+            started_ms: known.started_ms,
             partitions: known.partitions.clone(),
+        })
+    }
+
+    /// Whether it is not over yet.
+    pub fn is_prepared(&self, transactions: &Transactions) -> bool {
+        let known = transactions.get(&self.id);
+        known.is_some_and(|known| {
+            known.state.outcome() == Some(self.outcome)
+                && known.producer == self.producer
+                && known.started_ms == self.started_ms
         })
     }
 }
@@ -49,10 +62,6 @@ impl Machine for Transactions {
 
     fn empty(config: TransactionConfig) -> Self {
         Self::new(config)
-    }
-
-    fn config(&self) -> &TransactionConfig {
-        Self::config(self)
     }
 
     fn read(&mut self, batch: &BatchView<'_>, scratch: &mut Scratch) -> Result<usize, BatchError> {
@@ -82,7 +91,7 @@ impl Machine for Transactions {
         Self::replay(self, record);
     }
 
-    fn loaded(&mut self, _: i64) -> Step<Self> {
+    fn loaded(&mut self, _: &TransactionConfig, _: i64) -> Step<Self> {
         Step::default()
     }
 

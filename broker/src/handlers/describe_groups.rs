@@ -13,7 +13,7 @@ use crate::connection::ConnectionInfo;
 use crate::context::Context;
 use crate::coordinators::group::code;
 
-/// Answers for every group. One that does not exist is `Dead`, and an error from version 6 on (KIP-1043).
+/// Answers for every group. One that does not exist or is of the new protocol is `Dead`, and an error from version 6 on (KIP-1043).
 pub async fn handle(
     context: &Arc<Context>,
     _info: &ConnectionInfo,
@@ -28,7 +28,10 @@ pub async fn handle(
         match described {
             Ok(Some(description)) => answer(group, description),
             Ok(None) if version >= 6 => {
-                let message = format!("Group {} not found.", &*group);
+                let message = match contains(context, &group) {
+                    true => format!("Group {} is not a classic group.", &*group),
+                    false => format!("Group {} not found.", &*group),
+                };
                 refused(group, GroupError::GroupIdNotFound, Some(message))
             }
             Ok(None) => DescribedGroup {
@@ -45,6 +48,12 @@ pub async fn handle(
         groups: empty.into_iter().chain(named).map(describe).collect(),
         ..Default::default()
     }
+}
+
+/// Whether there is such a group, of the new protocol.
+fn contains(context: &Context, group: &str) -> bool {
+    let shard = context.groups.shard(group);
+    shard.is_ok_and(|shard| shard.look(|groups| groups.contains(group)).unwrap_or(false))
 }
 
 fn answer(group_id: Text, description: GroupDescription) -> DescribedGroup {

@@ -19,16 +19,14 @@ pub async fn handle(
 ) -> ListGroupsResponse {
     let wanted =
         |filter: &[Text], is: &str| filter.is_empty() || filter.iter().any(|f| f.eq_ignore_ascii_case(is));
-    if !wanted(&request.types_filter, TYPE) {
-        return ListGroupsResponse::default();
-    }
     let mut groups = Vec::new();
     for shard in context.groups.shards().iter() {
         match shard.look(|groups| groups.list().collect::<Vec<_>>()) {
             Ok(listed) => {
-                let listed = listed
-                    .into_iter()
-                    .filter(|g| wanted(&request.states_filter, g.state.name()));
+                let listed = listed.into_iter().filter(|group| {
+                    wanted(&request.states_filter, group.state.name())
+                        && wanted(&request.types_filter, group.state.group_type())
+                });
                 groups.extend(listed.map(answer));
             }
             Err(error) => {
@@ -50,10 +48,7 @@ fn answer(group: GroupListing) -> ListedGroup {
         group_id: Text::from(&*group.group),
         protocol_type: Text::from(group.protocol_type),
         group_state: Text::from(group.state.name()),
-        group_type: Text::from(TYPE),
+        group_type: Text::from(group.state.group_type()),
         ..Default::default()
     }
 }
-
-/// All groups follow the classic protocol.
-const TYPE: &str = "classic";

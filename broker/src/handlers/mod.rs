@@ -27,6 +27,8 @@ pub mod alter_configs;
 pub mod alter_partition_reassignments;
 pub mod among;
 pub mod api_versions;
+pub mod consumer_group_describe;
+pub mod consumer_group_heartbeat;
 pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_groups;
@@ -141,6 +143,8 @@ apis! {
     OffsetDelete => offset_delete::OffsetDeleteRequest,
     DescribeGroups => describe_groups::DescribeGroupsRequest,
     ListGroups => list_groups::ListGroupsRequest,
+    ConsumerGroupHeartbeat => consumer_group_heartbeat::ConsumerGroupHeartbeatRequest,
+    ConsumerGroupDescribe => consumer_group_describe::ConsumerGroupDescribeRequest,
     DeleteGroups => delete_groups::DeleteGroupsRequest,
     CreateTopics => create_topics::CreateTopicsRequest,
     DeleteTopics => delete_topics::DeleteTopicsRequest,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millstream_core::group::{CommitRequest, GroupError, Identity, OffsetCommit};
+use millstream_core::group::{CommitRequest, GroupError, Identity, OffsetCommit, Step};
 use millstream_kafka::ErrorCode;
 use millstream_kafka::api::offset_commit::{
     OffsetCommitRequest, OffsetCommitResponse, OffsetCommitResponsePartition, OffsetCommitResponseTopic,
@@ -96,10 +96,14 @@ async fn commit(
     let shard = context.groups.shard(&request.who.group)?;
     shard
         .call(|groups, now_ms| {
+            let who = &request.who;
+            if version < 9 && groups.is_consumer_member(&who.group, &who.member) {
+                return (Err(GroupError::UnsupportedVersion), Step::default());
+            }
             let (answer, step) = groups.commit(now_ms, &request);
             let answer = answer.map_err(|error| match error {
                 // Since version 9 a group that is not there has an error of its own (KIP-848).
-                GroupError::IllegalGeneration if version >= 9 && !groups.contains(&request.who.group) => {
+                GroupError::IllegalGeneration if version >= 9 && !groups.contains(&who.group) => {
                     GroupError::GroupIdNotFound
                 }
                 other => other,

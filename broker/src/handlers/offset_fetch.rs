@@ -45,7 +45,12 @@ pub async fn handle(
     let all = topics.is_none();
     let asked: Vec<Asked> = topics.into_iter().flatten().collect();
     let wanted = (!all).then_some(&asked);
-    match fetch(context, &request.group_id, wanted, request.require_stable).await {
+    let who = Who {
+        group: &request.group_id,
+        member: None,
+        epoch: NO_EPOCH,
+    };
+    match fetch(context, who, wanted, request.require_stable).await {
         Ok(found) => OffsetFetchResponse {
             topics: found.into_iter().map(Found::into_topic).collect(),
             ..Default::default()
@@ -53,6 +58,16 @@ pub async fn handle(
         Err(error) => refuse_old(version, code(error), asked),
     }
 }
+
+/// Who asks. Members of groups of the new protocol say so from version 9 on.
+struct Who<'a> {
+    group: &'a str,
+    member: Option<&'a str>,
+    epoch: i32,
+}
+
+/// The epoch of who is no member.
+const NO_EPOCH: i32 = -1;
 
 /// A topic that is asked for.
 struct Asked {
@@ -115,7 +130,12 @@ async fn fetch_group(
         group_id: group.group_id.clone(),
         ..Default::default()
     };
-    match fetch(context, &group.group_id, asked.as_ref(), require_stable).await {
+    let who = Who {
+        group: &group.group_id,
+        member: group.member_id.as_deref(),
+        epoch: group.member_epoch,
+    };
+    match fetch(context, who, asked.as_ref(), require_stable).await {
         Ok(mut found) => {
             if version >= 10 && asked.is_none() {
                 found.retain_mut(|topic| match context.topics.find(&topic.name, Uuid::nil()) {
@@ -138,16 +158,19 @@ async fn fetch_group(
 
 async fn fetch(
     context: &Context,
-    group: &str,
+    who: Who<'_>,
     asked: Option<&Vec<Asked>>,
     require_stable: bool,
 ) -> Result<Vec<Found>, GroupError> {
+    let group = who.group;
     let shard = context.groups.shard(group)?;
+    let may = |groups: &Groups| groups.check_fetch(group, who.member, who.epoch);
     let Some(asked) = asked else {
-        let offsets = shard
-            .call(|groups, _| (groups.fetch_offsets(group, require_stable), Step::default()))
-            .await?;
-        return Ok(by_topic(offsets));
+        let look = |groups: &mut Groups, _| {
+            let offsets = may(groups).map(|()| groups.fetch_offsets(group, require_stable));
+            (offsets, Step::default())
+        };
+        return Ok(by_topic(shard.call(look).await??));
     };
     let look = |groups: &mut Groups, _| {
         let answer = |topic: &Asked, partition| {
@@ -159,9 +182,10 @@ async fn fetch(
             id: topic.id,
             partitions: topic.partitions.iter().map(|p| answer(topic, *p)).collect(),
         };
-        (asked.iter().map(find).collect(), Step::default())
+        let found = may(groups).map(|()| asked.iter().map(find).collect());
+        (found, Step::default())
     };
-    shard.call(look).await
+    shard.call(look).await?
 }
 
 fn answer(partition: i32, found: Result<Option<&OffsetValue>, GroupError>) -> OffsetFetchResponsePartitions {

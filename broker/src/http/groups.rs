@@ -5,7 +5,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use millstream_core::group::CommittedOffset;
+use millstream_core::group::consumer::ConsumerDescription;
+use millstream_core::group::{AnyState, CommittedOffset, GroupDescription};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -20,6 +21,8 @@ pub struct GroupBody {
     /// Kafka's name of the state.
     state: &'static str,
     protocol_type: String,
+    /// `classic`, or `consumer` for the new protocol (KIP-848).
+    group_type: &'static str,
 }
 
 /// A group, its members and offsets.
@@ -27,6 +30,9 @@ pub struct GroupBody {
 pub struct GroupDetailBody {
     group: String,
     state: &'static str,
+    /// `classic`, or `consumer` for the new protocol (KIP-848).
+    group_type: &'static str,
+    /// The assignor.
     protocol: String,
     members: Vec<MemberBody>,
     offsets: Vec<OffsetBody>,
@@ -69,6 +75,7 @@ pub async fn groups(State(context): State<Arc<Context>>) -> Result<Json<Vec<Grou
         found.extend(listed.into_iter().map(|group| GroupBody {
             group: group.group.to_string(),
             state: group.state.name(),
+            group_type: group.state.group_type(),
             protocol_type: group.protocol_type,
         }));
     }
@@ -91,24 +98,56 @@ pub async fn group(
     }
     let shard = context.groups.shard(&group).map_err(|_| loading())?;
     let look = shard.look(|groups| {
-        groups
-            .describe(&group)
-            .map(|described| (described, groups.offsets(&group)))
+        let classic = || {
+            groups
+                .describe(&group)
+                .map(|described| classic(&group, described))
+        };
+        let described = groups
+            .describe_consumer(&group)
+            .map(|described| consumer(&group, described))
+            .or_else(classic)?;
+        Some((described, groups.offsets(&group)))
     });
     let (described, offsets) = look.map_err(|_| loading())?.ok_or_else(unknown)?;
+    Ok(Json(GroupDetailBody {
+        offsets: offsets.iter().map(|offset| with_lag(&context, offset)).collect(),
+        ..described
+    }))
+}
+
+fn classic(group: &str, described: GroupDescription) -> GroupDetailBody {
     let members = described.members.into_iter().map(|member| MemberBody {
         member: member.member_id,
         instance: member.instance,
         client: member.client_id,
         host: member.client_host,
     });
-    Ok(Json(GroupDetailBody {
+    GroupDetailBody {
+        group: group.to_owned(),
         state: described.state.name(),
+        group_type: AnyState::Classic(described.state).group_type(),
         protocol: described.protocol,
         members: members.collect(),
-        offsets: offsets.iter().map(|offset| with_lag(&context, offset)).collect(),
-        group,
-    }))
+        offsets: Vec::new(),
+    }
+}
+
+fn consumer(group: &str, described: ConsumerDescription) -> GroupDetailBody {
+    let members = described.members.into_iter().map(|member| MemberBody {
+        member: member.member.to_string(),
+        instance: member.instance,
+        client: member.client_id,
+        host: member.client_host,
+    });
+    GroupDetailBody {
+        group: group.to_owned(),
+        state: described.state.name(),
+        group_type: AnyState::Consumer(described.state).group_type(),
+        protocol: described.assignor.to_owned(),
+        members: members.collect(),
+        offsets: Vec::new(),
+    }
 }
 
 /// Every committed offset of every group, with its lag: what `/metrics` shows. Groups that are being loaded are left

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use millstream_kafka::ErrorCode;
+use millstream_kafka::api::consumer_group_describe::{ConsumerGroupDescribeRequest, Member};
 use millstream_kafka::api::delete_groups::DeleteGroupsRequest;
 use millstream_kafka::api::describe_groups::DescribeGroupsRequest;
 use millstream_kafka::api::list_groups::ListGroupsRequest;
@@ -37,7 +38,8 @@ pub struct GroupListing {
 pub struct GroupDescription {
     /// Id.
     pub group: String,
-    /// Kafka's name of its state: `Empty`, `Stable`, `PreparingRebalance`, `CompletingRebalance`, `Dead`.
+    /// Kafka's name of its state: `Empty`, `Stable`, `PreparingRebalance`, `CompletingRebalance`, `Dead`; of a group of the
+    /// new protocol (KIP-848) also `Assigning`, `Reconciling`.
     pub state: String,
     /// How partitions are dealt out.
     pub protocol: String,
@@ -105,7 +107,7 @@ impl Admin {
             return Err(said_nothing(what()));
         };
         if found.error_code == ErrorCode::GroupIdNotFound.code() || &*found.group_state == "Dead" {
-            return Ok(None);
+            return self.try_describe_consumer_group(group).await;
         }
         Error::check(found.error_code, None, what)?;
         let members = found.members.into_iter().map(|member| GroupMember {
@@ -120,6 +122,33 @@ impl Admin {
             state: found.group_state.to_string(),
             protocol: found.protocol_data.to_string(),
             members: members.collect(),
+        }))
+    }
+
+    /// A group of the new protocol (KIP-848), if the broker knows of such groups.
+    async fn try_describe_consumer_group(&self, group: &str) -> Result<Option<GroupDescription>> {
+        let request = ConsumerGroupDescribeRequest {
+            group_ids: vec![Text::from(group)],
+            ..Default::default()
+        };
+        let answer = match self.ask_coordinator(group, &request).await {
+            Err(Error::Unsupported { .. }) => return Ok(None),
+            answer => answer?,
+        };
+        let what = || format!("group '{group}'");
+        let Some(found) = answer.groups.into_iter().next() else {
+            return Err(said_nothing(what()));
+        };
+        match ErrorCode::from_i16(found.error_code) {
+            // Kafka refuses so where it has the new protocol turned off.
+            ErrorCode::GroupIdNotFound | ErrorCode::UnsupportedVersion => return Ok(None),
+            _ => Error::check(found.error_code, None, what)?,
+        }
+        Ok(Some(GroupDescription {
+            group: group.to_owned(),
+            state: found.group_state.to_string(),
+            protocol: found.assignor_name.to_string(),
+            members: found.members.into_iter().map(GroupMember::of).collect(),
         }))
     }
 
@@ -175,6 +204,23 @@ impl Admin {
                     .await
             })
             .await
+    }
+}
+
+impl GroupMember {
+    fn of(member: Member) -> Self {
+        let topics = member.assignment.topic_partitions.into_iter();
+        let partitions = topics.flat_map(|topic| {
+            let at = move |partition| TopicPartition::new(&*topic.topic_name, partition);
+            topic.partitions.into_iter().map(at)
+        });
+        Self {
+            member: member.member_id.to_string(),
+            instance: member.instance_id.as_deref().map(str::to_owned),
+            client: member.client_id.to_string(),
+            host: member.client_host.to_string(),
+            partitions: partitions.collect(),
+        }
     }
 }
 

@@ -102,6 +102,9 @@ pub enum GroupError {
     /// The generation is not the group's.
     #[error("the generation is not the current one")]
     IllegalGeneration,
+    /// Members of groups that follow KIP-848 have to ask in a later version.
+    #[error("a member of a group of the new protocol has to use a later version of the request")]
+    UnsupportedVersion,
     /// The member has to join again.
     #[error("the group is rebalancing, so a rejoin is needed")]
     RebalanceInProgress,

@@ -7,6 +7,14 @@ use crate::group::{GroupError, Groups, Identity, OffsetCommit};
 use crate::ids::PartitionIndex;
 
 impl Groups {
+    /// Whether somebody is a member by KIP-848. Such a member says its epoch, which old versions of OffsetCommit have no
+    /// place for.
+    pub fn is_consumer_member(&self, group: &str, member: &str) -> bool {
+        let group = self.groups.get(group).and_then(|group| group.consumer.as_deref());
+        let member = group.and_then(|group| group.members.get(member));
+        member.is_some_and(|member| member.wants.classic.is_none())
+    }
+
     /// Checks that who fetches offsets is a member in its current epoch, if it says that it is a member at all. Groups of
     /// the classic protocol do not check.
     ///
