@@ -54,10 +54,20 @@ async fn finish(context: &Weak<Context>, follow: Follow<Decided>) {
         let Some(shard) = shard.ok().filter(|shard| shard.epoch() == epoch) else {
             return;
         };
-        write_all(&context, &what, epoch.0, &mut left).await;
-        if left.is_empty() {
-            shard.act(|transactions| transactions.finished(now_ms(), &what.id, what.producer));
+        if !write_all(&context, &what, epoch.0, &mut left).await {
             return;
+        }
+        if left.is_empty() {
+            // Told once: by older clients the next transaction has the same producer.
+            let finished = shard.call(|transactions, now_ms| match what.is_prepared(transactions) {
+                true => ((), transactions.finished(now_ms, &what.id, what.producer)),
+                false => ((), Default::default()),
+            });
+            let _ = finished.await;
+            // Where it could not be written it is tried again.
+            if !shard.look(|transactions| what.is_prepared(transactions)).unwrap_or(false) {
+                return;
+            }
         }
         drop((shard, context));
         tokio::time::sleep(pause).await;
@@ -65,8 +75,13 @@ async fn finish(context: &Weak<Context>, follow: Follow<Decided>) {
     }
 }
 
-/// Writes what can be written now, and takes it out of `left`.
-async fn write_all(context: &Arc<Context>, what: &Decided, coordinator_epoch: i32, left: &mut Left) {
+/// Writes what can be written now, and takes it out of `left`. False if another coordinator has taken over.
+async fn write_all(
+    context: &Arc<Context>,
+    what: &Decided,
+    coordinator_epoch: i32,
+    left: &mut Left,
+) -> bool {
     let image = context.controller.image();
     let mut by_leader: BTreeMap<BrokerId, Left> = BTreeMap::new();
     left.retain(|name, indexes| {
@@ -91,11 +106,16 @@ async fn write_all(context: &Arc<Context>, what: &Decided, coordinator_epoch: i3
     }
     while let Some(answer) = asked.join_next().await {
         match answer {
-            Ok(Ok(answer)) => done(&what.id, answer, left),
+            Ok(Ok(answer)) => {
+                if !done(&what.id, answer, left) {
+                    return false;
+                }
+            }
             Ok(Err(reason)) => tracing::debug!(id = %what.id, %reason, "a leader does not take markers"),
             Err(error) => tracing::error!(%error, "markers cannot be written"),
         }
     }
+    true
 }
 
 fn request(what: &Decided, coordinator_epoch: i32, partitions: &Left) -> WriteTxnMarkersRequest {
@@ -122,8 +142,8 @@ fn request(what: &Decided, coordinator_epoch: i32, partitions: &Left) -> WriteTx
     }
 }
 
-/// Takes what is done out of `left`.
-fn done(id: &str, answer: WriteTxnMarkersResponse, left: &mut Left) {
+/// Takes what is done out of `left`. False if another coordinator has taken over.
+fn done(id: &str, answer: WriteTxnMarkersResponse, left: &mut Left) -> bool {
     let topics = answer.markers.into_iter().flat_map(|marker| marker.topics);
     for topic in topics {
         let Some(indexes) = left.get_mut(&*topic.name) else {
@@ -131,14 +151,13 @@ fn done(id: &str, answer: WriteTxnMarkersResponse, left: &mut Left) {
         };
         for partition in topic.partitions {
             let code = ErrorCode::from_i16(partition.error_code);
-            // A newer producer or coordinator has written there: what this one had to say is known.
-            let is_over = matches!(
-                code,
-                ErrorCode::None | ErrorCode::InvalidProducerEpoch | ErrorCode::TransactionCoordinatorFenced
-            );
-            match is_over {
-                true => drop(indexes.remove(&partition.partition_index)),
-                false => {
+            match code {
+                // A newer producer has written there: a marker of its has ended this transaction, too.
+                ErrorCode::None | ErrorCode::InvalidProducerEpoch => {
+                    indexes.remove(&partition.partition_index);
+                }
+                ErrorCode::TransactionCoordinatorFenced => return false,
+                code => {
                     let (topic, partition) = (&*topic.name, partition.partition_index);
                     tracing::debug!(id, topic, partition, ?code, "a marker is to be written again");
                 }
@@ -148,6 +167,7 @@ fn done(id: &str, answer: WriteTxnMarkersResponse, left: &mut Left) {
             left.remove(&*topic.name);
         }
     }
+    true
 }
 
 /// Writes a marker into a partition that this broker leads. Returns when it is safe.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use millstream_core::cluster::TRANSACTION_STATE;
 use millstream_core::ids::BrokerId;
@@ -139,7 +140,8 @@ impl TransactionCoordinator {
         }
     }
 
-    /// Adds partitions to a producer's transaction.
+    /// Adds partitions to a producer's transaction. While the markers of the one before are on their way it waits a little:
+    /// clients that have to ask again wait longer.
     ///
     /// # Errors
     /// As [`Transactions::add`]; or this broker does not coordinate the id.
@@ -150,14 +152,22 @@ impl TransactionCoordinator {
         touched: &Touched,
         version: Version,
     ) -> Result<(), ErrorCode> {
-        let shard = self.shard(id).map_err(unserved)?;
-        let added = shard.call(|transactions, now_ms| {
-            match transactions.add(now_ms, id, producer, touched, version) {
-                Ok(step) => (Ok(()), step),
-                Err(error) => (Err(code(error)), Default::default()),
+        let deadline = Instant::now() + MARKERS_WAIT;
+        loop {
+            let shard = self.shard(id).map_err(unserved)?;
+            let added = shard.call(|transactions, now_ms| {
+                match transactions.add(now_ms, id, producer, touched, version) {
+                    Ok(step) => (Ok(()), step),
+                    Err(error) => (Err(error), Default::default()),
+                }
+            });
+            match added.await.map_err(unserved)? {
+                Err(TransactionError::ConcurrentTransactions) if Instant::now() < deadline => {
+                    tokio::time::sleep(MARKERS_LOOK).await;
+                }
+                added => return added.map_err(code),
             }
-        });
-        added.await.map_err(unserved)?
+        }
     }
 
     /// Whether a partition belongs to a producer's transaction.
@@ -290,6 +300,10 @@ fn code(error: TransactionError) -> ErrorCode {
     }
 }
 
+/// Longest time that a transaction waits for the markers of the one before.
+const MARKERS_WAIT: Duration = Duration::from_millis(100);
+/// Pause between two looks whether they are written.
+const MARKERS_LOOK: Duration = Duration::from_millis(1);
 /// Version of AddPartitionsToTxn that brokers speak.
 const ADD_PARTITIONS_VERSION: i16 = 5;
 /// Pause between two looks for ids that nobody uses any more.

@@ -311,18 +311,9 @@ async fn take_part(
         epoch: header.producer_epoch,
     };
     let (name, index) = (topic.name.as_str(), entrance.index.0);
-    let deadline = Instant::now() + TRANSACTION_WAIT;
-    loop {
-        let part = transaction::take_part(context, id, producer, name, index, asked.adds_partitions);
-        match part.await {
-            Ok(()) => return Ok(Some(guard)),
-            // The markers of the one before are on their way.
-            Err(ErrorCode::ConcurrentTransactions) if Instant::now() < deadline => {
-                tokio::time::sleep(TRANSACTION_AGAIN).await;
-            }
-            Err(code) => return Err(refuse_part(code)),
-        }
-    }
+    let part = transaction::take_part(context, id, producer, name, index, asked.adds_partitions);
+    part.await.map_err(refuse_part)?;
+    Ok(Some(guard))
 }
 
 /// What a producer hears where its coordinator refuses, as Kafka has it: what passes is as if too few replicas were in
@@ -472,10 +463,6 @@ fn answer_partition(
 const LENGTH_AT: usize = 8;
 /// Where it says which format it has.
 const MAGIC_AT: usize = 16;
-/// Longest time that a batch waits for the end of the transaction before its own.
-const TRANSACTION_WAIT: Duration = Duration::from_millis(100);
-/// Pause before the coordinator is asked again.
-const TRANSACTION_AGAIN: Duration = Duration::from_millis(2);
 /// Version of Produce from which on leaders add partitions to transactions.
 const ADDS_PARTITIONS_FROM_VERSION: i16 = 12;
 /// Version of Produce from which on clients know zstd (KIP-110).
