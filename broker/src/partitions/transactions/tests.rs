@@ -204,7 +204,11 @@ async fn a_reader_of_committed_records_is_woken_when_more_is_decided_and_not_bef
     let world = World::new();
     world.append(&of(7, 0)).await;
     let (any, decided) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let is_woken = |notify: &Notify| pin!(notify.notified()).enable();
+    let is_woken = |notify: &Notify| {
+        // Who waits for an append hears of it first; behind the lock the others have, too.
+        world.watermarks();
+        pin!(notify.notified()).enable()
+    };
     world
         .partition
         .notify_when_readable_as(Isolation::Uncommitted, &any);
