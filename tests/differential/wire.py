@@ -1,23 +1,35 @@
 """Requests as frames of our own making, answers as plain dictionaries.
 
-kafka-python's message definitions, which are Kafka's own, do the encoding; no client logic is in between.
+kafka-python's message definitions, which are Kafka's own, do the encoding; no client logic is in between. Those that it does
+not have are read from Kafka's client.
 """
 
+import functools
 import importlib
+import pathlib
 import re
 import socket
 import struct
+import unittest.mock
+import zipfile
 
+from kafka.protocol.api_message import ApiMessage
+
+from harness import JARS
 
 MODULES = ("admin", "consumer", "producer", "metadata")
 
 
+@functools.cache
 def message(name):
     for module in MODULES:
         found = getattr(importlib.import_module(f"kafka.protocol.{module}"), name, None)
         if found:
             return found
-    raise KeyError(name)
+    with zipfile.ZipFile(next(pathlib.Path(JARS).glob("kafka-clients-*.jar"))) as jar:
+        definition = jar.read(f"common/message/{name}.json").decode()
+    with unittest.mock.patch("importlib.resources.read_text", return_value=definition):
+        return type(ApiMessage)(name, (ApiMessage,), {})
 
 
 def snake(name):

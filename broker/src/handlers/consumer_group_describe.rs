@@ -71,7 +71,8 @@ fn member(member: ConsumerMemberDescription) -> Member {
         client_id: Text::from(member.client_id),
         client_host: Text::from(member.client_host),
         subscribed_topic_names: member.topics.iter().map(|topic| Text::from(&**topic)).collect(),
-        subscribed_topic_regex: member.pattern.map(|pattern| Text::from(&*pattern)),
+        // Kafka's word for none is an empty one.
+        subscribed_topic_regex: Some(Text::from(member.pattern.as_deref().unwrap_or_default())),
         assignment: assignment(member.assigned),
         target_assignment: assignment(member.target),
         member_type: i8::from(!member.is_classic),
