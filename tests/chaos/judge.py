@@ -34,7 +34,9 @@ def offsets_of_values(verdict, senders, passes, final):
     for partition, offset, value in final:
         at[partition, offset] = value
     claims = [claim for seen in passes for claim in seen]
-    claims += [(p, o, value) for sender in senders for value, (p, o) in sender.acknowledged.items()]
+    # A client that hears of the next batch first knows of this one that it is stored, and not where.
+    told = [(value, place) for sender in senders for value, place in sender.acknowledged.items() if place[1] is not None]
+    claims += [(p, o, value) for value, (p, o) in told]
     ends = defaultdict(int)
     for partition, offset in at:
         ends[partition] = max(ends[partition], offset)

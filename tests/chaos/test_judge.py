@@ -20,6 +20,11 @@ def test_what_is_right_is_right():
     assert not verdict(GOOD, {"0-0-1": (0, 1)}, passes=seen, committed=[("committed", 0, 2), ("found", 0, 2)])
 
 
+def test_what_is_acknowledged_without_its_place_has_to_be_there():
+    assert not verdict(GOOD, {"0-0-1": (0, None)})
+    assert "lost writes" in verdict(GOOD, {"0-0-9": (0, None)})
+
+
 def test_what_is_wrong_is_found():
     assert "lost writes" in verdict(GOOD, {"0-0-9": (0, 3)})
     assert "inconsistent offsets" in verdict(GOOD, {"0-0-1": (0, 2)})
