@@ -27,6 +27,8 @@ use millstream_kafka::wire::Text;
 use super::*;
 use crate::{Broker, Settings, broker_configs};
 
+mod new_groups;
+
 struct World {
     broker: Broker,
     _directory: tempfile::TempDir,
