@@ -486,6 +486,15 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_is_one_of_kafkas_in_whatever_case() {
+        let (mut settings, name) = (Settings::default(), "group.consumer.migration.policy");
+        assert_eq!(settings.show()[name], "bidirectional");
+        settings.set(name, "Upgrade").unwrap();
+        assert_eq!(settings.show()[name], "upgrade");
+        assert!(settings.set(name, "sideways").is_err());
+    }
+
+    #[test]
     fn file_and_environment_reach_the_same_settings() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("broker.toml");
