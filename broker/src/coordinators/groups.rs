@@ -122,6 +122,7 @@ impl From<group::Step> for Step<Groups> {
         Self {
             records: step.records,
             producer: step.producer,
+            guard: None,
             responses: step.responses,
         }
     }

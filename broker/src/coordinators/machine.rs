@@ -4,6 +4,8 @@ use millstream_core::group::Token;
 use millstream_core::ids::LeaderEpoch;
 use millstream_kafka::records::{BatchError, BatchView, Scratch};
 
+use crate::partitions::Guard;
+
 /// A state machine that a [`Shard`](super::shard::Shard) drives: it decides, the shard appends what is to be written and
 /// hands it back to be replayed.
 pub trait Machine: Sized + Send + 'static {
@@ -62,6 +64,8 @@ pub struct Step<M: Machine> {
     pub records: Vec<M::Record>,
     /// The producer in whose transaction they are written.
     pub producer: Option<(i64, i16)>,
+    /// What lets them begin that transaction in the partition.
+    pub guard: Option<Guard>,
     /// Answers to requests that waited.
     pub responses: Vec<(Token, M::Response)>,
 }
@@ -71,6 +75,7 @@ impl<M: Machine> Default for Step<M> {
         Self {
             records: Vec::new(),
             producer: None,
+            guard: None,
             responses: Vec::new(),
         }
     }

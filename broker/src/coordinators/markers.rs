@@ -65,7 +65,10 @@ async fn finish(context: &Weak<Context>, follow: Follow<Decided>) {
             });
             let _ = finished.await;
             // Where it could not be written it is tried again.
-            if !shard.look(|transactions| what.is_prepared(transactions)).unwrap_or(false) {
+            if !shard
+                .look(|transactions| what.is_prepared(transactions))
+                .unwrap_or(false)
+            {
                 return;
             }
         }
@@ -76,12 +79,7 @@ async fn finish(context: &Weak<Context>, follow: Follow<Decided>) {
 }
 
 /// Writes what can be written now, and takes it out of `left`. False if another coordinator has taken over.
-async fn write_all(
-    context: &Arc<Context>,
-    what: &Decided,
-    coordinator_epoch: i32,
-    left: &mut Left,
-) -> bool {
+async fn write_all(context: &Arc<Context>, what: &Decided, coordinator_epoch: i32, left: &mut Left) -> bool {
     let image = context.controller.image();
     let mut by_leader: BTreeMap<BrokerId, Left> = BTreeMap::new();
     left.retain(|name, indexes| {

@@ -7,7 +7,7 @@
 
 pub mod group;
 mod groups;
-mod machine;
+pub(crate) mod machine;
 pub mod markers;
 pub mod places;
 pub mod producer_ids;

@@ -22,7 +22,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use super::machine::{Follow, Machine, Step, Unserved};
 use super::replay;
 use crate::context::now_ms;
-use crate::partitions::{AppendError, NotDurable, Partition, Receipt};
+use crate::partitions::{AppendError, Guard, NotDurable, Partition, Receipt};
 
 /// Owner of what one partition keeps.
 pub struct Shard<M: Machine> {
@@ -114,6 +114,12 @@ impl<M: Machine> Shard<M> {
             epoch: self.epoch,
             what,
         }
+    }
+
+    /// Begins to ask whether a producer's transaction may touch this partition; as [`Partition::begin_verification`].
+    pub fn begin_verification(&self, producer: (i64, i16), bumps_epochs: bool) -> Option<Guard> {
+        self.partition
+            .begin_verification_of(producer, NO_SEQUENCE, bumps_epochs)
     }
 
     /// Whether it is the owner of this partition in this term.
@@ -210,9 +216,10 @@ impl<M: Machine> Shard<M> {
         let Step {
             records,
             producer,
+            guard,
             responses,
         } = step;
-        let written = self.write(state, &records, producer);
+        let written = self.write(state, &records, producer, guard);
         if matches!(&written, Err(error) if error.is_partial) {
             // Only reading the log again tells what is so.
             state.status = Status::Failed;
@@ -270,10 +277,11 @@ impl<M: Machine> Shard<M> {
         state: &mut State<M>,
         records: &[M::Record],
         producer: Option<(i64, i16)>,
+        mut guard: Option<Guard>,
     ) -> Result<Option<Durable>, WriteError> {
         let mut durable = None;
         for (n, chunk) in records.chunks(BATCH_RECORDS_MAX).enumerate() {
-            match self.append(chunk, producer) {
+            match self.append(chunk, producer, guard.take()) {
                 Ok(receipt) => durable = receipt.durable,
                 Err(error) => {
                     return Err(WriteError {
@@ -287,12 +295,17 @@ impl<M: Machine> Shard<M> {
         Ok(durable)
     }
 
-    fn append(&self, records: &[M::Record], producer: Option<(i64, i16)>) -> Result<Receipt, WriteError> {
+    fn append(
+        &self,
+        records: &[M::Record],
+        producer: Option<(i64, i16)>,
+        guard: Option<Guard>,
+    ) -> Result<Receipt, WriteError> {
         let now_ms = now_ms();
         let mut batch = BatchBuilder::new();
         if let Some((id, epoch)) = producer {
             // They are many small batches of one transaction, and none is ever sent again: they have no numbers.
-            batch = batch.producer(id, epoch, -1).transactional(true);
+            batch = batch.producer(id, epoch, NO_SEQUENCE).transactional(true);
         }
         for record in records {
             let (key, value) = M::encode(record);
@@ -301,9 +314,11 @@ impl<M: Machine> Shard<M> {
         }
         let batch = batch.finish().map_err(WriteError::new)?;
         self.is_of_this_term()?;
-        self.partition
-            .append(&batch, now_ms)
-            .map_err(WriteError::of_append)
+        let appended = match producer {
+            None => self.partition.append(&batch, now_ms),
+            Some(_) => self.partition.append_verified(&batch, now_ms, guard),
+        };
+        appended.map_err(WriteError::of_append)
     }
 
     /// What is kept here is of this term: another one knows more.
@@ -381,7 +396,10 @@ impl<M: Machine> Shard<M> {
                 _ = shutdown.changed() => break,
             }
             let now_ms = self.clock.now_ms();
-            self.act(|machine| machine.tick(now_ms));
+            if !self.act(|machine| machine.tick(now_ms)) {
+                // What is due stays due.
+                tokio::time::sleep(FAILED_PAUSE).await;
+            }
             if now_ms >= next_expiry_ms {
                 next_expiry_ms = now_ms.saturating_add(expiry_interval_ms);
                 self.act(|machine| machine.expire(now_ms));
@@ -391,13 +409,13 @@ impl<M: Machine> Shard<M> {
         self.act(Machine::close);
     }
 
-    /// Has something done that nobody waits for.
-    pub(super) fn act<S: Into<Step<M>>>(&self, work: impl FnOnce(&mut M) -> S) {
-        if let Ok(mut state) = self.ready() {
-            let step = work(&mut state.machine);
-            // An answer that cannot be written is logged where that is found out.
-            let _ = self.take(&mut state, step.into(), None);
-        }
+    /// Has something done that nobody waits for. False if it could not be written, which is logged where it is found out.
+    pub(super) fn act<S: Into<Step<M>>>(&self, work: impl FnOnce(&mut M) -> S) -> bool {
+        let Ok(mut state) = self.ready() else {
+            return false;
+        };
+        let step = work(&mut state.machine);
+        self.take(&mut state, step.into(), None).is_ok()
     }
 
     /// Waits until all that was acknowledged in terms before is below the high watermark, if it is not.
@@ -461,7 +479,7 @@ impl<M: Machine> Shard<M> {
             }
             let first = self.partition.watermarks().log_end;
             let records = state.machine.live_records();
-            let durable = match self.write(&mut state, &records, None) {
+            let durable = match self.write(&mut state, &records, None, None) {
                 Ok(durable) => durable,
                 // A part of them in the log does no harm: it says what is so already.
                 Err(error) => {
@@ -608,6 +626,10 @@ impl WriteError {
 const WRITE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Longest time between looks whether the high watermark is where the term began.
 const ESTABLISHED_LOOK: Duration = Duration::from_millis(50);
+/// Sequence number of a batch that is never sent again.
+const NO_SEQUENCE: i32 = -1;
+/// Pause after what is due could not be written.
+const FAILED_PAUSE: Duration = Duration::from_millis(100);
 /// Most records of one batch.
 const BATCH_RECORDS_MAX: usize = 1000;
 /// A log of fewer records is never compacted.

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::connection::ConnectionInfo;
 use crate::context::Context;
 use crate::coordinators::group::code;
+use crate::coordinators::machine::Step;
 use crate::coordinators::{places, transaction};
 
 /// Answers when the offsets are as safe as any; they count once the transaction is committed.
@@ -104,6 +105,10 @@ async fn commit(
         .find(CONSUMER_OFFSETS, Uuid::nil())?
         .partition_count();
     let partition = places::partition_of(group, count.max(1));
+    let guard = shard.begin_verification(
+        (producer.id, producer.epoch),
+        version >= ADDS_PARTITION_FROM_VERSION,
+    );
     let (id, adds) = (&request.transactional_id, version >= ADDS_PARTITION_FROM_VERSION);
     transaction::take_part(context, id, producer, CONSUMER_OFFSETS, partition, adds)
         .await
@@ -122,10 +127,13 @@ async fn commit(
         producer: (producer.id, producer.epoch),
         offsets,
     };
-    let answers = shard
-        .call(|groups, now_ms| groups.txn_commit(now_ms, &asked))
-        .await;
-    let answers = answers.and_then(|answers| answers).map_err(code)?;
+    let answers = shard.call(|groups, now_ms| {
+        let (answers, step) = groups.txn_commit(now_ms, &asked);
+        let mut step = Step::from(step);
+        step.guard = guard;
+        (answers, step)
+    });
+    let answers = answers.await.and_then(|answers| answers).map_err(code)?;
     let codes = answers.into_iter();
     Ok(codes
         .map(|answer| answer.err().map_or(ErrorCode::None, code))

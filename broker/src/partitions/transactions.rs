@@ -60,11 +60,20 @@ impl Partition {
     /// Begins to ask a coordinator whether a batch may begin a transaction here. `bumps_epochs` tells whether its producer
     /// takes a new epoch for every transaction. None if the transaction is open already, so that there is nothing to ask.
     pub fn begin_verification(&self, batch: &BatchHeader, bumps_epochs: bool) -> Option<Guard> {
+        let producer = (batch.producer_id, batch.producer_epoch);
+        self.begin_verification_of(producer, batch.base_sequence, bumps_epochs)
+    }
+
+    /// As [`Partition::begin_verification`], of a batch of that producer with that sequence number.
+    pub fn begin_verification_of(
+        &self,
+        producer: (i64, i16),
+        sequence: i32,
+        bumps_epochs: bool,
+    ) -> Option<Guard> {
         let mut state = self.lock();
-        let is_open = state
-            .log
-            .open_transaction(batch.producer_id, batch.producer_epoch);
-        (!is_open).then(|| state.verifications.begin(batch, bumps_epochs))
+        let is_open = state.log.open_transaction(producer.0, producer.1);
+        (!is_open).then(|| state.verifications.begin(producer, sequence, bumps_epochs))
     }
 
     /// As [`Partition::append`], but a batch begins a transaction only with the guard of before its coordinator was asked.
@@ -185,12 +194,12 @@ impl State {
 
 impl Verifications {
     /// Batches of one producer that wait for the same answer share a guard.
-    fn begin(&mut self, batch: &BatchHeader, bumps_epochs: bool) -> Guard {
-        if let Some(asked) = self.by_producer.get_mut(&batch.producer_id) {
-            if batch.producer_epoch > asked.epoch {
-                (asked.epoch, asked.lowest_sequence) = (batch.producer_epoch, batch.base_sequence);
-            } else if batch.producer_epoch == asked.epoch {
-                asked.lowest_sequence = asked.lowest_sequence.min(batch.base_sequence);
+    fn begin(&mut self, (producer_id, epoch): (i64, i16), sequence: i32, bumps_epochs: bool) -> Guard {
+        if let Some(asked) = self.by_producer.get_mut(&producer_id) {
+            if epoch > asked.epoch {
+                (asked.epoch, asked.lowest_sequence) = (epoch, sequence);
+            } else if epoch == asked.epoch {
+                asked.lowest_sequence = asked.lowest_sequence.min(sequence);
             }
             return Guard(asked.number);
         }
@@ -200,11 +209,11 @@ impl Verifications {
         self.begun += 1;
         let asked = Verification {
             number: self.begun,
-            epoch: batch.producer_epoch,
-            lowest_sequence: batch.base_sequence,
+            epoch,
+            lowest_sequence: sequence,
             bumps_epochs,
         };
-        self.by_producer.insert(batch.producer_id, asked);
+        self.by_producer.insert(producer_id, asked);
         Guard(self.begun)
     }
 
