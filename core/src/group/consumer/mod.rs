@@ -31,11 +31,11 @@ mod timeouts;
 mod topics;
 mod types;
 
+pub use pattern::Pattern;
 pub use record::{
     ClassicValue, ConsumerKey, ConsumerValue, CurrentValue, EpochValue, Held, MemberState, MemberValue, Part,
     Partitions, PatternValue, TargetValue,
 };
-pub use pattern::Pattern;
 pub use topics::{TopicFacts, Topics};
 pub use types::{
     AssignedTopic, ConsumerAnswer, ConsumerConfig, ConsumerDescription, ConsumerHeartbeat,
