@@ -144,7 +144,8 @@ impl Controller {
             return self.apply(command).await;
         };
         let undecided = || Refused::new(ErrorCode::RequestTimedOut, "the quorum has not decided yet");
-        if !member.lease.is_valid() {
+        // One whose disk is full has others decide, and no lease.
+        if !member.lease.is_valid() && !member.is_out_of_room() {
             return Err(undecided());
         }
         let applied = tokio::time::timeout(PASSING_WAIT, self.apply(command)).await;
