@@ -14,11 +14,11 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from harness import wait_until
 from judge import judge
 from nemesis import Nemesis
-from workload import Committer, Reader, Sender, read_all
+from workload import Committer, Mover, Reader, Sender, read_all, read_committed
 
 MINUTES = float(os.environ.get("CHAOS_MINUTES", "3"))
 SEED = int(os.environ.get("CHAOS_SEED") or random.randrange(1 << 32))
-TOPIC, PARTITIONS = "chaos", 6
+TOPIC, MOVED, PARTITIONS = "chaos", "moved", 6
 SMALL_DISK_MIB = 512
 
 
@@ -60,11 +60,13 @@ def small_disk(cluster, number):
 def test_what_was_acknowledged_outlives_whatever_happens(cluster):
     print(f"seed {SEED}, {MINUTES} minutes", flush=True)
     chance = random.Random(SEED)
-    make_topic(cluster)
+    make_topic(cluster, TOPIC)
+    make_topic(cluster, MOVED)
     senders = [Sender(cluster.bootstrap, TOPIC, PARTITIONS, number) for number in range(2)]
     reader = Reader(cluster.bootstrap, TOPIC, PARTITIONS, chance.random())
     committer = Committer(cluster.bootstrap, TOPIC, PARTITIONS)
-    clients = [*senders, reader, committer]
+    mover = Mover(cluster.bootstrap, TOPIC, MOVED, PARTITIONS, chance.random())
+    clients = [*senders, reader, committer, mover]
     for client in clients:
         client.start()
     nemesis = Nemesis(cluster, chance, TOPIC)
@@ -77,28 +79,29 @@ def test_what_was_acknowledged_outlives_whatever_happens(cluster):
         nemesis.heal()
     writes_go_on(senders)
     for client in clients:
+        # The last one moves what the others have written.
         client.done.set()
-    for client in clients:
         client.join(180)
         assert not client.is_alive(), f"{client.name} does not come to an end"
     final = read_all(cluster.bootstrap, TOPIC, PARTITIONS)
     tell(senders, final, nemesis)
     verdict = judge(senders, reader.passes, final, committer.events)
     assert not verdict, f"seed {SEED}: {verdict}"
+    moved_once(cluster, mover, final)
     assert sum(len(sender.acknowledged) for sender in senders) > 1000
     cluster.check_logs()
 
 
-def make_topic(cluster):
+def make_topic(cluster, topic):
     admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
 
     def made():
         # On a busy machine a broker may be taken for dead for a moment, and three replicas need three.
-        admin.create_topics([NewTopic(TOPIC, PARTITIONS, 3, config={"min.insync.replicas": "2"})])[TOPIC].result(30)
+        admin.create_topics([NewTopic(topic, PARTITIONS, 3, config={"min.insync.replicas": "2"})])[topic].result(30)
         return True
 
     wait_until(made, 30, "the topic is made")
-    cluster.wait_in_sync(TOPIC)
+    cluster.wait_in_sync(topic)
 
 
 def writes_go_on(senders):
@@ -108,6 +111,20 @@ def writes_go_on(senders):
     while any(len(sender.acknowledged) <= count for sender, count in zip(senders, before)):
         assert time.monotonic() < deadline, "writes do not go on although everything is well again"
         time.sleep(0.1)
+
+
+def moved_once(cluster, mover, final):
+    """Every record of the source is in the sink, once and in its order."""
+    source = {partition: [] for partition in range(PARTITIONS)}
+    for partition, _, value in sorted(final, key=lambda record: record[:2]):
+        source[partition].append(value)
+    sink = read_committed(cluster.bootstrap, MOVED, {partition: len(values) for partition, values in source.items()})
+    print(f"{mover.committed} transactions by {mover.incarnations} producers; {len(mover.errors)} errors: {sorted(set(mover.errors))}")
+    for partition, values in source.items():
+        found = sink[partition]
+        at = next((at for at, pair in enumerate(zip(values, found)) if pair[0] != pair[1]), min(len(values), len(found)))
+        assert found == values, f"partition {partition}: {len(values)} records, {len(found)} moved; from {at} on {values[at : at + 3]}, not {found[at : at + 3]}"
+    assert mover.committed > 10
 
 
 def tell(senders, final, nemesis):

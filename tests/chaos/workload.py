@@ -147,6 +147,103 @@ class Committer(threading.Thread):
         self.consumer.close()
 
 
+class Mover(threading.Thread):
+    """Moves every record of a topic to another one, in transactions that hold the records and how far it has read. Now and
+    then it is replaced in the middle of a transaction."""
+
+    def __init__(self, bootstrap, source, sink, partitions, seed):
+        super().__init__(name="mover", daemon=True)
+        self.bootstrap, self.source, self.sink = bootstrap, source, sink
+        self.places = [(source, partition) for partition in range(partitions)]
+        self.chance = random.Random(seed)
+        self.committed = self.incarnations = 0
+        self.errors = []
+        # Nothing more is written to the source.
+        self.done = threading.Event()
+
+    def run(self):
+        finished = False
+        while not finished:
+            self.incarnations += 1
+            try:
+                finished = self.move()
+            except KafkaException as error:
+                self.errors.append(error.args[0].name())
+                time.sleep(0.2)
+
+    def move(self):
+        """One incarnation. True when everything is moved."""
+        producer = Producer(
+            {
+                "bootstrap.servers": self.bootstrap,
+                "transactional.id": f"{self.sink}-mover",
+                "transaction.timeout.ms": 10_000,
+                "linger.ms": 2,
+                **PATIENCE,
+            }
+        )
+        producer.init_transactions(20)
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.bootstrap,
+                "group.id": f"{self.sink}-mover",
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                "fetch.wait.max.ms": 100,
+                **PATIENCE,
+            }
+        )
+        try:
+            # Offsets of a transaction that is not over are not told: that of the incarnation before is by now.
+            begun = consumer.committed([TopicPartition(*place) for place in self.places], 20)
+            if any(place.error for place in begun):
+                raise KafkaException(next(place.error for place in begun if place.error))
+            consumer.assign([TopicPartition(b.topic, b.partition, b.offset if b.offset >= 0 else OFFSET_BEGINNING) for b in begun])
+            replaced = time.monotonic() + self.chance.uniform(5, 20)
+            while True:
+                records = [record for record in consumer.consume(500, 0.2) if not record.error()]
+                if not records:
+                    if self.done.is_set() and self.is_at_the_end(consumer):
+                        return True
+                    continue
+                producer.begin_transaction()
+                for record in records:
+                    producer.produce(self.sink, record.value(), partition=record.partition())
+                if time.monotonic() > replaced and not self.done.is_set():
+                    producer.flush(5)
+                    return False
+                at = consumer.position([TopicPartition(*place) for place in self.places])
+                producer.send_offsets_to_transaction([p for p in at if p.offset >= 0], consumer.consumer_group_metadata(), 20)
+                producer.commit_transaction(20)
+                self.committed += 1
+        finally:
+            consumer.close()
+
+    def is_at_the_end(self, consumer):
+        ends = [consumer.get_watermark_offsets(TopicPartition(*place), timeout=10)[1] for place in self.places]
+        committed = consumer.committed([TopicPartition(*place) for place in self.places], 20)
+        return all(place.offset == end for place, end in zip(committed, ends))
+
+
+def read_committed(bootstrap, topic, counts):
+    """The values of so many committed records of each partition, in order; fewer where there are not as many."""
+    config = {"bootstrap.servers": bootstrap, "group.id": "final", "enable.auto.commit": False}
+    consumer = Consumer({**config, "isolation.level": "read_committed", **PATIENCE})
+    found = {}
+    for partition, count in counts.items():
+        values = found[partition] = []
+        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING)])
+        heard = time.monotonic()
+        # Whoever has all waits a little for one more, which there should not be.
+        while time.monotonic() - heard < (1 if len(values) >= count else 15):
+            for record in consumer.consume(1000, 0.2):
+                assert record.error() is None, record.error()
+                values.append(record.value().decode())
+                heard = time.monotonic()
+    consumer.close()
+    return found
+
+
 def read_all(bootstrap, topic, partitions):
     """Every record there is: (partition, offset, value)."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "final", "enable.auto.commit": False, **PATIENCE})
