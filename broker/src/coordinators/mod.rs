@@ -5,6 +5,7 @@
     reason = "messages get fields with new versions: a coordinator that asks others names those that it decides on"
 )]
 
+mod clock;
 pub mod group;
 mod groups;
 pub(crate) mod machine;
@@ -15,6 +16,7 @@ mod replay;
 pub mod shard;
 pub mod transaction;
 mod transactions;
+mod write_error;
 
 pub use group::GroupCoordinator;
 pub use producer_ids::ProducerIds;

@@ -19,8 +19,10 @@ use millstream_kafka::records::BatchBuilder;
 use millstream_storage::EndMarker;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use super::clock::Clock;
 use super::machine::{Follow, Machine, Step, Unserved};
 use super::replay;
+use super::write_error::WriteError;
 use crate::context::now_ms;
 use crate::partitions::{AppendError, Guard, NotDurable, Partition, Receipt};
 
@@ -559,67 +561,6 @@ fn delete_before(partition: &Arc<Partition>, first: Offset) -> Result<(), WriteE
         .delete_records_before(first)
         .map(|_| ())
         .map_err(WriteError::new)
-}
-
-/// Time that goes on evenly: a clock that is set does not end sessions.
-struct Clock {
-    started: Instant,
-    started_ms: i64,
-}
-
-impl Clock {
-    fn start() -> Self {
-        Self {
-            started: Instant::now(),
-            started_ms: now_ms(),
-        }
-    }
-
-    fn now_ms(&self) -> i64 {
-        self.started_ms
-            .saturating_add(self.started.elapsed().as_millis() as i64)
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("{reason}")]
-struct WriteError {
-    reason: String,
-    /// Whether some of the records are in the log.
-    is_partial: bool,
-    /// Whether the term is over.
-    is_led_elsewhere: bool,
-}
-
-impl WriteError {
-    fn new(error: impl ToString) -> Self {
-        Self {
-            reason: error.to_string(),
-            is_partial: false,
-            is_led_elsewhere: false,
-        }
-    }
-
-    fn of_append(error: AppendError) -> Self {
-        match error {
-            AppendError::NotLeader => Self::led_elsewhere(),
-            error => Self::new(error),
-        }
-    }
-
-    fn tell(&self, what: &str, partition: i32) {
-        match self.is_led_elsewhere {
-            true => tracing::debug!(partition, error = %self, "{what} move"),
-            false => tracing::error!(partition, error = %self, "{what} cannot be written"),
-        }
-    }
-
-    fn led_elsewhere() -> Self {
-        Self {
-            is_led_elsewhere: true,
-            ..Self::new("another broker leads, or this one in another term")
-        }
-    }
 }
 
 /// Longest time that a request waits until what it wrote is safe: Kafka's `offsets.commit.timeout.ms`.
