@@ -149,12 +149,13 @@ async fn read_requests(
     unsent: &AtomicUsize,
 ) -> Disconnect {
     let mut shutdown = context.shutdown.subscribe();
+    let mut quiet = std::pin::pin!(is_quiet(&mut shutdown, unsent));
     let waiting = Arc::new(Semaphore::new(REPLY_MEMORY_UNITS as usize));
     loop {
         let read = tokio::select! {
             biased;
             read = reader.frame() => read,
-            () = is_quiet(&mut shutdown, unsent) => Err(Disconnect::Shutdown),
+            () = &mut quiet => Err(Disconnect::Shutdown),
         };
         let (frame, _memory) = match read {
             Ok(frame) => frame,

@@ -33,6 +33,19 @@ pub struct Stored {
 /// Resolves when what was appended is as safe as the topic asks, or will not become so here.
 pub type Durable = oneshot::Receiver<Result<(), NotDurable>>;
 
+/// Waits until what was appended is safe.
+///
+/// # Errors
+/// Kafka's error code for why it is not, or not by then.
+pub async fn until_safe(durable: Durable, deadline: tokio::time::Instant) -> Result<(), ErrorCode> {
+    match tokio::time::timeout_at(deadline, durable).await {
+        Ok(Ok(Ok(()))) => Ok(()),
+        Ok(Ok(Err(NotDurable::NotLeader))) => Err(ErrorCode::NotLeaderOrFollower),
+        Ok(Ok(Err(NotDurable::Storage)) | Err(_)) => Err(ErrorCode::KafkaStorageError),
+        Err(_) => Err(ErrorCode::RequestTimedOut),
+    }
+}
+
 /// Whose word a producer takes for its records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Safety {

@@ -66,12 +66,6 @@ impl Tripwires {
     }
 }
 
-impl Drop for Tripwires {
-    fn drop(&mut self) {
-        self.lock().values().for_each(|wire| wire.watcher.abort());
-    }
-}
-
 impl Member {
     /// Keeps a connection to each other broker as long as this one runs.
     pub async fn lay_tripwires(self: Arc<Self>) {

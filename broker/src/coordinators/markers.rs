@@ -18,15 +18,15 @@ use millstream_kafka::api::write_txn_markers::{
 use millstream_kafka::wire::Text;
 use millstream_storage::EndMarker;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::group;
 use super::machine::Follow;
 use super::transactions::Decided;
 use crate::context::{Context, now_ms};
-use crate::handlers::{among, leaders};
+use crate::handlers::{among, leaders, write_txn_markers};
 use crate::ingest;
-use crate::partitions::NotDurable;
 
 /// Partitions that are not told yet, by topic.
 type Left = BTreeMap<Arc<str>, BTreeSet<i32>>;
@@ -100,7 +100,12 @@ async fn write_all(context: &Arc<Context>, what: &Decided, coordinator_epoch: i3
     for (leader, partitions) in by_leader {
         let request = request(what, coordinator_epoch, &partitions);
         let context = context.clone();
-        asked.spawn(async move { among::ask(&context, leader, TXN_MARKERS_VERSION, request).await });
+        asked.spawn(async move {
+            match leader == context.node {
+                true => Ok(write_txn_markers::answer(&context, request).await),
+                false => among::ask(&context, leader, TXN_MARKERS_VERSION, request).await,
+            }
+        });
     }
     while let Some(answer) = asked.join_next().await {
         match answer {
@@ -192,14 +197,9 @@ pub async fn write(
         return written.await.map_err(group::code)?.map_err(refused);
     }
     let receipt = entrance.append_marker(marker, now_ms()).map_err(refused)?;
-    let Some(durable) = receipt.durable else {
-        return Ok(());
-    };
-    match tokio::time::timeout(DURABLE_WAIT, durable).await {
-        Ok(Ok(Ok(()))) => Ok(()),
-        Ok(Ok(Err(NotDurable::NotLeader))) => Err(ErrorCode::NotLeaderOrFollower),
-        Ok(Ok(Err(NotDurable::Storage)) | Err(_)) => Err(ErrorCode::KafkaStorageError),
-        Err(_) => Err(ErrorCode::RequestTimedOut),
+    match receipt.durable {
+        Some(durable) => ingest::until_safe(durable, Instant::now() + DURABLE_WAIT).await,
+        None => Ok(()),
     }
 }
 

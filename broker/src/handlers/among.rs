@@ -5,8 +5,6 @@
 //! reach. A message is the number of the API and its version (two bytes each, big endian), and the request without a
 //! header; the answer is the response without one.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +20,7 @@ use super::{add_partitions_to_txn, produce, write_txn_markers};
 use crate::context::Context;
 use crate::peer::CallKind;
 
-/// Has another broker, or this one, answer a request.
+/// Has another broker answer a request.
 ///
 /// # Errors
 /// It cannot be asked, or does not answer, in words.
@@ -36,15 +34,11 @@ pub async fn ask<R: Request>(
     message.put_i16(R::KEY as i16);
     message.put_i16(version);
     encode(&mut message, &request, version)?;
-    let message = message.freeze();
-    let answer = match (&context.peers, broker == context.node) {
-        (_, true) => here(context, message).await?,
-        (None, false) => return Err("this broker is alone".to_owned()),
-        (Some(peers), false) => peers
-            .call(broker, CallKind::Request, message, ANSWER_WAIT)
-            .await
-            .map_err(|error| error.to_string())?,
-    };
+    let peers = context.peers.as_ref().ok_or("this broker is alone")?;
+    let answer = peers
+        .call(broker, CallKind::Request, message.freeze(), ANSWER_WAIT)
+        .await
+        .map_err(|error| error.to_string())?;
     R::Response::decode(&mut Reader::new(answer), version).map_err(|error| error.to_string())
 }
 
@@ -86,14 +80,6 @@ pub async fn serve(context: &Arc<Context>, message: Bytes) -> Result<Bytes, Stri
         _ => return Err("brokers do not ask that of each other".to_owned()),
     }
     Ok(answer.freeze())
-}
-
-/// Handlers ask other brokers, which are answered by handlers.
-fn here<'a>(
-    context: &'a Arc<Context>,
-    message: Bytes,
-) -> Pin<Box<dyn Future<Output = Result<Bytes, String>> + Send + 'a>> {
-    Box::pin(serve(context, message))
 }
 
 fn decode<R: Request>(body: &mut Reader, version: i16) -> Result<R, String> {

@@ -25,7 +25,7 @@ use crate::connection::{ConnectionInfo, Disconnect, Reply};
 use crate::context::Context;
 use crate::coordinators::transaction;
 use crate::ingest::{self, Durable, Refusal, Safety};
-use crate::partitions::{Guard, NotDurable, Partition};
+use crate::partitions::{Guard, Partition};
 use crate::topics::{Topic, TopicLookup};
 
 /// Appends the batches and answers when they are as safe as `acks` asks.
@@ -181,18 +181,16 @@ impl Pending {
     async fn finish(mut self, timeout: Duration) -> ProduceResponse {
         let deadline = tokio::time::Instant::now() + timeout;
         for wait in self.waits {
-            let error = match tokio::time::timeout_at(deadline, wait.durable).await {
-                Ok(Ok(Ok(()))) => continue,
-                Ok(Ok(Err(NotDurable::NotLeader))) => ErrorCode::NotLeaderOrFollower,
-                Ok(Ok(Err(NotDurable::Storage)) | Err(_)) => ErrorCode::KafkaStorageError,
-                Err(_)
+            let error = match ingest::until_safe(wait.durable, deadline).await {
+                Ok(()) => continue,
+                Err(ErrorCode::RequestTimedOut)
                     if wait
                         .partition
                         .is_some_and(|p| p.is_leader() && !p.has_enough_in_sync()) =>
                 {
                     ErrorCode::NotEnoughReplicasAfterAppend
                 }
-                Err(_) => ErrorCode::RequestTimedOut,
+                Err(code) => code,
             };
             let response = &mut self.answer.responses[wait.place.0].partition_responses[wait.place.1];
             response.error_code = error.code();

@@ -21,7 +21,6 @@ use uuid::Uuid;
 use crate::context::Context;
 use crate::handlers::leaders;
 use crate::ingest::{self, Durable, Refusal, Safety};
-use crate::partitions::NotDurable;
 use crate::peer::CallKind;
 
 /// A batch for one partition.
@@ -199,13 +198,8 @@ fn store(context: &Context, part: &Part, safety: Safety) -> Result<Vec<Durable>,
 
 async fn settle(durable: Vec<Durable>, deadline: tokio::time::Instant) -> Result<(), Refusal> {
     for durable in durable {
-        let code = match tokio::time::timeout_at(deadline, durable).await {
-            Ok(Ok(Ok(()))) => continue,
-            Ok(Ok(Err(NotDurable::NotLeader))) => ErrorCode::NotLeaderOrFollower,
-            Ok(Ok(Err(NotDurable::Storage)) | Err(_)) => ErrorCode::KafkaStorageError,
-            Err(_) => ErrorCode::RequestTimedOut,
-        };
-        return Err(Refusal::new(code, "the records are not safe"));
+        let safe = ingest::until_safe(durable, deadline).await;
+        safe.map_err(|code| Refusal::new(code, "the records are not safe"))?;
     }
     Ok(())
 }
