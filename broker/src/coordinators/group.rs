@@ -117,16 +117,14 @@ impl GroupCoordinator {
         if self.is_started() {
             return Ok(());
         }
-        if context.topics.find(CONSUMER_OFFSETS, Uuid::nil()).is_err() {
-            let settings = &context.settings;
-            let topic = Internal {
-                name: CONSUMER_OFFSETS,
-                partitions: settings.offsets_topic_num_partitions,
-                replication_factor: settings.offsets_topic_replication_factor,
-                min_insync_replicas: None,
-            };
-            places::create(context, topic).await?;
-        }
+        let settings = &context.settings;
+        let topic = Internal {
+            name: CONSUMER_OFFSETS,
+            partitions: settings.offsets_topic_num_partitions,
+            replication_factor: settings.offsets_topic_replication_factor,
+            min_insync_replicas: None,
+        };
+        places::create(context, topic).await?;
         self.image_changed(context);
         Ok(())
     }

@@ -112,8 +112,9 @@ impl<M: Machine> Places<M> {
     /// # Errors
     /// There is no such topic yet; or the partition that keeps the key is another broker's, or cannot be served.
     pub fn shard(&self, key: &str) -> Result<Arc<Shard<M>>, Unserved> {
-        match i32::try_from(self.places.load().len()) {
-            Ok(count @ 1..) => self.shard_at(partition_of(key, count)),
+        let places = self.places.load();
+        match i32::try_from(places.len()) {
+            Ok(count @ 1..) => served(&places, partition_of(key, count)),
             _ => Err(Unserved::NotAvailable),
         }
     }
@@ -123,15 +124,7 @@ impl<M: Machine> Places<M> {
     /// # Errors
     /// As [`Places::shard`].
     pub fn shard_at(&self, partition: i32) -> Result<Arc<Shard<M>>, Unserved> {
-        let places = self.places.load();
-        let place = usize::try_from(partition)
-            .ok()
-            .and_then(|index| places.get(index));
-        match place {
-            Some(Place::Here(shard)) => Ok(shard.clone()),
-            Some(Place::Elsewhere) => Err(Unserved::Elsewhere),
-            Some(Place::Broken) | None => Err(Unserved::NotAvailable),
-        }
+        served(&self.places.load(), partition)
     }
 
     /// Every owner on this broker.
@@ -142,6 +135,17 @@ impl<M: Machine> Places<M> {
             _ => None,
         });
         here.collect()
+    }
+}
+
+fn served<M: Machine>(places: &[Place<Arc<Shard<M>>>], partition: i32) -> Result<Arc<Shard<M>>, Unserved> {
+    let place = usize::try_from(partition)
+        .ok()
+        .and_then(|index| places.get(index));
+    match place {
+        Some(Place::Here(shard)) => Ok(shard.clone()),
+        Some(Place::Elsewhere) => Err(Unserved::Elsewhere),
+        Some(Place::Broken) | None => Err(Unserved::NotAvailable),
     }
 }
 
@@ -166,12 +170,15 @@ pub(super) struct Internal {
     pub min_insync_replicas: Option<i32>,
 }
 
-/// Makes an internal topic, unless somebody else has. Its segments are a sixth of Kafka's, since the log is compacted by
+/// Makes an internal topic, unless it is there. Its segments are a sixth of Kafka's, since the log is compacted by
 /// load and whole segments are what goes.
 ///
 /// # Errors
 /// It cannot be made now.
 pub(super) async fn create(context: &Arc<Context>, topic: Internal) -> Result<(), ErrorCode> {
+    if context.topics.find(topic.name, Uuid::nil()).is_ok() {
+        return Ok(());
+    }
     let mut configs = vec![
         ("cleanup.policy", "compact".to_owned()),
         ("compression.type", "producer".to_owned()),

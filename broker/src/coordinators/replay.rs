@@ -74,33 +74,43 @@ pub(super) fn replay_batch(
         return Ok(usize::from(end.is_some()));
     }
     let producer_id = header.attributes.is_transactional().then_some(header.producer_id);
-    let mut count = 0;
-    for record in batch.records(scratch, BATCH_BYTES_MAX)? {
-        let record = record?;
-        count += 1;
-        match Record::decode(record.key.unwrap_or_default(), record.value) {
+    each_record(batch, scratch, |offset, key, value| {
+        match Record::decode(key, value) {
             Ok(decoded) => match producer_id {
                 Some(producer_id) => groups.replay_pending(producer_id, &decoded),
                 None => groups.replay(&decoded),
             },
             Err(RecordError::Version(version)) => {
-                tracing::debug!(
-                    offset = record.offset,
-                    version,
-                    "skipped a record of another kind of group"
-                );
+                tracing::debug!(offset, version, "skipped a record of another kind of group");
             }
             Err(error) => {
-                tracing::warn!(offset = record.offset, %error, "skipped a damaged record of a group");
+                tracing::warn!(offset, %error, "skipped a damaged record of a group");
             }
         }
+    })
+}
+
+/// Hands each record's offset, key and value to `take`, and says how many there are.
+///
+/// # Errors
+/// The batch is damaged.
+pub(super) fn each_record(
+    batch: &BatchView<'_>,
+    scratch: &mut Scratch,
+    mut take: impl FnMut(i64, &[u8], Option<&[u8]>),
+) -> Result<usize, BatchError> {
+    let mut count = 0;
+    for record in batch.records(scratch, BATCH_BYTES_MAX)? {
+        let record = record?;
+        count += 1;
+        take(record.offset, record.key.unwrap_or_default(), record.value);
     }
     Ok(count)
 }
 
 /// Bytes that are read at a time.
 const READ_BYTES: usize = 1024 * 1024;
-/// Largest batch of records of groups, decompressed.
+/// Largest batch of an internal topic, decompressed.
 const BATCH_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 #[cfg(test)]

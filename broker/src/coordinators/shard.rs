@@ -165,10 +165,15 @@ impl<M: Machine> Shard<M> {
             self.take(&mut state, step.into(), Some(sender))?;
             answer
         };
-        match tokio::time::timeout(WRITE_WAIT_MAX, receiver).await {
-            Ok(Ok(())) => Ok(answer),
-            Ok(Err(_)) => Err(self.gone().into()),
-            Err(_) => Err(Unserved::NotAvailable.into()),
+        self.until_safe(receiver).await?;
+        Ok(answer)
+    }
+
+    async fn until_safe(&self, done: oneshot::Receiver<()>) -> Result<(), Unserved> {
+        match tokio::time::timeout(WRITE_WAIT_MAX, done).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(self.gone()),
+            Err(_) => Err(Unserved::NotAvailable),
         }
     }
 
@@ -359,11 +364,8 @@ impl<M: Machine> Shard<M> {
             };
             self.release(state, release);
         }
-        match tokio::time::timeout(WRITE_WAIT_MAX, receiver).await {
-            Ok(Ok(())) => Ok(Ok(())),
-            Ok(Err(_)) => Err(self.gone().into()),
-            Err(_) => Err(Unserved::NotAvailable.into()),
-        }
+        self.until_safe(receiver).await?;
+        Ok(Ok(()))
     }
 
     /// Reads the log, then does what is due until the term ends or the broker shuts down.

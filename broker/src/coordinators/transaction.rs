@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use millstream_core::cluster::TRANSACTION_STATE;
-use millstream_core::ids::BrokerId;
 use millstream_core::transaction::{
-    EndRequest, InitRequest, Producer, TransactionConfig, TransactionError, Transactions, Version,
+    EndRequest, InitRequest, Producer, Step, TransactionConfig, TransactionError, Transactions, Version,
 };
 use millstream_kafka::ErrorCode;
 use millstream_kafka::api::add_partitions_to_txn::{
@@ -77,16 +76,14 @@ impl TransactionCoordinator {
         if self.places.is_started() {
             return Ok(());
         }
-        if context.topics.find(TRANSACTION_STATE, Uuid::nil()).is_err() {
-            let settings = &context.settings;
-            let topic = Internal {
-                name: TRANSACTION_STATE,
-                partitions: settings.transaction_state_log_num_partitions,
-                replication_factor: settings.transaction_state_log_replication_factor,
-                min_insync_replicas: Some(settings.transaction_state_log_min_isr),
-            };
-            places::create(context, topic).await?;
-        }
+        let settings = &context.settings;
+        let topic = Internal {
+            name: TRANSACTION_STATE,
+            partitions: settings.transaction_state_log_num_partitions,
+            replication_factor: settings.transaction_state_log_replication_factor,
+            min_insync_replicas: Some(settings.transaction_state_log_min_isr),
+        };
+        places::create(context, topic).await?;
         self.image_changed(context);
         Ok(())
     }
@@ -123,21 +120,15 @@ impl TransactionCoordinator {
         timeout_ms: i32,
         expected: Option<Producer>,
     ) -> Result<Producer, ErrorCode> {
-        let shard = self.shard(id).map_err(unserved)?;
-        let mut request = InitRequest {
-            timeout_ms,
-            expected,
-            fresh: None,
+        let init = |transactions: &Transactions, now_ms, fresh| {
+            let request = InitRequest {
+                timeout_ms,
+                expected,
+                fresh,
+            };
+            transactions.init(now_ms, id, request)
         };
-        loop {
-            let asked = shard.call(|transactions, now_ms| transactions.init(now_ms, id, request));
-            match asked.await.map_err(unserved)? {
-                Err(TransactionError::ProducerIdNeeded) if request.fresh.is_none() => {
-                    request.fresh = Some(context.producer_ids.next(context).await?.0);
-                }
-                answer => return answer.map_err(code),
-            }
-        }
+        self.decide(context, id, init).await
     }
 
     /// Adds partitions to a producer's transaction. While the markers of the one before are on their way it waits a little:
@@ -188,19 +179,33 @@ impl TransactionCoordinator {
         &self,
         context: &Arc<Context>,
         id: &str,
-        mut request: EndRequest,
+        request: EndRequest,
+    ) -> Result<Producer, ErrorCode> {
+        let end = |transactions: &Transactions, now_ms, fresh| match transactions.end(
+            now_ms,
+            id,
+            EndRequest { fresh, ..request },
+        ) {
+            Ok((producer, step)) => (Ok(producer), step),
+            Err(error) => (Err(error), Step::default()),
+        };
+        self.decide(context, id, end).await
+    }
+
+    /// Has a decision made and written, with an id that no producer has had if it needs one.
+    async fn decide(
+        &self,
+        context: &Arc<Context>,
+        id: &str,
+        work: impl Fn(&Transactions, i64, Option<i64>) -> (Result<Producer, TransactionError>, Step),
     ) -> Result<Producer, ErrorCode> {
         let shard = self.shard(id).map_err(unserved)?;
+        let mut fresh = None;
         loop {
-            let asked = shard.call(
-                |transactions, now_ms| match transactions.end(now_ms, id, request) {
-                    Ok((producer, step)) => (Ok(producer), step),
-                    Err(error) => (Err(error), Default::default()),
-                },
-            );
-            match asked.await.map_err(unserved)? {
-                Err(TransactionError::ProducerIdNeeded) if request.fresh.is_none() => {
-                    request.fresh = Some(context.producer_ids.next(context).await?.0);
+            let decided = shard.call(|transactions, now_ms| work(transactions, now_ms, fresh));
+            match decided.await.map_err(unserved)? {
+                Err(TransactionError::ProducerIdNeeded) if fresh.is_none() => {
+                    fresh = Some(context.producer_ids.next(context).await?.0);
                 }
                 answer => return answer.map_err(code),
             }
@@ -221,7 +226,9 @@ pub async fn take_part(
     partition: i32,
     adds: bool,
 ) -> Result<(), ErrorCode> {
-    let coordinator = coordinator_of(context, id).ok_or(ErrorCode::CoordinatorNotAvailable)?;
+    let image = context.controller.image();
+    let coordinator = places::coordinator_of(&image, TRANSACTION_STATE, id);
+    let coordinator = coordinator.ok_or(ErrorCode::CoordinatorNotAvailable)?;
     if coordinator == context.node {
         return match adds {
             true => {
@@ -269,11 +276,6 @@ pub async fn take_part(
         Some(code) => Err(code),
         None => Err(ErrorCode::from_i16(answer.error_code)),
     }
-}
-
-/// The broker that coordinates a transactional id; none while nobody does.
-pub fn coordinator_of(context: &Context, id: &str) -> Option<BrokerId> {
-    places::coordinator_of(&context.controller.image(), TRANSACTION_STATE, id)
 }
 
 /// Kafka's error code for a coordinator that does not serve.

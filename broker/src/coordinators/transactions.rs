@@ -10,6 +10,7 @@ use millstream_core::transaction::{
 use millstream_kafka::records::{BatchError, BatchView, Scratch};
 
 use super::machine::{Machine, Step, Unserved};
+use super::replay;
 
 /// A transaction that is decided: its partitions are to be told.
 #[derive(Debug, Clone)]
@@ -68,19 +69,15 @@ impl Machine for Transactions {
         if batch.header().attributes.is_control() {
             return Ok(0);
         }
-        let mut count = 0;
-        for record in batch.records(scratch, BATCH_BYTES_MAX)? {
-            let record = record?;
-            count += 1;
-            match Record::decode(record.key.unwrap_or_default(), record.value) {
+        replay::each_record(batch, scratch, |offset, key, value| {
+            match Record::decode(key, value) {
                 Ok(Some(decoded)) => Self::replay(self, &decoded),
-                Ok(None) => tracing::debug!(offset = record.offset, "skipped a record of another kind"),
+                Ok(None) => tracing::debug!(offset, "skipped a record of another kind"),
                 Err(error) => {
-                    tracing::warn!(offset = record.offset, %error, "skipped a damaged record of a transaction");
+                    tracing::warn!(offset, %error, "skipped a damaged record of a transaction");
                 }
             }
-        }
-        Ok(count)
+        })
     }
 
     fn encode(record: &Record) -> (Vec<u8>, Option<Vec<u8>>) {
@@ -147,6 +144,3 @@ impl From<transaction::Step> for Step<Transactions> {
         }
     }
 }
-
-/// Largest batch of records of transactions, decompressed.
-const BATCH_BYTES_MAX: usize = 128 * 1024 * 1024;
