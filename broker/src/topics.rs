@@ -193,6 +193,12 @@ impl Topics {
             .ok_or(ErrorCode::UnknownTopicOrPartition)
     }
 
+    /// Whether the topic of that name has such a partition.
+    pub fn has_partition(&self, name: &str, index: i32) -> bool {
+        let found = self.find(name, Uuid::nil());
+        found.is_ok_and(|topic| (0..topic.partition_count()).contains(&index))
+    }
+
     /// Every topic and view, in the order of names.
     pub fn all(&self) -> Arc<Vec<Arc<Topic>>> {
         self.state.load().all.clone()

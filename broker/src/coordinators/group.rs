@@ -167,6 +167,15 @@ impl GroupCoordinator {
     }
 }
 
+/// The partition of `__consumer_offsets` that keeps a group.
+///
+/// # Errors
+/// There is no such topic yet.
+pub fn partition_of(context: &Context, group: &str) -> Result<i32, ErrorCode> {
+    let offsets = context.topics.find(CONSUMER_OFFSETS, Uuid::nil())?;
+    Ok(places::partition_of(group, offsets.partition_count().max(1)))
+}
+
 /// Names of the topics that were there before and are not now. Both lists are in the order of names.
 fn gone(before: &Arc<Vec<Arc<Topic>>>, after: &Arc<Vec<Arc<Topic>>>) -> Vec<TopicName> {
     if Arc::ptr_eq(before, after) {

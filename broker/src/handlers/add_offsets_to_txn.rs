@@ -7,11 +7,10 @@ use millstream_core::cluster::CONSUMER_OFFSETS;
 use millstream_core::transaction::{Producer, Version};
 use millstream_kafka::ErrorCode;
 use millstream_kafka::api::add_offsets_to_txn::{AddOffsetsToTxnRequest, AddOffsetsToTxnResponse};
-use uuid::Uuid;
 
 use crate::connection::ConnectionInfo;
 use crate::context::Context;
-use crate::coordinators::places;
+use crate::coordinators::group;
 
 /// Adds the partition that keeps the group.
 pub async fn handle(
@@ -34,8 +33,7 @@ pub async fn handle(
 
 async fn add(context: &Arc<Context>, request: &AddOffsetsToTxnRequest) -> Result<(), ErrorCode> {
     context.groups.ensure_started(context).await?;
-    let offsets = context.topics.find(CONSUMER_OFFSETS, Uuid::nil())?;
-    let partition = places::partition_of(&request.group_id, offsets.partition_count().max(1));
+    let partition = group::partition_of(context, &request.group_id)?;
     let touched = BTreeMap::from([(Arc::from(CONSUMER_OFFSETS), vec![partition])]);
     let producer = Producer {
         id: request.producer_id,

@@ -11,7 +11,6 @@ use millstream_kafka::api::add_partitions_to_txn::{
     AddPartitionsToTxnResult, AddPartitionsToTxnTopic, AddPartitionsToTxnTopicResult,
     AddPartitionsToTxnTransaction,
 };
-use uuid::Uuid;
 
 use crate::connection::ConnectionInfo;
 use crate::context::Context;
@@ -76,10 +75,7 @@ async fn of_transaction(
             verified.err().unwrap_or(ErrorCode::None)
         });
     }
-    let exists = |topic: &str, index: i32| {
-        let found = context.topics.find(topic, Uuid::nil());
-        found.is_ok_and(|topic| (0..topic.partition_count()).contains(&index))
-    };
+    let exists = |topic: &str, index| context.topics.has_partition(topic, index);
     let all_exist = asked
         .topics
         .iter()

@@ -7,16 +7,15 @@ use millstream_core::group::{Identity, OffsetCommit, TxnCommitRequest};
 use millstream_core::transaction::Producer;
 use millstream_kafka::ErrorCode;
 use millstream_kafka::api::txn_offset_commit::{
-    TxnOffsetCommitRequest, TxnOffsetCommitResponse, TxnOffsetCommitResponsePartition,
-    TxnOffsetCommitResponseTopic,
+    TxnOffsetCommitRequest, TxnOffsetCommitRequestPartition, TxnOffsetCommitResponse,
+    TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
 };
-use uuid::Uuid;
 
 use crate::connection::ConnectionInfo;
 use crate::context::Context;
-use crate::coordinators::group::code;
+use crate::coordinators::group::{self, code};
 use crate::coordinators::machine::Step;
-use crate::coordinators::{places, transaction};
+use crate::coordinators::transaction;
 
 /// Answers when the offsets are as safe as any; they count once the transaction is committed.
 pub async fn handle(
@@ -26,62 +25,55 @@ pub async fn handle(
     request: TxnOffsetCommitRequest,
 ) -> TxnOffsetCommitResponse {
     let mut offsets = Vec::new();
+    // One for each partition, in the order of the request; and which of them are those of the offsets.
+    let mut codes = Vec::new();
+    let mut places = Vec::new();
     for topic in &request.topics {
         for asked in &topic.partitions {
-            offsets.push(OffsetCommit {
-                topic: topic.name.to_string(),
-                partition: asked.partition_index,
-                offset: asked.committed_offset,
-                leader_epoch: asked.committed_leader_epoch,
-                metadata: asked
-                    .committed_metadata
-                    .as_ref()
-                    .map(ToString::to_string)
-                    .unwrap_or_default(),
-            });
+            if context.topics.has_partition(&topic.name, asked.partition_index) {
+                places.push(codes.len());
+                offsets.push(offset(topic.name.to_string(), asked));
+            }
+            codes.push(ErrorCode::UnknownTopicOrPartition);
         }
     }
-    let exists: Vec<bool> = offsets
-        .iter()
-        .map(|asked| {
-            let found = context.topics.find(&asked.topic, Uuid::nil());
-            found.is_ok_and(|topic| (0..topic.partition_count()).contains(&asked.partition))
-        })
-        .collect();
-    let mut known = exists.iter();
-    offsets.retain(|_| known.next().is_some_and(|exists| *exists));
     let committed = commit(context, version, &request, offsets).await;
-    let (mut exists, mut answered) = (exists.into_iter(), 0);
-    let mut answer = |index| {
-        let code = match (exists.next().unwrap_or_default(), &committed) {
-            (false, _) => ErrorCode::UnknownTopicOrPartition,
-            (true, Err(code)) => *code,
-            (true, Ok(codes)) => {
-                answered += 1;
-                codes[answered - 1]
-            }
-        };
-        TxnOffsetCommitResponsePartition {
-            partition_index: index,
-            error_code: code.code(),
-            ..Default::default()
-        }
+    for (n, place) in places.into_iter().enumerate() {
+        codes[place] = committed
+            .as_ref()
+            .map_or_else(|code| *code, |committed| committed[n]);
+    }
+    let mut codes = codes.into_iter();
+    let mut answer = |asked: TxnOffsetCommitRequestPartition| TxnOffsetCommitResponsePartition {
+        partition_index: asked.partition_index,
+        error_code: codes.next().unwrap_or(ErrorCode::UnknownServerError).code(),
+        ..Default::default()
     };
     let topics = request
         .topics
         .into_iter()
         .map(|topic| TxnOffsetCommitResponseTopic {
             name: topic.name,
-            partitions: topic
-                .partitions
-                .iter()
-                .map(|asked| answer(asked.partition_index))
-                .collect(),
+            partitions: topic.partitions.into_iter().map(&mut answer).collect(),
             ..Default::default()
         });
     TxnOffsetCommitResponse {
         topics: topics.collect(),
         ..Default::default()
+    }
+}
+
+fn offset(topic: String, asked: &TxnOffsetCommitRequestPartition) -> OffsetCommit {
+    OffsetCommit {
+        topic,
+        partition: asked.partition_index,
+        offset: asked.committed_offset,
+        leader_epoch: asked.committed_leader_epoch,
+        metadata: asked
+            .committed_metadata
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
     }
 }
 
@@ -91,25 +83,17 @@ async fn commit(
     request: &TxnOffsetCommitRequest,
     offsets: Vec<OffsetCommit>,
 ) -> Result<Vec<ErrorCode>, ErrorCode> {
-    let group = &request.group_id;
-    if group.is_empty() {
+    if request.group_id.is_empty() {
         return Err(ErrorCode::InvalidGroupId);
     }
-    let shard = context.groups.shard(group).map_err(code)?;
+    let shard = context.groups.shard(&request.group_id).map_err(code)?;
     let producer = Producer {
         id: request.producer_id,
         epoch: request.producer_epoch,
     };
-    let count = context
-        .topics
-        .find(CONSUMER_OFFSETS, Uuid::nil())?
-        .partition_count();
-    let partition = places::partition_of(group, count.max(1));
-    let guard = shard.begin_verification(
-        (producer.id, producer.epoch),
-        version >= ADDS_PARTITION_FROM_VERSION,
-    );
+    let partition = group::partition_of(context, &request.group_id)?;
     let (id, adds) = (&request.transactional_id, version >= ADDS_PARTITION_FROM_VERSION);
+    let guard = shard.begin_verification((producer.id, producer.epoch), adds);
     transaction::take_part(context, id, producer, CONSUMER_OFFSETS, partition, adds)
         .await
         .map_err(|code| match code {
@@ -119,7 +103,7 @@ async fn commit(
         })?;
     let asked = TxnCommitRequest {
         who: Identity {
-            group: group.to_string(),
+            group: request.group_id.to_string(),
             member: request.member_id.to_string(),
             instance: request.group_instance_id.as_ref().map(ToString::to_string),
             generation: request.generation_id,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::consumer::Topics;
 use super::record::{Key, OffsetValue, Record, TEXT_BYTES_MAX, Value, subscribed_topics};
 use super::state::{Group, State};
 use super::types::{CommitRequest, CommittedOffset, GroupError, Identity, OffsetCommit, Step};
@@ -19,14 +20,27 @@ impl Groups {
         request: &CommitRequest,
     ) -> (Result<Vec<Result<(), GroupError>>, GroupError>, Step) {
         let who = &request.who;
+        self.commit_if(now_ms, who, &request.offsets, |group, topics, env| {
+            match &group.consumer {
+                Some(consumer) => consumer.check_commit(who, &request.offsets, topics),
+                None => group.check_commit(who, env),
+            }
+        })
+    }
+
+    /// Keeps offsets if the group, where there is one, has nothing against it.
+    pub(super) fn commit_if(
+        &mut self,
+        now_ms: i64,
+        who: &Identity,
+        offsets: &[OffsetCommit],
+        check: impl FnOnce(&mut Group, &Topics, &mut Env<'_>) -> Result<(), GroupError>,
+    ) -> (Result<Vec<Result<(), GroupError>>, GroupError>, Step) {
         if who.group.len() > TEXT_BYTES_MAX {
             return (Err(GroupError::InvalidGroupId), Step::default());
         }
         let topics = self.topics.clone();
-        let check = |group: &mut Group, env: &mut Env<'_>| match &group.consumer {
-            Some(consumer) => consumer.check_commit(who, &request.offsets, &topics),
-            None => group.check_commit(who, env),
-        };
+        let check = |group: &mut Group, env: &mut Env<'_>| check(group, &topics, env);
         let (allowed, mut step) = self.with_group(&who.group, now_ms, check);
         match allowed {
             // Without members anybody may keep offsets in a group, which begins with that.
@@ -35,12 +49,12 @@ impl Groups {
             Some(Err(error)) => return (Err(error), step),
             Some(Ok(())) => {}
         }
-        let answers = self.write_offsets(&who.group, &request.offsets, now_ms, &mut step);
+        let answers = self.write_offsets(&who.group, offsets, now_ms, &mut step);
         (Ok(answers), step)
     }
 
     /// Writes the offsets that may be kept; says for each whether it is one.
-    pub(super) fn write_offsets(
+    fn write_offsets(
         &self,
         group: &str,
         offsets: &[OffsetCommit],

@@ -11,10 +11,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::record::{Key, OffsetValue, Record, TEXT_BYTES_MAX, Value};
+use super::Groups;
+use super::record::{Key, OffsetValue, Record, Value};
 use super::state::{Group, State};
 use super::types::{CommittedOffset, GroupError, Identity, Step, TxnCommitRequest};
-use super::{Env, Groups};
 
 impl Groups {
     /// Keeps offsets once the transaction of the producer is committed; says for each whether it will be kept. Whether the
@@ -28,27 +28,19 @@ impl Groups {
         request: &TxnCommitRequest,
     ) -> (Result<Vec<Result<(), GroupError>>, GroupError>, Step) {
         let who = &request.who;
-        if who.group.len() > TEXT_BYTES_MAX {
-            return (Err(GroupError::InvalidGroupId), Step::default());
+        let (answers, mut step) = self.commit_if(now_ms, who, &request.offsets, |group, topics, _| {
+            match &group.consumer {
+                Some(_) if who.is_unnamed() => Ok(()),
+                Some(consumer) => consumer
+                    .check_commit(who, &request.offsets, topics)
+                    .map_err(GroupError::of_transaction),
+                None => group.check_txn_commit(who),
+            }
+        });
+        if answers.is_ok() {
+            step.producer = Some(request.producer);
         }
-        let topics = self.topics.clone();
-        let check = |group: &mut Group, _: &mut Env<'_>| match &group.consumer {
-            Some(_) if who.is_unnamed() => Ok(()),
-            Some(consumer) => consumer
-                .check_commit(who, &request.offsets, &topics)
-                .map_err(GroupError::of_transaction),
-            None => group.check_txn_commit(who),
-        };
-        let (allowed, mut step) = self.with_group(&who.group, now_ms, check);
-        match allowed {
-            None if who.generation < 0 => {}
-            None => return (Err(GroupError::IllegalGeneration), step),
-            Some(Err(error)) => return (Err(error), step),
-            Some(Ok(())) => {}
-        }
-        let answers = self.write_offsets(&who.group, &request.offsets, now_ms, &mut step);
-        step.producer = Some(request.producer);
-        (Ok(answers), step)
+        (answers, step)
     }
 
     /// Takes over one record of the log that is in a batch of a transaction of this producer. What is no offset counts

@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
-use millstream_client::{Client, ClientConfig, Producer, ProducerConfig, ProducerRecord};
+use millstream_client::{Client, Producer, ProducerConfig, ProducerRecord};
 use rustix::process::Signal;
 
 use super::super::BenchArgs;
@@ -221,8 +221,7 @@ impl OwnWriter {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let mut config = ClientConfig::new("");
-        config.bootstrap = servers.nodes.iter().map(|node| node.address.clone()).collect();
+        let config = servers.own_client();
         let (topic, written, ends) = (topic.to_owned(), acknowledged_us.clone(), is_done.clone());
         let thread = thread::spawn(move || {
             runtime.block_on(async {

@@ -161,8 +161,7 @@ impl Servers {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let mut config = ClientConfig::new("");
-        config.bootstrap = self.nodes.iter().map(|node| node.address.clone()).collect();
+        let config = self.own_client();
         let change = |name: &str, value: Option<String>| match value {
             Some(value) => ConfigChange::set(name, value),
             None => ConfigChange::delete(name),
@@ -198,6 +197,13 @@ impl Servers {
             .context("there is such a partition")?;
         ensure!(leader > 0, "{topic}-{partition} has no leader");
         Ok(leader as usize - 1)
+    }
+
+    /// How our own client gets to know the brokers.
+    pub fn own_client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new("");
+        config.bootstrap = self.nodes.iter().map(|node| node.address.clone()).collect();
+        config
     }
 
     /// Addresses of all brokers, as clients are told.
