@@ -7,14 +7,14 @@ use millstream_core::config::CompressionType;
 use millstream_core::ids::{Offset, ProducerId};
 use millstream_kafka::ErrorCode;
 use millstream_kafka::records::{
-    self, BatchError, BatchErrorKind, BatchHeader, BatchView, Limits, Scratch, TimestampType, Validated,
+    self, BatchError, BatchErrorKind, BatchView, Limits, Scratch, TimestampType, Validated,
 };
 use millstream_storage::AppendError as LogError;
 use tokio::sync::oneshot;
 
 use crate::context::{Context, now_ms};
 use crate::handlers::leaders;
-use crate::partitions::{AppendError, Guard, NotDurable, Partition, Receipt};
+use crate::partitions::{AppendError, NotDurable, Part, Partition, Receipt};
 use crate::topics::Topic;
 
 /// What became of a batch.
@@ -92,7 +92,8 @@ impl Refusal {
     }
 }
 
-/// Stores one batch that a client sent for a partition of `topic`. `guard` lets it begin a transaction there.
+/// Stores one batch that a client sent for a partition of `topic`. `part` says that it is of a
+/// transaction.
 ///
 /// Without plugins nothing is awaited, so batches of one connection are appended in the order of their requests.
 ///
@@ -104,7 +105,7 @@ pub async fn store(
     entrance: &Arc<Partition>,
     batch: &Bytes,
     safety: Safety,
-    guard: Option<Guard>,
+    part: Option<Part>,
 ) -> Result<Stored, Refusal> {
     if topic.view().is_some() {
         return Err(Refusal::new(
@@ -117,10 +118,10 @@ pub async fn store(
     let corrected = correct(topic, batch, &validated);
     let batch = corrected.as_ref().unwrap_or(batch);
     if topic.has_ingest_plugins() {
-        return crate::plugins::ingest::store(context, topic, entrance, batch, &validated, safety, guard)
+        return crate::plugins::ingest::store(context, topic, entrance, batch, &validated, safety, part)
             .await;
     }
-    let stored = append(context, topic, entrance, batch, guard)?;
+    let stored = append(context, topic, entrance, batch, part)?;
     context
         .metrics
         .records_in
@@ -265,7 +266,7 @@ pub fn append(
     topic: &Topic,
     partition: &Arc<Partition>,
     batch: &Bytes,
-    guard: Option<Guard>,
+    part: Option<Part>,
 ) -> Result<Stored, Refusal> {
     let recompressed = recompress(context, topic, batch)?;
     let batch = recompressed.as_ref().unwrap_or(batch);
@@ -273,9 +274,9 @@ pub fn append(
         appended,
         log_start_offset,
         durable,
-    } = match BatchHeader::parse(batch).map_err(refuse_batch)?.attributes {
-        attributes if attributes.is_transactional() => partition.append_verified(batch, now_ms(), guard),
-        _ => partition.append(batch, now_ms()),
+    } = match part {
+        Some(Part(guard)) => partition.append_verified(batch, now_ms(), guard),
+        None => partition.append(batch, now_ms()),
     }
     .map_err(|error| refuse_append(partition, error))?;
     Ok(Stored {

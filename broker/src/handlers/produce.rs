@@ -25,7 +25,7 @@ use crate::connection::{ConnectionInfo, Disconnect, Reply};
 use crate::context::Context;
 use crate::coordinators::transaction;
 use crate::ingest::{self, Durable, Refusal, Safety};
-use crate::partitions::{Guard, Partition};
+use crate::partitions::{Part, Partition};
 use crate::topics::{Topic, TopicLookup};
 
 /// Appends the batches and answers when they are as safe as `acks` asks.
@@ -272,11 +272,11 @@ async fn take_in(
         Acks::All => Safety::InSync,
         _ => Safety::Leader,
     };
-    let guard = match header.filter(|header| header.attributes.is_transactional()) {
-        Some(header) => take_part(context, topic, entrance, asked, &header).await?,
+    let part = match header.filter(|header| header.attributes.is_transactional()) {
+        Some(header) => Some(take_part(context, topic, entrance, asked, &header).await?),
         None => None,
     };
-    ingest::store(context, topic, entrance, records, safety, guard).await
+    ingest::store(context, topic, entrance, records, safety, part).await
 }
 
 /// Makes sure that a partition belongs to the transaction that a batch is of (KIP-890).
@@ -289,7 +289,7 @@ async fn take_part(
     entrance: &Partition,
     asked: &Asked,
     header: &BatchHeader,
-) -> Result<Option<Guard>, Refusal> {
+) -> Result<Part, Refusal> {
     let Some(id) = &asked.transactional_id else {
         let message = "records of a transaction come with a transactional id";
         return Err(Refusal::new(
@@ -302,7 +302,7 @@ async fn take_part(
         return Err(Refusal::new(ErrorCode::PolicyViolation, message));
     }
     let Some(guard) = entrance.begin_verification(header, asked.adds_partitions) else {
-        return Ok(None);
+        return Ok(Part(None));
     };
     let producer = Producer {
         id: header.producer_id,
@@ -311,7 +311,7 @@ async fn take_part(
     let (name, index) = (topic.name.as_str(), entrance.index.0);
     let part = transaction::take_part(context, id, producer, name, index, asked.adds_partitions);
     part.await.map_err(refuse_part)?;
-    Ok(Some(guard))
+    Ok(Part(Some(guard)))
 }
 
 /// What a producer hears where its coordinator refuses, as Kafka has it: what passes is as if too few replicas were in

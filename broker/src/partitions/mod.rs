@@ -40,7 +40,7 @@ use partition::Office;
 pub use partition::{AppendError, NotDurable, Partition, ReadOutcome, Receipt, Watermarks};
 pub use reports::{Notes, Reports};
 pub use slice::FileSlice;
-pub use transactions::{Guard, Isolation};
+pub use transactions::{Guard, Isolation, Part};
 
 /// The directory of partitions, and the thread that makes them durable.
 #[derive(Debug)]

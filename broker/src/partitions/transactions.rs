@@ -25,6 +25,10 @@ pub enum Isolation {
 #[derive(Debug)]
 pub struct Guard(u64);
 
+/// A batch is a part of a transaction: with what lets it begin that, unless it is open already.
+#[derive(Debug)]
+pub struct Part(pub Option<Guard>);
+
 /// The questions to coordinators that are under way in one partition.
 #[derive(Debug, Default)]
 pub(super) struct Verifications {

@@ -24,7 +24,7 @@ use crate::context::{Context, now_ms};
 use crate::handlers::leaders;
 use crate::ingest::{Refusal, Safety, Stored, append, check_safety, refuse_append, refuse_batch};
 use crate::metrics::Way;
-use crate::partitions::{Guard, Partition};
+use crate::partitions::{Part, Partition};
 use crate::topics::{Attached, Topic};
 
 /// Stores what the topic's plugins make of a checked batch that came in by `entrance`.
@@ -39,7 +39,7 @@ pub async fn store(
     batch: &Bytes,
     validated: &Validated,
     safety: Safety,
-    guard: Option<Guard>,
+    part: Option<Part>,
 ) -> Result<Stored, Refusal> {
     let header = &validated.header;
     let (entrances, index) = (&context.plugins.entrances, entrance.index.0);
@@ -56,7 +56,7 @@ pub async fn store(
             return Ok(repeated(context, topic, entrance));
         }
     }
-    let stored = run(context, topic, entrance, batch, safety, guard).await;
+    let stored = run(context, topic, entrance, batch, safety, part).await;
     match &stored {
         Ok(_) if is_watched => entrances.note(topic.id, index, header, now_ms()),
         Err(refusal) if is_watched && refusal.is_sent_again() => {
@@ -78,7 +78,7 @@ async fn run(
     entrance: &Arc<Partition>,
     batch: &Bytes,
     safety: Safety,
-    guard: Option<Guard>,
+    part: Option<Part>,
 ) -> Result<Stored, Refusal> {
     let chain: Vec<Arc<Attached>> = topic.ingest().chain(topic.partitioner()).cloned().collect();
     let running = context.plugins.running(&chain).await.map_err(cannot_run)?;
@@ -86,12 +86,12 @@ async fn run(
     let (to_store, letters) = compute(context, topic, entrance, batch.clone(), seats).await?;
     match to_store {
         ToStore::Same => {
-            let stored = append(context, topic, entrance, batch, guard)?;
+            let stored = append(context, topic, entrance, batch, part)?;
             with_letters(context, entrance, stored, letters, safety).await
         }
         ToStore::Changed(changed) => {
             check_size(topic, changed.len())?;
-            let stored = append(context, topic, entrance, &changed, guard)?;
+            let stored = append(context, topic, entrance, &changed, part)?;
             with_letters(context, entrance, stored, letters, safety).await
         }
         ToStore::Spread(batches) => spread(context, topic, entrance, &batches, letters, safety).await,
