@@ -26,6 +26,7 @@ mod reassign;
 pub mod rebalance;
 mod refusal;
 mod topics;
+mod transforms;
 
 pub use apply::apply;
 pub use brokers::Broker;
@@ -35,6 +36,10 @@ pub use outcome::{Elected, Outcome};
 pub use partitions::Partition;
 pub use plugins::{Plugin, PluginLimits, PluginRef, PluginRefError, PluginUser, PluginVersion, World};
 pub use refusal::{PartitionRefusal, Refusal};
+pub use transforms::{
+    Assigned, Canary, Guarantee, Release, Start, Transform, TransformChange, TransformSink, TransformSpec,
+    Trial, is_reserved, transform_group,
+};
 
 /// Everything that all brokers agree on. Cheap to clone: topics and plugins are shared.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +53,8 @@ pub struct Image {
     brokers: BTreeMap<BrokerId, Broker>,
     topics: BTreeMap<TopicName, Arc<Topic>>,
     plugins: BTreeMap<String, BTreeMap<PluginVersion, Arc<Plugin>>>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    transforms: BTreeMap<String, Arc<Transform>>,
     next_producer_id: i64,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     default_broker_config: BTreeMap<String, String>,
@@ -188,6 +195,16 @@ impl Image {
             Some(version) => versions.get(&version),
             None => versions.last_key_value().map(|(_, plugin)| plugin),
         }
+    }
+
+    /// Deployed transforms, in the order of names.
+    pub fn transforms(&self) -> impl ExactSizeIterator<Item = &Arc<Transform>> {
+        self.transforms.values()
+    }
+
+    /// A deployed transform, by name.
+    pub fn transform(&self, name: &str) -> Option<&Arc<Transform>> {
+        self.transforms.get(name)
     }
 
     /// Topics whose configuration attaches this version of a plugin, by number or as the latest.

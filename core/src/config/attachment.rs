@@ -1,5 +1,8 @@
 //! Plugins attached by configuration: which one, with what configuration, and what happens when it fails.
 
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ConfigError;
@@ -21,7 +24,8 @@ pub struct Attachment {
 }
 
 /// What happens to records that a plugin fails on.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum OnError {
     /// The batch or the fetch fails; nothing is lost.
     #[default]
@@ -34,7 +38,10 @@ pub enum OnError {
 
 impl OnError {
     /// Reads `fail`, `skip` or `dead-letter:TOPIC`.
-    fn parse(text: &str) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// It is none of these.
+    pub fn parse(text: &str) -> Result<Self, String> {
         match text {
             "fail" => Ok(Self::Fail),
             "skip" => Ok(Self::Skip),
@@ -44,6 +51,30 @@ impl OnError {
                     .map_err(|error| error.to_string()),
                 None => Err("must be fail, skip or dead-letter:TOPIC".to_owned()),
             },
+        }
+    }
+}
+
+impl TryFrom<String> for OnError {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text)
+    }
+}
+
+impl From<OnError> for String {
+    fn from(policy: OnError) -> Self {
+        policy.to_string()
+    }
+}
+
+impl fmt::Display for OnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fail => f.write_str("fail"),
+            Self::Skip => f.write_str("skip"),
+            Self::DeadLetter(topic) => write!(f, "dead-letter:{topic}"),
         }
     }
 }
