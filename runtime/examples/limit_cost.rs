@@ -166,6 +166,10 @@ impl wasmtime::component::HasData for State {
 
 impl bindings::host::Host for State {
     fn log(&mut self, _: bindings::host::Level, _: String) {}
+
+    fn sinks(&mut self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 fn told(error: wasmtime::Error) -> anyhow::Error {

@@ -48,7 +48,7 @@ pub struct Transformed {
 pub struct MadeRow {
     /// Index of the row that it was made of.
     pub source: u32,
-    /// Which of the sinks it goes to; 0 where there is only one.
+    /// Place of the sink that it goes to; 0 where there is only one.
     pub sink: u16,
     /// What was made.
     pub made: Made,
@@ -144,7 +144,15 @@ impl Targets {
 }
 
 impl Transformed {
-    pub(crate) fn check(answer: host::Transformed, rows: usize) -> Result<Self, CallError> {
+    /// Checks what was made of `rows`, which are those of the call. All that comes out may have as many bytes as the answer itself: rows
+    /// can share a part, so that a short answer could otherwise ask for any number of long records.
+    pub(crate) fn check(
+        answer: host::Transformed,
+        rows: &[u8],
+        sinks: usize,
+        output_limit: u64,
+    ) -> Result<Self, CallError> {
+        let (sources, _) = rows.as_chunks::<ROW_BYTES>();
         let (packed, rest) = answer.rows.as_chunks::<ROW_BYTES>();
         if !rest.is_empty() {
             return Err(nonsense(format!("{} bytes of rows", answer.rows.len())));
@@ -152,12 +160,25 @@ impl Transformed {
         let data = answer.data;
         let mut made = Vec::with_capacity(packed.len());
         let mut before: Option<(u32, bool)> = None;
+        let mut bytes_out = 0;
         for (row, bytes) in packed.iter().enumerate() {
             let about = |what: &str| nonsense(format!("{what} in row {row} of the answer"));
             let next = MadeRow::check(bytes, &data, about)?;
             let failed = matches!(next.made, Made::Error(_));
-            if next.source as usize >= rows {
-                return Err(about(&format!("source {} of {rows}", next.source)));
+            let Some(source) = sources.get(next.source as usize) else {
+                return Err(about(&format!("source {} of {}", next.source, sources.len())));
+            };
+            if usize::from(next.sink) >= sinks {
+                let many = if sinks == 1 { "there is" } else { "there are" };
+                return Err(about(&format!(
+                    "sink {}, but {many} {sinks}, counted from 0,",
+                    next.sink
+                )));
+            }
+            let again = before.is_some_and(|(source, _)| source == next.source);
+            bytes_out += ROW_BYTES as u64 + next.bytes(again.then_some(source));
+            if bytes_out > output_limit {
+                return Err(CallError::Output { limit: output_limit });
             }
             match before {
                 Some((source, _)) if next.source < source => return Err(about("a source out of order")),
@@ -173,6 +194,25 @@ impl Transformed {
 }
 
 impl MadeRow {
+    /// Bytes of its new parts, and of those that it takes from a source.
+    #[inline]
+    fn bytes(&self, source: Option<&[u8; ROW_BYTES]>) -> u64 {
+        let length = |part: &Part, at: usize| match (part, source) {
+            (Part::New(range), _) => u64::from(range.end - range.start),
+            (Part::Same, Some(row)) => {
+                let length = i32::from_le_bytes([row[at], row[at + 1], row[at + 2], row[at + 3]]);
+                u64::try_from(length).unwrap_or(0)
+            }
+            (Part::Same | Part::Absent, _) => 0,
+        };
+        match &self.made {
+            Made::Record { key, value, headers } => {
+                length(key, KEY_LENGTH) + length(value, VALUE_LENGTH) + length(headers, HEADERS_LENGTH)
+            }
+            Made::Error(reason) => reason.len() as u64,
+        }
+    }
+
     #[inline]
     fn check(
         bytes: &[u8; ROW_BYTES],
@@ -261,6 +301,10 @@ fn nonsense(what: String) -> CallError {
     CallError::Answer(what)
 }
 
+/// Where the lengths of a record's parts stand in a row of the call.
+const KEY_LENGTH: usize = 12;
+const VALUE_LENGTH: usize = 20;
+const HEADERS_LENGTH: usize = 28;
 const KEEP: u8 = 1;
 const ERROR: u8 = 2;
 const FLAG_KEY: u16 = 1;

@@ -6,10 +6,8 @@ use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 
 use crate::answers::{Targets, Transformed, Verdicts};
 use crate::bindings::{filter::Filter, partitioner::Partitioner, transform::Transform};
-use crate::engine::Engine;
 use crate::error::{CallError, InstantiateError, MESSAGE_BYTES_MAX, shorten};
 use crate::limits::Limits;
-use crate::log::Gate;
 use crate::plugin::{Entry, World};
 use crate::rows::{ROW_BYTES, ROWS_MAX};
 use crate::state::State;
@@ -47,14 +45,11 @@ enum Exports {
 
 impl Instance {
     pub(crate) fn start(
-        engine: &Engine,
+        mut store: Store<State>,
         entry: &Entry,
         config: &[u8],
         limits: &Limits,
-        gate: Gate,
     ) -> Result<Self, InstantiateError> {
-        let mut store = Store::new(engine.raw(), State::new(gate, limits.memory_bytes));
-        store.limiter(|state| state);
         // What a guest passes to the host is copied there; this bounds it before that happens.
         store.set_hostcall_fuel(usize::try_from(limits.output_bytes).unwrap_or(usize::MAX));
         let failed = |store: &Store<State>, error: wasmtime::Error| {
@@ -147,7 +142,8 @@ impl Instance {
         self.checked(Targets::check(answer, count, partitions))
     }
 
-    /// Has a transform make new records.
+    /// Has a transform make new records: any number of each, for sinks whose places are less than their number. Where at most
+    /// one is wanted of each, the caller looks to that.
     ///
     /// # Errors
     /// The call failed as a whole; the instance is of no use any more.
@@ -161,7 +157,8 @@ impl Instance {
             other => Err(Failure::World(other.world())),
         });
         let answer = result?;
-        self.checked(Transformed::check(answer, count))
+        let sinks = self.store.data().sinks();
+        self.checked(Transformed::check(answer, rows, sinks, self.output_limit))
     }
 
     /// What it has used.

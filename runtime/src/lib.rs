@@ -7,7 +7,7 @@
 //! read its configuration, and [`Instance::filter`], [`Instance::partition`] or [`Instance::transform`] run it over a slice of
 //! records that a [`RowsBuilder`] described. A [`Pool`] keeps the instances of one place that a plugin is attached to.
 //!
-//! A guest is not trusted. It has no import but a log; its memory, tables, stack, fuel, output and log are bounded by
+//! A guest is not trusted. It has no import but a log and the names of its sinks; its memory, tables, stack, fuel, output and log are bounded by
 //! [`Limits`]; all that it answers is checked. Whatever it does harms only its own instance.
 //!
 //! Nothing here is async. Compiling takes from milliseconds to seconds, a call at most as long as its fuel lasts: callers with

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use wasmtime::Store;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
@@ -118,7 +119,21 @@ impl Plugin {
         limits: &Limits,
         log: LogSink,
     ) -> Result<Instance, InstantiateError> {
-        self.instantiate_behind(config, limits, Gate::new(log, limits.log_bytes_per_s))
+        self.instantiate_with_sinks(config, limits, log, Arc::default())
+    }
+
+    /// The same for a deployed transform, which writes to sinks with these names, in the order of their places.
+    ///
+    /// # Errors
+    /// The plugin refuses the configuration, or cannot be started.
+    pub fn instantiate_with_sinks(
+        &self,
+        config: &[u8],
+        limits: &Limits,
+        log: LogSink,
+        sinks: Arc<[String]>,
+    ) -> Result<Instance, InstantiateError> {
+        self.instantiate_behind(config, limits, Gate::new(log, limits.log_bytes_per_s), sinks)
     }
 
     /// The same with a volume of log that several instances share.
@@ -127,12 +142,18 @@ impl Plugin {
         config: &[u8],
         limits: &Limits,
         gate: Gate,
+        sinks: Arc<[String]>,
     ) -> Result<Instance, InstantiateError> {
         limits.check()?;
         if config.len() > CONFIG_BYTES_MAX {
             return Err(InstantiateError::ConfigTooLarge { bytes: config.len() });
         }
-        Instance::start(&self.shared.engine, &self.shared.entry, config, limits, gate)
+        let mut store = Store::new(
+            self.shared.engine.raw(),
+            State::new(gate, sinks, limits.memory_bytes),
+        );
+        store.limiter(|state| state);
+        Instance::start(store, &self.shared.entry, config, limits)
     }
 }
 

@@ -17,6 +17,7 @@ pub struct Pool {
     config: Vec<u8>,
     limits: Limits,
     gate: Gate,
+    sinks: Arc<[String]>,
     places: Mutex<Places>,
     returned: Condvar,
 }
@@ -38,13 +39,28 @@ impl Pool {
         limits: Limits,
         log: LogSink,
     ) -> Result<Arc<Self>, InstantiateError> {
+        Self::with_sinks(plugin, config, limits, log, Arc::default())
+    }
+
+    /// The same for a deployed transform, which writes to sinks with these names, in the order of their places.
+    ///
+    /// # Errors
+    /// The plugin refuses the configuration, or cannot be started.
+    pub fn with_sinks(
+        plugin: Plugin,
+        config: Vec<u8>,
+        limits: Limits,
+        log: LogSink,
+        sinks: Arc<[String]>,
+    ) -> Result<Arc<Self>, InstantiateError> {
         let gate = Gate::new(log, limits.log_bytes_per_s);
-        let first = plugin.instantiate_behind(&config, &limits, gate.clone())?;
+        let first = plugin.instantiate_behind(&config, &limits, gate.clone(), sinks.clone())?;
         Ok(Arc::new(Self {
             plugin,
             config,
             limits,
             gate,
+            sinks,
             places: Mutex::new(Places {
                 idle: vec![first],
                 in_use: 0,
@@ -110,9 +126,11 @@ impl Pool {
         };
         pooled.instance = Some(match idle {
             Some(instance) => instance,
-            None => self
-                .plugin
-                .instantiate_behind(&self.config, &self.limits, self.gate.clone())?,
+            None => {
+                let (gate, sinks) = (self.gate.clone(), self.sinks.clone());
+                self.plugin
+                    .instantiate_behind(&self.config, &self.limits, gate, sinks)?
+            }
         });
         Ok(pooled)
     }

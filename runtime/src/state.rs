@@ -1,4 +1,6 @@
-//! What the host keeps beside an instance: its limits, its log, and the only function that it may call.
+//! What the host keeps beside an instance: its limits, its log, its sinks, and the only functions that it may call.
+
+use std::sync::Arc;
 
 use wasmtime::component::Linker;
 use wasmtime::{ResourceLimiter, StoreContextMut};
@@ -10,6 +12,8 @@ use crate::log::{Gate, Level};
 /// The data of a store.
 pub(crate) struct State {
     gate: Gate,
+    /// Names of the sinks, in the order of their places.
+    sinks: Arc<[String]>,
     memory_bytes_max: u64,
     /// Of all memories, now.
     memory_bytes: u64,
@@ -22,9 +26,10 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub fn new(gate: Gate, memory_bytes_max: u64) -> Self {
+    pub fn new(gate: Gate, sinks: Arc<[String]>, memory_bytes_max: u64) -> Self {
         Self {
             gate,
+            sinks,
             memory_bytes_max,
             memory_bytes: 0,
             memory_bytes_peak: 0,
@@ -32,22 +37,38 @@ impl State {
             log_lines_dropped: 0,
         }
     }
+
+    /// How many sinks there are to choose from; at least one, though it may have no name.
+    pub fn sinks(&self) -> usize {
+        self.sinks.len().max(1)
+    }
 }
 
 /// Offers the interface `host`.
 pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    linker.instance(HOST)?.func_wrap("log", log)
+    let mut host = linker.instance(HOST)?;
+    host.func_wrap("log", log)?;
+    host.func_wrap("sinks", sinks)
 }
 
-/// A line costs fuel by its length, because the host works for it: a guest could otherwise have the host copy its memory
-/// again and again for next to nothing.
+/// What the host does for a guest costs fuel by the bytes that it copies: a guest could otherwise have it copy again and again
+/// for next to nothing.
+fn charge(store: &mut StoreContextMut<'_, State>, bytes: usize) -> wasmtime::Result<()> {
+    let left = store.get_fuel()?;
+    store.set_fuel(left.saturating_sub(HOST_CALL_FUEL + bytes as u64))
+}
+
+fn sinks(mut store: StoreContextMut<'_, State>, (): ()) -> wasmtime::Result<(Arc<[String]>,)> {
+    let sinks = store.data().sinks.clone();
+    charge(&mut store, sinks.iter().map(String::len).sum())?;
+    Ok((sinks,))
+}
+
 fn log(
     mut store: StoreContextMut<'_, State>,
     (level, message): (host::Level, String),
 ) -> wasmtime::Result<()> {
-    let cost = LOG_LINE_FUEL + message.len() as u64;
-    let left = store.get_fuel()?;
-    store.set_fuel(left.saturating_sub(cost))?;
+    charge(&mut store, message.len())?;
     let level = match level {
         host::Level::Trace => Level::Trace,
         host::Level::Debug => Level::Debug,
@@ -102,8 +123,8 @@ impl ResourceLimiter for State {
     }
 }
 
-/// What a line costs beside its bytes: about what the host needs for it, counted in the guest's instructions.
-const LOG_LINE_FUEL: u64 = 1000;
+/// What a call of the host costs beside its bytes: about what the host needs for it, counted in the guest's instructions.
+const HOST_CALL_FUEL: u64 = 1000;
 
 /// Core instances of one component. Those of Python have about twenty.
 pub(crate) const CORE_INSTANCES_MAX: u32 = 64;

@@ -2,7 +2,7 @@
 
 use millstream_runtime::{CallError, Limits, Made, MadeRow, Part, Targets, Transformed, Verdict};
 
-use crate::guests::{self, KEEP_ALL, slice, start};
+use crate::guests::{self, KEEP_ALL, deploy, slice, start};
 
 type Filtered = (Vec<Verdict>, Vec<(u32, String)>);
 
@@ -130,9 +130,16 @@ fn row(source: u32, flags: u16, sink: u16, parts: [(u32, i32); 3]) -> Vec<u8> {
 
 /// What comes out of three records if a transform answers these rows, and `abcdefgh` beside them.
 fn transformed(rows: &[Vec<u8>]) -> Result<Transformed, CallError> {
-    let mut instance = start(&guests::transform_answering_its_data(), &Limits::default());
+    within(rows, &Limits::default(), &["x", "y", "z", "late"])
+}
+
+/// The same within limits and with sinks.
+fn within(rows: &[Vec<u8>], limits: &Limits, sinks: &[&str]) -> Result<Transformed, CallError> {
+    let mut instance = deploy(&guests::transform_answering_its_data(), limits, sinks);
     let (input, _) = slice(&["a", "b", "c"]);
-    instance.transform(input.bytes(), &rows.concat())
+    let answer = instance.transform(input.bytes(), &rows.concat());
+    assert_eq!(instance.is_poisoned(), answer.is_err());
+    answer
 }
 
 const NONE: (u32, i32) = (0, 0);
@@ -172,6 +179,69 @@ fn new_and_old_parts_are_told_apart() {
 fn one_source_may_make_several_records() {
     let answer = transformed(&[row(1, 0, 0, [NONE; 3]), row(1, 0, 1, [NONE; 3])]).unwrap();
     assert_eq!(answer.rows.len(), 2);
+}
+
+#[test]
+fn a_sink_that_was_not_declared_is_nonsense() {
+    let to = |sink| [row(0, 0, sink, [NONE; 3])];
+    let check = |sink, sinks: &[&str]| within(&to(sink), &Limits::default(), sinks);
+    assert!(check(1, &["late", "early"]).is_ok());
+    let error = check(2, &["late", "early"]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the plugin answered nonsense: sink 2, but there are 2, counted from 0, in row 0 of the answer"
+    );
+    // Ingest and views have one sink, which has no name.
+    assert!(check(0, &[]).is_ok());
+    is_nonsense(check(1, &[]));
+    is_nonsense(check(u16::MAX, &["late"]));
+}
+
+#[test]
+fn names_of_the_sinks_get_to_the_guest() {
+    let component = guests::transform_to_its_last_sink();
+    let mut instance = deploy(&component, &Limits::default(), &["early", "zu spät"]);
+    let (rows, data) = slice(&["a"]);
+    for _ in 0..3 {
+        let answer = instance.transform(rows.bytes(), &data).unwrap();
+        assert_eq!(answer.rows[0].sink, 1);
+        assert_eq!(answer.data, "zu spät".as_bytes());
+    }
+}
+
+#[test]
+fn parts_that_records_share_count_for_each_of_them() {
+    let limits = Limits {
+        output_bytes: 500,
+        ..Limits::default()
+    };
+    let sharing = |copies| vec![row(0, 1 | 2 | 4, 0, [(0, 8), (0, 8), (0, 8)]); copies];
+    assert!(within(&sharing(8), &limits, &[]).is_ok());
+    let error = within(&sharing(9), &limits, &[]).unwrap_err();
+    assert_eq!(error, CallError::Output { limit: 500 });
+    // What the source has is free once: the host has it already.
+    let long = "v".repeat(200);
+    let copy = |copies| {
+        let mut instance = start(&guests::transform_copying_its_first(copies), &limits);
+        let (rows, data) = slice(&[&long]);
+        instance
+            .transform(rows.bytes(), &data)
+            .map(|made| made.rows.len())
+    };
+    assert_eq!((copy(1), copy(2), copy(3)), (Ok(1), Ok(2), Ok(3)));
+    assert_eq!(copy(4), Err(CallError::Output { limit: 500 }));
+}
+
+#[test]
+fn a_million_records_of_one_are_not_taken() {
+    let mut instance = start(
+        &guests::transform_copying_its_first(1_000_000),
+        &Limits::default(),
+    );
+    let (rows, data) = slice(&["a"]);
+    let error = instance.transform(rows.bytes(), &data).unwrap_err();
+    assert_eq!(error, CallError::Output { limit: 16 << 20 });
+    assert!(instance.is_poisoned());
 }
 
 #[test]

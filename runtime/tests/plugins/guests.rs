@@ -34,12 +34,47 @@ pub fn transform_answering_its_data() -> Vec<u8> {
     component("transform", parameters, ACCEPT, body)
 }
 
+/// A transform that sends a record to the last of its sinks, with that sink's name as its value.
+pub fn transform_to_its_last_sink() -> Vec<u8> {
+    let parameters = "(param $rows i32) (param $rows_len i32) (param $data i32) (param $data_len i32)";
+    let body = "
+        (call $sinks (i32.const 600))
+        (local.set $i (i32.sub (i32.load (i32.const 604)) (i32.const 1)))
+        (memory.fill (i32.const 700) (i32.const 0) (i32.const 32))
+        (i32.store16 (i32.const 704) (i32.const 2))
+        (i32.store16 (i32.const 706) (local.get $i))
+        (local.set $i (i32.add (i32.load (i32.const 600)) (i32.mul (local.get $i) (i32.const 8))))
+        (i32.store (i32.const 720) (i32.load offset=4 (local.get $i)))
+        (i32.store (i32.const 716) (i32.const 0))
+        (call $answer (i32.const 700) (i32.const 32) (i32.load (local.get $i)) (i32.load offset=4 (local.get $i)))";
+    let sinks = r#"(import "millstream:plugin/host@0.1.0" "sinks" (func $sinks (param i32)))"#;
+    let text =
+        text("transform", parameters, ACCEPT, body).replacen("(module", &format!("(module {sinks}"), 1);
+    componentize(&wat::parse_str(text).unwrap()).unwrap()
+}
+
+/// A transform that answers rows of zeros, so many: unchanged copies of the first record.
+pub fn transform_copying_its_first(copies: u32) -> Vec<u8> {
+    let parameters = "(param $rows i32) (param $rows_len i32) (param $data i32) (param $data_len i32)";
+    let bytes = copies * 32;
+    let body = format!(
+        "(local.set $i (call $allocate (i32.const 0) (i32.const 0) (i32.const 4) (i32.const {bytes})))
+        (memory.fill (local.get $i) (i32.const 0) (i32.const {bytes}))
+        (call $answer (local.get $i) (i32.const {bytes}) (i32.const 48) (i32.const 0))"
+    );
+    component("transform", parameters, ACCEPT, &body)
+}
+
 pub fn component(function: &str, parameters: &str, configure: &str, body: &str) -> Vec<u8> {
     componentize(&module(function, parameters, configure, body)).unwrap()
 }
 
 pub fn module(function: &str, parameters: &str, configure: &str, body: &str) -> Vec<u8> {
-    let text = format!(
+    wat::parse_str(text(function, parameters, configure, body)).unwrap()
+}
+
+fn text(function: &str, parameters: &str, configure: &str, body: &str) -> String {
+    format!(
         r#"(module
           (import "millstream:plugin/host@0.1.0" "log" (func $log (param i32 i32 i32)))
           (memory (export "memory") 2)
@@ -68,8 +103,7 @@ pub fn module(function: &str, parameters: &str, configure: &str, body: &str) -> 
             (i32.const 0))
           (func (export "configure") (param $config i32) (param $config_len i32) (result i32) {configure})
           (func (export "{function}") {parameters} (result i32) (local $i i32) {body}))"#
-    );
-    wat::parse_str(text).unwrap()
+    )
 }
 
 /// A `configure` that takes anything.
@@ -102,6 +136,15 @@ pub fn compile(component: &[u8]) -> Plugin {
 
 pub fn start(component: &[u8], limits: &Limits) -> Instance {
     compile(component).instantiate(b"", limits, silence()).unwrap()
+}
+
+/// The same for a deployed transform with sinks of these names.
+pub fn deploy(component: &[u8], limits: &Limits, sinks: &[&str]) -> Instance {
+    let sinks = sinks.iter().map(|name| (*name).to_owned()).collect();
+    let plugin = compile(component);
+    plugin
+        .instantiate_with_sinks(b"", limits, silence(), sinks)
+        .unwrap()
 }
 
 pub fn silence() -> LogSink {

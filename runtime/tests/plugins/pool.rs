@@ -27,6 +27,19 @@ fn there_are_as_many_as_are_allowed() {
 }
 
 #[test]
+fn all_instances_know_the_sinks() {
+    let plugin = compile(&guests::transform_to_its_last_sink());
+    let sinks = ["early".to_owned(), "late".to_owned()].into();
+    let pool = Pool::with_sinks(plugin, Vec::new(), Limits::default(), silence(), sinks).unwrap();
+    let (rows, data) = slice(&["a"]);
+    let mut first = pool.try_take().unwrap().unwrap();
+    let mut second = pool.try_take().unwrap().unwrap();
+    for instance in [&mut first, &mut second] {
+        assert_eq!(instance.transform(rows.bytes(), &data).unwrap().data, b"late");
+    }
+}
+
+#[test]
 fn an_instance_is_used_again() {
     let pool = pool(KEEP_ALL, 2);
     let (rows, data) = slice(&["a"]);
