@@ -12,3 +12,4 @@ pub mod mutation;
 mod record_bytes;
 pub mod replica;
 pub mod transaction;
+pub mod transform;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use millstream_core::cluster::{Command, Image, Outcome, Partition, Refusal, Topic};
+use millstream_core::cluster::{Command, Image, Outcome, Partition, Refusal, Topic, TransformRefusal};
 use millstream_core::ids::BrokerId;
 use millstream_kafka::ErrorCode;
 use millstream_quorum::{MemberError, Quorum, QuorumConfig, QuorumError, QuorumStatus, SubmitError};
@@ -273,6 +273,14 @@ impl Member {
             (Command::DeleteTopic { id }, Refusal::UnknownTopic(_)) => {
                 let gone = before.topic_by_id(*id).cloned();
                 gone.map(Outcome::TopicDeleted).ok_or(refusal)
+            }
+            (Command::DeployTransform { spec, id, .. }, _) => {
+                let made = image.transform(&spec.name).filter(|made| made.id == *id);
+                made.cloned().map(Outcome::Transform).ok_or(refusal)
+            }
+            (Command::DeleteTransform { name }, Refusal::Transform(TransformRefusal::Unknown(_))) => {
+                let gone = before.transform(name).cloned();
+                gone.map(Outcome::TransformDeleted).ok_or(refusal)
             }
             (Command::Bootstrap { cluster_id, .. }, _) if image.cluster_id() == Some(cluster_id) => {
                 Ok(Outcome::Done)

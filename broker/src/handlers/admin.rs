@@ -103,6 +103,7 @@ pub fn denied(refusal: &Refusal) -> Denied {
         | Refusal::WrongWorld { .. } => ErrorCode::InvalidConfig,
         Refusal::ReadByViews { .. } | Refusal::DeadLetterOf { .. } => ErrorCode::PolicyViolation,
         Refusal::PluginVersionExists { .. } | Refusal::PluginInUse { .. } => ErrorCode::PolicyViolation,
+        Refusal::Transform(_) => ErrorCode::PolicyViolation,
         Refusal::Exhausted(_) => ErrorCode::UnknownServerError,
         Refusal::Bootstrapped(_) | Refusal::NotFirst(_) => ErrorCode::InconsistentClusterId,
         Refusal::UnknownBroker(_) => ErrorCode::BrokerIdNotRegistered,

@@ -11,6 +11,7 @@ use super::partitions::alter_partitions;
 use super::plugins::check_plugin_name;
 use super::reassign::reassign;
 use super::topics::{alter_configs, create_partitions, create_topic, delete_topic, wrong_world};
+use super::transforms::{self, Watch};
 use super::{Command, Image, Outcome, Plugin, PluginRef, PluginVersion, Refusal};
 use crate::ids::ProducerId;
 
@@ -19,6 +20,7 @@ use crate::ids::ProducerId;
 /// # Errors
 /// Why the command cannot be; the image is untouched then.
 pub fn apply(image: &mut Image, command: &Command) -> Result<Outcome, Refusal> {
+    let watch = Watch::new(image, command);
     let outcome = match command {
         Command::CreateTopic {
             name,
@@ -69,8 +71,18 @@ pub fn apply(image: &mut Image, command: &Command) -> Result<Outcome, Refusal> {
         Command::Reassign { changes } => Ok(reassign(image, changes)),
         Command::AlterBrokerConfigs { broker, update } => alter_broker_configs(image, *broker, update),
         Command::SetFeatureLevel { level } => set_level(image, *level),
+        Command::DeployTransform {
+            spec,
+            plugin,
+            config,
+            id,
+            at_ms,
+        } => transforms::deploy(image, spec, plugin, config, *id, *at_ms),
+        Command::ChangeTransform { name, change, at_ms } => transforms::change(image, name, change, *at_ms),
+        Command::DeleteTransform { name } => transforms::delete(image, name),
     }?;
     if outcome.is_change() {
+        watch.settle(image, &outcome);
         image.version += 1;
     }
     Ok(outcome)
@@ -111,12 +123,11 @@ fn register_plugin(
     }
     if latest.is_none_or(|latest| latest.version < version) {
         let floating = image
-            .users_of_name(name)
-            .into_iter()
-            .filter(|user| user.reference.version.is_none());
-        for user in floating {
-            if !plugin.world.serves(user.role) {
-                return Err(wrong_world(&plugin, user.role));
+            .attachments()
+            .filter(|(_, _, a)| a.plugin.name == name && a.plugin.version.is_none());
+        for (_, role, _) in floating {
+            if !plugin.world.serves(role) {
+                return Err(wrong_world(&plugin, role));
             }
         }
     }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use uuid::Uuid;
 
-use super::{Broker, Image, PluginLimits, PluginVersion, World};
+use super::{Broker, Image, PluginLimits, PluginRef, PluginVersion, TransformChange, TransformSpec, World};
 use crate::ids::{BrokerId, LeaderEpoch, PartitionIndex, TopicId, TopicName};
 
 /// A change of the image. Everything that is random or a time of day is in it.
@@ -144,6 +145,33 @@ pub enum Command {
     SetFeatureLevel {
         /// The level, no lower than before.
         level: u16,
+    },
+    /// Lets a plugin run from topics to topics.
+    DeployTransform {
+        /// From where to where, and how.
+        spec: TransformSpec,
+        /// The plugin; the latest version is looked up now.
+        plugin: PluginRef,
+        /// Configuration that the plugin gets.
+        config: String,
+        /// Names this transform, and no later one of the same name.
+        id: Uuid,
+        /// When this is, in milliseconds since 1970.
+        at_ms: i64,
+    },
+    /// Changes a transform.
+    ChangeTransform {
+        /// Its name.
+        name: String,
+        /// How.
+        change: TransformChange,
+        /// When this is, in milliseconds since 1970.
+        at_ms: i64,
+    },
+    /// Removes a transform.
+    DeleteTransform {
+        /// Its name.
+        name: String,
     },
 }
 

@@ -34,11 +34,14 @@ pub use command::{Command, ConfigChange, ConfigUpdate, Election, PartitionChange
 pub use features::FEATURE_LEVELS;
 pub use outcome::{Elected, Outcome};
 pub use partitions::Partition;
-pub use plugins::{Plugin, PluginLimits, PluginRef, PluginRefError, PluginUser, PluginVersion, World};
+pub use plugins::{
+    PLUGIN_NAME_CHARACTERS_MAX, Plugin, PluginLimits, PluginRef, PluginRefError, PluginUser, PluginVersion,
+    World,
+};
 pub use refusal::{PartitionRefusal, Refusal};
 pub use transforms::{
-    Assigned, Canary, Guarantee, Release, Start, Transform, TransformChange, TransformSink, TransformSpec,
-    Trial, is_reserved, transform_group,
+    Assigned, Canary, Guarantee, Release, Start, Transform, TransformChange, TransformRefusal, TransformSink,
+    TransformSpec, Trial, is_reserved, transform_group,
 };
 
 /// Everything that all brokers agree on. Cheap to clone: topics and plugins are shared.
@@ -207,25 +210,32 @@ impl Image {
         self.transforms.get(name)
     }
 
-    /// Topics whose configuration attaches this version of a plugin, by number or as the latest.
+    /// Topics whose configuration attaches this version of a plugin, by number or as the latest, and transforms that run
+    /// it.
     pub fn users_of_plugin(&self, name: &str, version: PluginVersion) -> Vec<PluginUser> {
-        self.users_of_name(name)
-            .into_iter()
-            .filter(|user| self.plugin(&user.reference).is_some_and(|p| p.version == version))
-            .collect()
-    }
-
-    fn users_of_name(&self, name: &str) -> Vec<PluginUser> {
-        let attached = self
-            .attachments()
-            .filter(|(_, _, attachment)| attachment.plugin.name == name);
-        attached
-            .map(|(topic, role, a)| PluginUser {
-                topic: topic.name.clone(),
-                role,
-                reference: a.plugin,
-            })
-            .collect()
+        let means_it = |plugin: &PluginRef| {
+            plugin.name == name && self.plugin(plugin).is_some_and(|p| p.version == version)
+        };
+        let topics = self.attachments().filter(|(_, _, a)| means_it(&a.plugin));
+        let topics = topics.map(|(topic, role, a)| PluginUser::Topic {
+            topic: topic.name.clone(),
+            role,
+            reference: a.plugin,
+        });
+        let runs_it = |transform: &&Arc<Transform>| {
+            transform
+                .releases()
+                .any(|release| release.plugin == name && release.version == version)
+        };
+        let transforms = self.transforms().filter(runs_it);
+        let transforms = transforms.map(|transform| PluginUser::Transform {
+            transform: transform.spec.name.clone(),
+            reference: PluginRef {
+                name: name.to_owned(),
+                version: Some(version),
+            },
+        });
+        topics.chain(transforms).collect()
     }
 
     /// Other topics that send what their plugins fail on to `topic`.

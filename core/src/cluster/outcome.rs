@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{PartitionRefusal, Plugin, Topic};
+use super::{PartitionRefusal, Plugin, Topic, Transform};
 use crate::ids::{BrokerId, PartitionIndex, ProducerId, TopicId};
 
 /// What a command did.
@@ -40,6 +40,10 @@ pub enum Outcome {
     Partitions(Vec<Result<(), PartitionRefusal>>),
     /// What became of each election that the command named; of a command that named none, those that took place.
     Elections(Vec<Elected>),
+    /// A transform was deployed or changed.
+    Transform(Arc<Transform>),
+    /// A transform is gone.
+    TransformDeleted(Arc<Transform>),
     /// It is done, and there is nothing to say.
     Done,
     /// It was so before: the image is as it was.

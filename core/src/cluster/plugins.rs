@@ -223,25 +223,47 @@ impl fmt::Display for PluginRef {
     }
 }
 
-/// A topic that has a plugin attached.
+/// Who uses a plugin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PluginUser {
-    /// The topic.
-    pub topic: TopicName,
-    /// What the plugin does there.
-    pub role: Role,
-    /// How the topic names it.
-    pub reference: PluginRef,
+#[serde(rename_all = "kebab-case")]
+pub enum PluginUser {
+    /// A topic that has it attached.
+    Topic {
+        /// The topic.
+        topic: TopicName,
+        /// What the plugin does there.
+        role: Role,
+        /// How the topic names it.
+        reference: PluginRef,
+    },
+    /// A transform that runs it, tries it, or may go back to it.
+    Transform {
+        /// The transform.
+        transform: String,
+        /// The version, which never is the latest.
+        reference: PluginRef,
+    },
 }
 
 impl fmt::Display for PluginUser {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let role = match self.role {
-            Role::Partitioner => "partitioner",
-            Role::Ingest => "ingest",
-            Role::View => "view",
-        };
-        write!(f, "{} ({role}, as {})", self.topic, self.reference)
+        match self {
+            Self::Topic {
+                topic,
+                role,
+                reference,
+            } => {
+                let role = match role {
+                    Role::Partitioner => "partitioner",
+                    Role::Ingest => "ingest",
+                    Role::View => "view",
+                };
+                write!(f, "{topic} ({role}, as {reference})")
+            }
+            Self::Transform { transform, reference } => {
+                write!(f, "{transform} (transform, as {reference})")
+            }
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::{PluginRefError, PluginUser, PluginVersion, VIEW_DEPTH_MAX, World};
+use super::{PluginRefError, PluginUser, PluginVersion, TransformRefusal, VIEW_DEPTH_MAX, World};
 use crate::config::ConfigError;
 use crate::ids::{BrokerId, LeaderEpoch, PartitionIndex, TopicId, TopicName};
 
@@ -115,7 +115,7 @@ pub enum Refusal {
         /// The version.
         version: PluginVersion,
     },
-    /// Topics use the plugin.
+    /// Topics or transforms use the plugin.
     #[error("plugin '{plugin}' is in use by {}", listed(.users))]
     PluginInUse {
         /// The plugin.
@@ -123,6 +123,9 @@ pub enum Refusal {
         /// They must let go first.
         users: Vec<PluginUser>,
     },
+    /// A transform cannot be so, or needs what was to go.
+    #[error(transparent)]
+    Transform(#[from] TransformRefusal),
     /// All numbers are given out.
     #[error("{0} are used up")]
     Exhausted(Cow<'static, str>),

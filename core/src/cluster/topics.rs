@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::configs::updated_topic;
+use super::transforms::{TransformRefusal, check_view_source};
 use super::{ConfigUpdate, Image, Outcome, Partition, Plugin, Refusal, Topic, VIEW_DEPTH_MAX, is_internal};
 use crate::config::{BrokerDefaults, ConfigError, OnError, Role, TopicConfig};
 use crate::ids::{BrokerId, TopicId, TopicName};
@@ -74,6 +75,12 @@ pub(super) fn delete_topic(image: &mut Image, id: TopicId) -> Result<Outcome, Re
             users,
         });
     }
+    let transforms = image.transforms_of(&topic.name);
+    let transforms: Vec<String> = transforms.map(|t| t.spec.name.clone()).collect();
+    if !transforms.is_empty() {
+        let topic = topic.name.clone();
+        return Err(TransformRefusal::TopicInUse { topic, transforms }.into());
+    }
     image.topics.remove(&topic.name);
     image.names.remove(&id);
     Ok(Outcome::TopicDeleted(topic))
@@ -129,6 +136,7 @@ pub(super) fn alter_configs(
     }
     if let Some(source) = &config.view_source {
         check_view(image, name, source, image.partitions(topic).len())?;
+        check_view_source(image, name, source)?;
     }
     let mut topic = Topic::clone(topic);
     topic.configs = configs;

@@ -277,8 +277,8 @@ fn plugins_count_their_versions_and_stay_while_they_are_used() {
     ];
     applied(&mut image, &create("v", 2, 0, &view));
     assert_eq!(
-        image.users_of_plugin("by-field", version("0.1.0"))[0].role,
-        Role::Partitioner
+        image.users_of_plugin("by-field", version("0.1.0"))[0].to_string(),
+        "t (partitioner, as by-field@0.1.0)"
     );
     let delete = |plugin: &str, v: &str| Command::DeletePlugin {
         name: plugin.to_owned(),

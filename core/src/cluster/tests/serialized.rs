@@ -64,7 +64,7 @@ fn refusals_and_outcomes_travel() {
         Refusal::PluginName(PluginRefError::Version("x".to_owned())),
         Refusal::PluginInUse {
             plugin: "p".to_owned(),
-            users: vec![PluginUser {
+            users: vec![PluginUser::Topic {
                 topic: name("t"),
                 role: Role::Ingest,
                 reference: PluginRef::parse("p@latest").unwrap(),

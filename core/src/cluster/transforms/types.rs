@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{PluginLimits, PluginRef, PluginVersion};
+use crate::cluster::{PluginLimits, PluginRef, PluginVersion};
 use crate::config::OnError;
 use crate::ids::{BrokerId, PartitionIndex, TopicName};
 
@@ -197,6 +197,12 @@ pub enum TransformChange {
 }
 
 impl Transform {
+    /// What runs, what is tried, and what it may go back to.
+    pub fn releases(&self) -> impl Iterator<Item = &Release> {
+        let canary = self.canary.as_ref().map(|canary| &canary.release);
+        std::iter::once(&self.current).chain(canary).chain(&self.previous)
+    }
+
     /// What a partition runs.
     pub fn release(&self, assigned: &Assigned) -> &Release {
         match &self.canary {
