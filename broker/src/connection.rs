@@ -38,6 +38,17 @@ pub struct ConnectionInfo {
     pub client_id: Text,
 }
 
+impl ConnectionInfo {
+    /// Another broker, or this one itself, in place of a client.
+    pub fn of_broker() -> Self {
+        Self {
+            id: 0,
+            peer: SocketAddr::from(([127, 0, 0, 1], 0)),
+            client_id: Text::default(),
+        }
+    }
+}
+
 /// An encoded response: its chunks, and the files that its external chunks point into.
 #[derive(Debug, Default)]
 pub struct Response {

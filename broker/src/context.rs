@@ -15,6 +15,7 @@ use crate::plugins::Plugins;
 use crate::replication::Replication;
 use crate::settings::Settings;
 use crate::topics::Topics;
+use crate::workers::Workers;
 
 /// The owners of a broker's state.
 pub struct Context {
@@ -42,6 +43,8 @@ pub struct Context {
     pub transactions: TransactionCoordinator,
     /// Consumer groups.
     pub groups: GroupCoordinator,
+    /// Transforms that this broker runs.
+    pub workers: Workers,
     /// Ids for idempotent producers.
     pub producer_ids: ProducerIds,
     /// Incremental fetch sessions.

@@ -34,6 +34,7 @@ pub mod replication;
 pub mod settings;
 mod start;
 pub mod topics;
+pub mod workers;
 
 pub use settings::Settings;
 pub use start::{Broker, StartError};

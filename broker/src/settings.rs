@@ -161,6 +161,9 @@ settings! {
     transaction_max_timeout_ms: i32 = 900_000, "transaction.max.timeout.ms", 1..=i32::MAX;
     /// How long a transactional id is remembered that nobody uses, in milliseconds.
     transactional_id_expiration_ms: i32 = 604_800_000, "transactional.id.expiration.ms", 1..=i32::MAX;
+    /// Batches that transforms compute at a time on this broker, so that producers and consumers keep the rest of it; 0 is
+    /// half as many as there are processors.
+    transform_threads: i32 = 0, "millstream.transform.threads", 0..=1024;
     /// Largest metadata text beside a committed offset, in bytes.
     offset_metadata_max_bytes: i32 = 4096, "offset.metadata.max.bytes", 0..=i32::MAX;
     /// Shortest session timeout that a group member may ask for, in milliseconds.

@@ -30,6 +30,7 @@ use crate::plugins::Plugins;
 use crate::replication::Replication;
 use crate::settings::Settings;
 use crate::topics::Topics;
+use crate::workers::Workers;
 use crate::{housekeeping, http, listener};
 
 #[cfg(test)]
@@ -177,6 +178,7 @@ impl Broker {
             plugins,
             transactions: TransactionCoordinator::new(&settings),
             groups: GroupCoordinator::new(&settings),
+            workers: Workers::new(&settings),
             producer_ids: ProducerIds::default(),
             fetch_sessions: FetchSessions::new(settings.fetch_session_slots as usize),
             metrics,
@@ -246,6 +248,7 @@ impl Broker {
         } = self;
         let started = Instant::now();
         context.controller.leave().await;
+        context.workers.end().await;
         context.shutdown.send_replace(true);
         let deadline = tokio::time::Instant::now() + Duration::from_millis(SHUTDOWN_WAIT_MS_MAX);
         for mut task in tasks {

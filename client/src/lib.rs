@@ -22,7 +22,7 @@
 //! | `cluster.rs` | connections by broker, cached metadata, leaders and coordinators |
 //! | `producer/` | batches, sequence numbers and retries, one task per partition |
 //! | `consumer/` | fetches, positions, membership of a group |
-//! | `admin/` | topics, configs, groups, offsets, replicas, quorum, cluster |
+//! | `admin/` | topics, configs, groups, offsets, transactions, replicas, quorum, cluster |
 
 #![allow(
     clippy::needless_update,
@@ -41,7 +41,8 @@ mod producer;
 pub use admin::{
     Admin, BrokerDescription, ClusterDescription, ConfigChange, ConfigEntry, ConfigOperation, ConfigResource,
     Election, Feature, GroupDescription, GroupListing, GroupMember, LogDirPartition, NewTopic, OffsetAt,
-    OffsetSpec, PartitionReplicas, QuorumDescription, QuorumMember, Reassignment, ReassignmentUnderWay,
+    OffsetSpec, PartitionReplicas, ProducerDescription, QuorumDescription, QuorumMember, Reassignment,
+    ReassignmentUnderWay, TransactionDescription, TransactionFilter, TransactionListing,
 };
 pub use cluster::Client;
 pub use config::ClientConfig;
@@ -51,4 +52,4 @@ pub use error::{Error, Result};
 pub use metadata::{Broker, Metadata, Partition, Topic, TopicPartition};
 pub use millstream_kafka::ErrorCode;
 pub use millstream_kafka::records::Compression;
-pub use producer::{Acks, Delivery, Producer, ProducerConfig, ProducerRecord, Receipt, murmur2};
+pub use producer::{Acks, Delivery, Producer, ProducerConfig, ProducerRecord, Receipt};

@@ -11,7 +11,9 @@ pub mod api;
 mod api_key;
 mod error_code;
 pub mod header;
+mod keys;
 pub mod records;
 
 pub use api_key::{ApiKey, Request};
 pub use error_code::ErrorCode;
+pub use keys::{murmur2, partition_of_key};

@@ -118,5 +118,6 @@ impl InForce {
         context.replication.image_changed(&self.image.load_full());
         context.groups.image_changed(&context);
         context.transactions.image_changed(&context);
+        context.workers.image_changed(&context);
     }
 }

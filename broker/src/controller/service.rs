@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::handlers::among;
 use crate::peer::{CallKind, Service};
 use crate::plugins;
+use crate::workers;
 
 /// Serves the other brokers.
 pub struct Services {
@@ -53,6 +54,7 @@ impl Services {
             CallKind::Produce => plugins::remote::serve(&self.context()?, request).await,
             CallKind::Request => among::serve(&self.context()?, request).await,
             CallKind::PluginBytes => plugins::share::serve(&self.context()?, request).await,
+            CallKind::Workers => workers::report::serve(&self.context()?, &request),
         }
     }
 }

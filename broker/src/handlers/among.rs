@@ -1,22 +1,35 @@
 //! Requests of Kafka's that brokers send each other: a client's records that are passed on, what a leader asks the
-//! coordinator of a transaction, and the markers that this one has leaders write.
+//! coordinator of a transaction, the markers that this one has leaders write, and all that the workers of transforms do.
 //!
 //! They go by the connections of brokers, whose certificates say who asks, and are answered by the handlers that clients
 //! reach. A message is the number of the API and its version (two bytes each, big endian), and the request without a
 //! header; the answer is the response without one.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use millstream_core::ids::BrokerId;
 use millstream_kafka::api::add_partitions_to_txn::AddPartitionsToTxnRequest;
+use millstream_kafka::api::delete_groups::DeleteGroupsRequest;
+use millstream_kafka::api::end_txn::EndTxnRequest;
+use millstream_kafka::api::fetch::FetchRequest;
+use millstream_kafka::api::init_producer_id::InitProducerIdRequest;
+use millstream_kafka::api::list_offsets::ListOffsetsRequest;
+use millstream_kafka::api::offset_commit::OffsetCommitRequest;
+use millstream_kafka::api::offset_fetch::OffsetFetchRequest;
 use millstream_kafka::api::produce::ProduceRequest;
+use millstream_kafka::api::txn_offset_commit::TxnOffsetCommitRequest;
 use millstream_kafka::api::write_txn_markers::WriteTxnMarkersRequest;
 use millstream_kafka::wire::{Chunk, Message, Reader, Writer};
 use millstream_kafka::{ApiKey, Request};
 
-use super::{add_partitions_to_txn, produce, write_txn_markers};
+use super::{
+    add_partitions_to_txn, delete_groups, end_txn, fetch, init_producer_id, list_offsets, offset_commit,
+    offset_fetch, produce, txn_offset_commit, write_txn_markers,
+};
+use crate::connection::ConnectionInfo;
 use crate::context::Context;
 use crate::peer::CallKind;
 
@@ -42,43 +55,94 @@ pub async fn ask<R: Request>(
     R::Response::decode(&mut Reader::new(answer), version).map_err(|error| error.to_string())
 }
 
-/// Answers another broker's request.
+/// A request that brokers make of each other.
+pub trait Shared: Request {
+    /// Answers it here.
+    fn answered(
+        context: &Arc<Context>,
+        version: i16,
+        request: Self,
+    ) -> impl Future<Output = Self::Response> + Send;
+}
+
+/// Has a broker answer a request, which may be this one.
 ///
 /// # Errors
-/// It cannot be read, or is none that brokers send.
-pub async fn serve(context: &Arc<Context>, message: Bytes) -> Result<Bytes, String> {
-    let Some((head, _)) = message.split_first_chunk::<4>() else {
-        return Err("a request of an API has four bytes in front".to_owned());
-    };
-    let [a, b, c, d] = *head;
-    let (key, version) = (i16::from_be_bytes([a, b]), i16::from_be_bytes([c, d]));
-    let key = ApiKey::from_i16(key).filter(|key| key.versions().contains(&version));
-    let mut body = Reader::new(message.slice(head.len()..));
-    let mut answer = BytesMut::new();
-    match key {
-        Some(ApiKey::Produce) => {
-            let request = decode::<ProduceRequest>(&mut body, version)?;
-            encode(
-                &mut answer,
-                &produce::store_all(context, version, request).await,
-                version,
-            )?;
-        }
-        Some(ApiKey::AddPartitionsToTxn) => {
-            let request = decode::<AddPartitionsToTxnRequest>(&mut body, version)?;
-            let added = add_partitions_to_txn::answer(context, version, request).await;
-            encode(&mut answer, &added, version)?;
-        }
-        Some(ApiKey::WriteTxnMarkers) => {
-            let request = decode::<WriteTxnMarkersRequest>(&mut body, version)?;
-            encode(
-                &mut answer,
-                &write_txn_markers::answer(context, request).await,
-                version,
-            )?;
-        }
-        _ => return Err("brokers do not ask that of each other".to_owned()),
+/// As [`ask`].
+pub async fn ask_any<R: Shared>(
+    context: &Arc<Context>,
+    broker: BrokerId,
+    version: i16,
+    request: R,
+) -> Result<R::Response, String> {
+    match broker == context.node {
+        true => Ok(R::answered(context, version, request).await),
+        false => ask(context, broker, version, request).await,
     }
+}
+
+macro_rules! shared {
+    ($( $key:ident => $request:ident: |$context:ident, $version:ident, $asked:ident| $answer:expr; )+) => {
+        $( impl Shared for $request {
+            async fn answered(
+                $context: &Arc<Context>,
+                $version: i16,
+                $asked: Self,
+            ) -> Self::Response {
+                $answer.await
+            }
+        } )+
+
+        /// Answers another broker's request.
+        ///
+        /// # Errors
+        /// It cannot be read, or is none that brokers send.
+        pub async fn serve(context: &Arc<Context>, message: Bytes) -> Result<Bytes, String> {
+            let Some((head, _)) = message.split_first_chunk::<4>() else {
+                return Err("a request of an API has four bytes in front".to_owned());
+            };
+            let [a, b, c, d] = *head;
+            let (key, version) = (i16::from_be_bytes([a, b]), i16::from_be_bytes([c, d]));
+            let key = ApiKey::from_i16(key).filter(|key| key.versions().contains(&version));
+            let body = Reader::new(message.slice(head.len()..));
+            match key {
+                $( Some(ApiKey::$key) => answer::<$request>(context, version, body).await, )+
+                _ => Err("brokers do not ask that of each other".to_owned()),
+            }
+        }
+    };
+}
+
+shared! {
+    Produce => ProduceRequest: |context, version, asked| produce::store_all(context, version, asked);
+    AddPartitionsToTxn => AddPartitionsToTxnRequest:
+        |context, version, asked| add_partitions_to_txn::answer(context, version, asked);
+    WriteTxnMarkers => WriteTxnMarkersRequest: |context, _version, asked| write_txn_markers::answer(context, asked);
+    Fetch => FetchRequest: |context, version, asked| fetch::whole(context, version, asked);
+    ListOffsets => ListOffsetsRequest:
+        |context, version, asked| list_offsets::handle(context, &ConnectionInfo::of_broker(), version, asked);
+    InitProducerId => InitProducerIdRequest:
+        |context, version, asked| init_producer_id::handle(context, &ConnectionInfo::of_broker(), version, asked);
+    EndTxn => EndTxnRequest:
+        |context, version, asked| end_txn::handle(context, &ConnectionInfo::of_broker(), version, asked);
+    TxnOffsetCommit => TxnOffsetCommitRequest:
+        |context, version, asked| txn_offset_commit::handle(context, &ConnectionInfo::of_broker(), version, asked);
+    OffsetCommit => OffsetCommitRequest:
+        |context, version, asked| offset_commit::handle(context, &ConnectionInfo::of_broker(), version, asked);
+    OffsetFetch => OffsetFetchRequest:
+        |context, version, asked| offset_fetch::handle(context, &ConnectionInfo::of_broker(), version, asked);
+    DeleteGroups => DeleteGroupsRequest:
+        |context, version, asked| delete_groups::handle(context, &ConnectionInfo::of_broker(), version, asked);
+}
+
+async fn answer<R: Shared>(context: &Arc<Context>, version: i16, mut body: Reader) -> Result<Bytes, String> {
+    let request = decode::<R>(&mut body, version)?;
+    let mut answer = BytesMut::new();
+    encode(
+        &mut answer,
+        &R::answered(context, version, request).await,
+        version,
+    )?;
     Ok(answer.freeze())
 }
 

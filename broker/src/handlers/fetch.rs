@@ -100,6 +100,34 @@ pub async fn handle(
     )
 }
 
+/// The same with the records in the answer, for who has no socket that files could be sent to. Knows no sessions.
+pub async fn whole(context: &Arc<Context>, version: i16, request: FetchRequest) -> FetchResponse {
+    let request = FetchRequest {
+        session_id: 0,
+        session_epoch: -1,
+        ..request
+    };
+    let (mut answer, files) = handle(context, &ConnectionInfo::of_broker(), version, request).await;
+    let partitions = answer
+        .responses
+        .iter_mut()
+        .flat_map(|topic| &mut topic.partitions);
+    for data in partitions {
+        let Some(Payload::External { index, .. }) = data.records else {
+            continue;
+        };
+        data.records = match files[index as usize].read().await {
+            Ok(bytes) => Some(Payload::Bytes(bytes.into())),
+            Err(error) => {
+                tracing::error!(%error, "cannot read the log");
+                data.error_code = ErrorCode::KafkaStorageError.code();
+                Some(Payload::default())
+            }
+        };
+    }
+    answer
+}
+
 /// What holds for all partitions of a request.
 #[derive(Debug)]
 struct Asked {

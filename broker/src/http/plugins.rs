@@ -1,5 +1,6 @@
 //! Plugins: push, list, describe, delete.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,7 +87,7 @@ pub struct StatsBody {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LogBody {
     time_ms: i64,
-    level: &'static str,
+    level: Cow<'static, str>,
     message: String,
 }
 

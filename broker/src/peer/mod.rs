@@ -75,6 +75,8 @@ pub enum CallKind {
     Request,
     /// The bytes of a plugin, or the wish for them.
     PluginBytes,
+    /// How transforms are that the other one runs.
+    Workers,
 }
 
 /// Answers what other brokers ask.
@@ -403,20 +405,21 @@ impl fmt::Display for Class {
 }
 
 impl CallKind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Quorum,
         Self::Submit,
         Self::Heartbeat,
         Self::Produce,
         Self::Request,
         Self::PluginBytes,
+        Self::Workers,
     ];
 
     /// The connection that it goes by.
     pub fn class(self) -> Class {
         match self {
             Self::Quorum | Self::Submit | Self::Heartbeat => Class::Control,
-            Self::Produce | Self::Request | Self::PluginBytes => Class::Bulk,
+            Self::Produce | Self::Request | Self::PluginBytes | Self::Workers => Class::Bulk,
         }
     }
 
@@ -424,6 +427,7 @@ impl CallKind {
     fn bytes_max(self) -> usize {
         match self {
             Self::Heartbeat => 64 << 10,
+            Self::Workers => 16 << 20,
             // A snapshot of the image; a command that brings one.
             Self::Quorum | Self::Submit => 64 << 20,
             // The largest produce request, and what is around it.
@@ -441,6 +445,7 @@ impl CallKind {
             Self::Produce => 4,
             Self::PluginBytes => 5,
             Self::Request => 6,
+            Self::Workers => 7,
         }
     }
 

@@ -170,14 +170,20 @@ impl Letter {
     }
 }
 
-/// Headers of a dead letter. The offset is null where the record would have got none: behind a partitioner.
-const PLUGIN: &str = "millstream.plugin";
-const VERSION: &str = "millstream.version";
-const TOPIC: &str = "millstream.topic";
-const PARTITION: &str = "millstream.partition";
-const OFFSET: &str = "millstream.offset";
-const REASON: &str = "millstream.reason";
+/// Header of a dead letter: the plugin that failed. The offset is null where the record would have got none: behind a
+/// partitioner.
+pub const PLUGIN: &str = "millstream.plugin";
+/// Its version.
+pub const VERSION: &str = "millstream.version";
+/// The topic that the record is of.
+pub const TOPIC: &str = "millstream.topic";
+/// Its partition.
+pub const PARTITION: &str = "millstream.partition";
+/// Its offset.
+pub const OFFSET: &str = "millstream.offset";
+/// Why it failed.
+pub const REASON: &str = "millstream.reason";
 /// Longest reason in a header.
-const REASON_BYTES_MAX: usize = 1024;
+pub const REASON_BYTES_MAX: usize = 1024;
 /// What the headers of ours and the keeping of a letter take, about.
 const LETTER_BYTES: usize = 512;

@@ -1,5 +1,6 @@
 //! What plugins cost and what they said: counters by plugin, version and topic, and the last log lines by plugin.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use millstream_core::cluster::PluginVersion;
 use millstream_core::ids::TopicName;
+use serde::{Deserialize, Serialize};
 
 use crate::context::now_ms;
 
@@ -32,12 +34,12 @@ pub struct Stats {
 }
 
 /// A line that a plugin logged.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
     /// When, in milliseconds since 1970.
     pub time_ms: i64,
     /// `trace`, `debug`, `info`, `warn` or `error`.
-    pub level: &'static str,
+    pub level: Cow<'static, str>,
     /// What.
     pub message: String,
 }
@@ -137,7 +139,7 @@ impl Ledger {
     pub fn note(&self, plugin: &str, level: &'static str, message: &str) {
         let line = LogLine {
             time_ms: now_ms(),
-            level,
+            level: level.into(),
             message: cut(message, LINE_BYTES_MAX).to_owned(),
         };
         let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);

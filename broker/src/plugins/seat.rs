@@ -61,7 +61,10 @@ impl Pools {
 
     /// Does something that needs a place for an instance; once more without the idle instances of all pools if there
     /// is none.
-    fn with_room<T>(&self, work: impl Fn() -> Result<T, InstantiateError>) -> Result<T, InstantiateError> {
+    ///
+    /// # Errors
+    /// As `work`.
+    pub fn with_room<T>(&self, work: impl Fn() -> Result<T, InstantiateError>) -> Result<T, InstantiateError> {
         match work() {
             Err(InstantiateError::Busy) => {
                 let pools = self.0.lock().unwrap_or_else(PoisonError::into_inner);

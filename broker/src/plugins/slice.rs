@@ -223,7 +223,7 @@ impl<'a> Slice<'a> {
 }
 
 /// How many headers `raw` holds; none if it is no run of whole headers.
-fn count_headers(raw: &[u8]) -> Option<u32> {
+pub fn count_headers(raw: &[u8]) -> Option<u32> {
     let mut at = 0;
     let mut count = 0;
     while at < raw.len() {

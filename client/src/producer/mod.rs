@@ -17,6 +17,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use millstream_kafka::partition_of_key;
 use millstream_kafka::records::Compression;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -26,7 +27,6 @@ use crate::metadata::TopicPartition;
 
 use lane::{Message, Pending};
 use partitioner::Sticky;
-pub use partitioner::murmur2;
 
 /// How many copies of a record must exist before its receipt is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -321,7 +321,7 @@ impl Route {
                 "topic '{}' has no partition {partition}: it has {}, numbered from 0",
                 record.topic, self.partitions
             ))),
-            (None, Some(key)) => Ok(((murmur2(key) & 0x7fff_ffff) % self.partitions as u32) as i32),
+            (None, Some(key)) => Ok(partition_of_key(key, self.partitions)),
             (None, None) => Ok(self.sticky.next(bytes, batch_bytes, self.partitions)),
         }
     }

@@ -212,8 +212,7 @@ impl BatchBuilder {
         }
         let mut raw = Vec::new();
         for header in headers {
-            write_nullable(&mut raw, Some(header.key));
-            write_nullable(&mut raw, header.value);
+            header.write(&mut raw);
         }
         let headers = Headers::parse(&raw, headers.len() as u32)?;
         self.append_raw(next, timestamp, key, value, headers)
@@ -336,6 +335,14 @@ impl BatchBuilder {
         let crc = crc32c(&self.buffer[ATTRIBUTES_AT..]);
         self.buffer[CRC_AT..ATTRIBUTES_AT].copy_from_slice(&crc.to_be_bytes());
         Ok(self.buffer.into())
+    }
+}
+
+impl Header<'_> {
+    /// Encodes it as it stands in a record, behind what is there.
+    pub fn write(&self, to: &mut Vec<u8>) {
+        write_nullable(to, Some(self.key));
+        write_nullable(to, self.value);
     }
 }
 
