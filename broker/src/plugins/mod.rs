@@ -6,7 +6,7 @@
 
 mod cache;
 mod chain;
-mod dead_letter;
+pub(crate) mod dead_letter;
 mod entrance;
 pub mod ingest;
 mod ledger;
@@ -15,12 +15,13 @@ pub mod remote;
 mod route;
 mod seat;
 pub mod share;
-mod slice;
+pub(crate) mod slice;
 mod stages;
 mod store;
 #[cfg(test)]
 mod tests;
 pub mod view;
+pub mod worker;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -33,6 +34,7 @@ use tokio::sync::Semaphore;
 
 pub use ledger::{LogLine, Stats};
 pub use push::PluginError;
+pub use seat::CallFailure;
 pub use seat::Slot;
 pub use stages::{Stage, Stopwatch};
 
