@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use millstream_kafka::ErrorCode;
-use millstream_kafka::api::find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
+use millstream_kafka::api::find_coordinator::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
 use millstream_kafka::api::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
 use millstream_kafka::wire::Text;
 
@@ -232,22 +232,35 @@ impl Client {
 
     /// A connection to the broker that coordinates a group.
     pub(crate) async fn coordinator(&self, group: &str, purpose: Purpose) -> Result<Connection> {
+        let broker = self.find_coordinator(GROUP_KEY_TYPE, group).await?;
+        self.connection(&broker.address(), purpose).await
+    }
+
+    /// The broker that coordinates a transactional id.
+    pub(crate) async fn transaction_coordinator(&self, id: &str) -> Result<Broker> {
+        self.find_coordinator(TRANSACTION_KEY_TYPE, id).await
+    }
+
+    async fn find_coordinator(&self, key_type: i8, key: &str) -> Result<Broker> {
         let connection = self.any().await?;
         let version = connection.version::<FindCoordinatorRequest>(i16::MAX)?;
         let mut request = FindCoordinatorRequest {
-            key_type: GROUP_KEY_TYPE,
+            key_type,
             ..Default::default()
         };
         if version >= BATCHED_COORDINATORS_VERSION {
-            request.coordinator_keys = vec![Text::from(group)];
+            request.coordinator_keys = vec![Text::from(key)];
         } else {
-            request.key = Text::from(group);
+            request.key = Text::from(key);
         }
         let answer = connection
             .call_at(version, &request, self.inner.config.request_timeout)
             .await?;
-        let address = coordinator_address(group, answer)?;
-        self.connection(&address, purpose).await
+        let what = match key_type {
+            TRANSACTION_KEY_TYPE => format!("coordinator of transactional id '{key}'"),
+            _ => format!("coordinator of group '{key}'"),
+        };
+        coordinator_broker(&what, answer)
     }
 
     /// A connection to an address, made if there is none that works.
@@ -397,31 +410,33 @@ fn usable<'a>(metadata: &'a Metadata, name: &str) -> Option<&'a Topic> {
         .filter(|topic| !topic.partitions.is_empty())
 }
 
-fn coordinator_address(group: &str, answer: FindCoordinatorResponse) -> Result<String> {
-    let what = || format!("coordinator of group '{group}'");
-    let broker = match answer.coordinators.into_iter().next() {
-        Some(found) => {
-            Error::check(found.error_code, found.error_message.as_deref(), what)?;
-            (found.host, found.port)
-        }
-        None => {
-            Error::check(answer.error_code, answer.error_message.as_deref(), what)?;
-            (answer.host, answer.port)
-        }
+fn coordinator_broker(what: &str, answer: FindCoordinatorResponse) -> Result<Broker> {
+    let told = match answer.coordinators.into_iter().next() {
+        Some(found) => found,
+        None => Coordinator {
+            node_id: answer.node_id,
+            host: answer.host,
+            port: answer.port,
+            error_code: answer.error_code,
+            error_message: answer.error_message,
+            ..Default::default()
+        },
     };
-    let port = u16::try_from(broker.1)
-        .map_err(|_| Error::Invalid(format!("{} is said to be on port {}", what(), broker.1)))?;
+    Error::check(told.error_code, told.error_message.as_deref(), || what.to_owned())?;
+    let port = u16::try_from(told.port)
+        .map_err(|_| Error::Invalid(format!("{what} is said to be on port {}", told.port)))?;
     Ok(Broker {
-        id: -1,
-        host: broker.0.to_string(),
+        id: told.node_id,
+        host: told.host.to_string(),
         port,
         rack: None,
-    }
-    .address())
+    })
 }
 
 /// Kafka's key type of a group in FindCoordinator.
 const GROUP_KEY_TYPE: i8 = 0;
+/// The same of a transactional id.
+const TRANSACTION_KEY_TYPE: i8 = 1;
 /// FindCoordinator asks for several keys from this version on (KIP-699).
 const BATCHED_COORDINATORS_VERSION: i16 = 4;
 /// Pauses between attempts grow up to so many times the first.

@@ -1,4 +1,4 @@
-//! Administration: topics, configs, groups, offsets, the cluster itself.
+//! Administration: topics, configs, groups, offsets, transactions, the cluster itself.
 //!
 //! Every call names its subject in its errors, so that they can be shown to a user as they are.
 
@@ -10,6 +10,7 @@ mod offsets;
 mod quorum;
 mod replicas;
 mod topics;
+mod transactions;
 
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ pub use offsets::{OffsetAt, OffsetSpec};
 pub use quorum::{QuorumDescription, QuorumMember};
 pub use replicas::{Election, PartitionReplicas, Reassignment, ReassignmentUnderWay};
 pub use topics::NewTopic;
+pub use transactions::{ProducerDescription, TransactionDescription, TransactionFilter, TransactionListing};
 
 /// Administrative calls to a cluster.
 #[derive(Debug, Clone)]
