@@ -1,5 +1,6 @@
 //! Stories of topics, views and plugins.
 
+use super::transforms::{any_transform_command, check_transforms};
 use super::*;
 use crate::ids::ProducerId;
 
@@ -278,7 +279,7 @@ fn plugins_count_their_versions_and_stay_while_they_are_used() {
     applied(&mut image, &create("v", 2, 0, &view));
     assert_eq!(
         image.users_of_plugin("by-field", version("0.1.0"))[0].to_string(),
-        "t (partitioner, as by-field@0.1.0)"
+        "t (partitioner, as by-field@latest)"
     );
     let delete = |plugin: &str, v: &str| Command::DeletePlugin {
         name: plugin.to_owned(),
@@ -371,6 +372,8 @@ fn any_command() -> impl Strategy<Value = Command> {
         1 => Just(push("q", "cc", World::Partitioner)),
         1 => Just(Command::DeletePlugin { name: "p".to_owned(), version: PluginVersion::FIRST }),
         1 => (1..5000_u32).prop_map(|count| Command::AllocateProducerIds { broker: BrokerId(1), count }),
+        1 => Just(Command::RegisterBroker { broker: Broker { id: BrokerId(1), ..Broker::default() } }),
+        4 => any_transform_command(&["a", "b", "c"]),
     ]
 }
 
@@ -389,6 +392,7 @@ proptest! {
             }
             prop_assert_eq!(one.encode(), other.encode());
             prop_assert_eq!(&one, &other);
+            check_transforms(&one);
             for topic in one.topics() {
                 prop_assert!(!one.partitions(topic).is_empty(), "every topic and view has partitions");
                 prop_assert!(!one.stored_topic(topic).is_view());

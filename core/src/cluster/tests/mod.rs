@@ -13,6 +13,8 @@ mod reassign;
 mod rebalance;
 mod scene;
 mod serialized;
+mod transform_refusals;
+mod transforms;
 
 fn name(text: &str) -> TopicName {
     TopicName::new(text).unwrap()

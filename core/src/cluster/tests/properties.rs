@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::scene::*;
+use super::transforms::{any_transform_command, check_moves, check_transforms, deploy};
 use super::*;
 
 /// Something that happens; numbers are made to fit the image at that time.
@@ -27,6 +28,8 @@ enum Event {
     MinInsync(u128, u8),
     DefaultMinInsync(u8),
     AddPartition(u128, Vec<i32>),
+    Transform(Box<Command>),
+    Promote(&'static str),
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
@@ -51,6 +54,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => (topic.clone(), 0..4_u8).prop_map(|(t, n)| Event::MinInsync(t, n)),
         1 => (0..4_u8).prop_map(Event::DefaultMinInsync),
         1 => (topic, replicas).prop_map(|(t, r)| Event::AddPartition(t, r)),
+        4 => any_transform_command(&["t1", "t2", "v", "out"]).prop_map(|command| Event::Transform(Box::new(command))),
+        1 => prop_oneof![Just("one"), Just("two")].prop_map(Event::Promote),
     ]
 }
 
@@ -144,6 +149,14 @@ impl Event {
                 topic: name(&format!("t{topic}")),
                 added: vec![ids(replicas)],
             },
+            Self::Transform(command) => Command::clone(command),
+            Self::Promote(name) => Command::ChangeTransform {
+                name: (*name).to_owned(),
+                change: TransformChange::Promote {
+                    generation: image.transform(name)?.canary.as_ref()?.release.generation,
+                },
+                at_ms: 7,
+            },
         })
     }
 }
@@ -158,6 +171,21 @@ fn scene() -> Image {
             *partitions = vec![ids(&[1, 2, 3]), ids(&[4, 5, 1])];
         }
         applied(&mut image, &command);
+    }
+    applied(
+        &mut image,
+        &create("v", 3, 0, &[("millstream.view.source", "t1")]),
+    );
+    let mut out = create("out", 4, 0, &[]);
+    if let Command::CreateTopic { partitions, .. } = &mut out {
+        *partitions = vec![ids(&[2, 3, 4])];
+    }
+    applied(&mut image, &out);
+    for sha256 in ["aa", "bb"] {
+        applied(&mut image, &push("p", sha256, World::Transform));
+    }
+    for (n, transform) in ["one", "two"].into_iter().enumerate() {
+        applied(&mut image, &deploy(transform, n as u128, &["v", "t2"], &["out"]));
     }
     image
 }
@@ -277,6 +305,8 @@ proptest! {
             other = Image::decode(&other.encode()).unwrap();
             prop_assert_eq!(image.encode(), other.encode());
             prop_assert_eq!(&image, &other);
+            check_transforms(&image);
+            check_moves(&before, &image);
             for (topic, index, partition) in image.stored_partitions() {
                 check_partition(&image, topic, partition);
                 if let Ok((_, earlier)) = before.stored_partition(topic.id, index) {
