@@ -19,7 +19,7 @@ pub(crate) mod slice;
 mod stages;
 mod store;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod view;
 pub mod worker;
 

@@ -124,6 +124,13 @@ pub fn run(
     (run.next, None)
 }
 
+/// Batches of an input with records that count.
+#[cfg(test)]
+pub fn wanted(input: &Input) -> impl Iterator<Item = Result<BatchView<'_>, records::BatchError>> {
+    let mut skipped = Aborted::new(&input.aborted);
+    records::batches(&input.batches).filter(move |batch| batch.as_ref().map_or(true, |b| skipped.wants(b)))
+}
+
 /// Which batches belong to aborted transactions.
 struct Aborted<'a> {
     /// Those that begin later.

@@ -14,6 +14,8 @@ pub mod report;
 pub mod reset;
 mod tally;
 mod task;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};

@@ -42,7 +42,7 @@ pub struct PartitionReport {
     pub committed: i64,
     /// The end of the partition for readers of committed records; -1 if it is not known.
     pub end: i64,
-    /// Records between the two; -1 if it is not known.
+    /// Records that are not done yet; -1 if it is not known.
     pub lag: i64,
     /// Records read.
     pub records_in: u64,
@@ -218,9 +218,9 @@ fn report(transform: &Transform, assigned: &Assigned, face: Face, end: Option<i6
         0 => UNKNOWN,
         end => end,
     });
-    let lag = match (committed, end) {
-        (UNKNOWN, _) | (_, UNKNOWN) => UNKNOWN,
-        (committed, end) => (end - committed).max(0),
+    let lag = match (face.committed.or(face.from), end) {
+        (None, _) | (_, UNKNOWN) => UNKNOWN,
+        (Some(done), end) => (end - done).max(0),
     };
     let mean = tally.nanoseconds as f64 / tally.records_in.max(1) as f64;
     PartitionReport {

@@ -78,6 +78,8 @@ pub struct Face {
     pub tally: Tally,
     /// The offset that was committed last; none before the first.
     pub committed: Option<i64>,
+    /// Where it began; none before it has.
+    pub from: Option<i64>,
     /// The end of the partition that a reader of committed records saw last.
     pub end: i64,
 }

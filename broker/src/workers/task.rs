@@ -332,9 +332,11 @@ impl<'a> Life<'a> {
                 from: self.next,
             });
         self.producer = Some((producer, Sequences::new()));
-        self.task
-            .board
-            .write(|face| face.committed = known.as_ref().map(|place| place.offset));
+        let next = self.next;
+        self.task.board.write(|face| {
+            face.committed = known.as_ref().map(|place| place.offset);
+            face.from = Some(next);
+        });
         if known.is_none() && task.start == Start::Latest {
             // Or what comes until the first commit would be skipped by whoever begins after this one.
             self.begin_commit();

@@ -1,8 +1,9 @@
 //! Plugins at work in a whole broker, without the network: what is stored, what is read, what is refused.
 
-mod guests;
+pub(crate) mod guests;
 mod ingest;
 mod partitioner;
+mod spread;
 mod store;
 mod view;
 
@@ -24,7 +25,7 @@ use crate::settings::Settings;
 use crate::{Broker, plugins};
 
 /// A broker with a directory of its own.
-struct World {
+pub(crate) struct World {
     broker: Option<Broker>,
     directory: tempfile::TempDir,
 }
@@ -33,13 +34,13 @@ struct World {
 type Seen = (i64, String, BTreeMap<String, String>);
 
 impl World {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let broker = Some(Broker::start(Settings::of_test(directory.path())).await.unwrap());
         Self { broker, directory }
     }
 
-    async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         self.broker.take().unwrap().shutdown().await;
         self.broker = Some(
             Broker::start(Settings::of_test(self.directory.path()))
@@ -48,15 +49,19 @@ impl World {
         );
     }
 
-    async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         self.broker.take().unwrap().shutdown().await;
     }
 
-    fn context(&self) -> &Arc<Context> {
+    pub(crate) fn context(&self) -> &Arc<Context> {
         self.broker.as_ref().unwrap().context()
     }
 
-    async fn push(&self, name: &str, component: Vec<u8>) -> Result<(Arc<Plugin>, bool), PluginError> {
+    pub(crate) async fn push(
+        &self,
+        name: &str,
+        component: Vec<u8>,
+    ) -> Result<(Arc<Plugin>, bool), PluginError> {
         let context = self.context();
         let (name, limits) = (name.to_owned(), PluginLimits::default());
         context
@@ -65,7 +70,12 @@ impl World {
             .await
     }
 
-    async fn create(&self, name: &str, partitions: usize, configs: &[(&str, &str)]) -> Result<(), Refused> {
+    pub(crate) async fn create(
+        &self,
+        name: &str,
+        partitions: usize,
+        configs: &[(&str, &str)],
+    ) -> Result<(), Refused> {
         let command = Command::CreateTopic {
             name: TopicName::new(name).unwrap(),
             id: TopicId(Uuid::new_v4()),
@@ -78,7 +88,7 @@ impl World {
         self.context().controller.apply(command).await.map(|_| ())
     }
 
-    async fn configure(&self, name: &str, configs: &[(&str, &str)]) -> Result<(), Refused> {
+    pub(crate) async fn configure(&self, name: &str, configs: &[(&str, &str)]) -> Result<(), Refused> {
         let configs = configs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         let command = Command::AlterConfigs {
             topic: TopicName::new(name).unwrap(),
@@ -87,7 +97,12 @@ impl World {
         self.context().controller.apply(command).await.map(|_| ())
     }
 
-    async fn produce(&self, topic: &str, partition: i32, batch: &Bytes) -> Result<Stored, Refusal> {
+    pub(crate) async fn produce(
+        &self,
+        topic: &str,
+        partition: i32,
+        batch: &Bytes,
+    ) -> Result<Stored, Refusal> {
         let context = self.context();
         let topic = context.topics.find(topic, Uuid::nil()).unwrap();
         let entrance = crate::ingest::entrance(context, &topic, partition)?;
@@ -100,7 +115,7 @@ impl World {
     }
 
     /// The batches of a partition, as they are stored.
-    fn stored(&self, topic: &str, partition: i32) -> Bytes {
+    pub(crate) fn stored(&self, topic: &str, partition: i32) -> Bytes {
         let topic = self.context().topics.find(topic, Uuid::nil()).unwrap();
         let read = topic
             .partition(partition)
@@ -121,13 +136,13 @@ impl World {
         plugins::view::compute(context, topic.view().unwrap(), partition, slice).await
     }
 
-    fn values(&self, topic: &str, partition: i32) -> Vec<(i64, String)> {
+    pub(crate) fn values(&self, topic: &str, partition: i32) -> Vec<(i64, String)> {
         values(&self.stored(topic, partition))
     }
 }
 
 /// A batch with these values.
-fn batch(values: &[&str]) -> Bytes {
+pub(crate) fn batch(values: &[&str]) -> Bytes {
     filled(BatchBuilder::new(), values)
 }
 
@@ -136,7 +151,7 @@ fn batch_of(producer: i64, sequence: i32, values: &[&str]) -> Bytes {
     filled(BatchBuilder::new().producer(producer, 0, sequence), values)
 }
 
-fn filled(mut builder: BatchBuilder, values: &[&str]) -> Bytes {
+pub(crate) fn filled(mut builder: BatchBuilder, values: &[&str]) -> Bytes {
     builder = builder.compression(Compression::Lz4);
     for value in values {
         builder
