@@ -7,7 +7,7 @@ use millstream_core::config::CompressionType;
 use millstream_core::ids::{Offset, ProducerId};
 use millstream_kafka::ErrorCode;
 use millstream_kafka::records::{
-    self, BatchError, BatchErrorKind, BatchView, Limits, Scratch, TimestampType, Validated,
+    self, BatchError, BatchErrorKind, BatchView, Limits, RecordSpan, Scratch, TimestampType, Validated,
 };
 use millstream_storage::AppendError as LogError;
 use tokio::sync::oneshot;
@@ -92,8 +92,26 @@ impl Refusal {
     }
 }
 
-/// Stores one batch that a client sent for a partition of `topic`. `part` says that it is of a
-/// transaction.
+/// How a batch is a part of a transaction.
+#[derive(Debug)]
+pub enum InTransaction {
+    /// It is stored where it came in.
+    Here(Part),
+    /// A partitioner spreads it: each partition that records go to asks under this transactional id.
+    Spread(Arc<str>),
+}
+
+impl InTransaction {
+    /// Where nothing is spread; a batch that was to be is not verified there.
+    pub fn here(self) -> Part {
+        match self {
+            Self::Here(part) => part,
+            Self::Spread(_) => Part(None),
+        }
+    }
+}
+
+/// Stores one batch that a client sent for a partition of `topic`. `part` says that it is of a transaction.
 ///
 /// Without plugins nothing is awaited, so batches of one connection are appended in the order of their requests.
 ///
@@ -105,7 +123,7 @@ pub async fn store(
     entrance: &Arc<Partition>,
     batch: &Bytes,
     safety: Safety,
-    part: Option<Part>,
+    part: Option<InTransaction>,
 ) -> Result<Stored, Refusal> {
     if topic.view().is_some() {
         return Err(Refusal::new(
@@ -121,7 +139,7 @@ pub async fn store(
         return crate::plugins::ingest::store(context, topic, entrance, batch, &validated, safety, part)
             .await;
     }
-    let stored = append(context, topic, entrance, batch, part)?;
+    let stored = append(context, topic, entrance, batch, part.map(InTransaction::here))?;
     context
         .metrics
         .records_in
@@ -198,7 +216,48 @@ fn check(context: &Context, topic: &Topic, batch: &[u8]) -> Result<Validated, Re
     if !topic.config.log_append_time {
         check_timestamps(context, topic, batch, &validated)?;
     }
+    if topic.config.compact {
+        check_keys(context, batch)?;
+    }
     Ok(validated)
+}
+
+/// What is to be compacted is known by its key.
+fn check_keys(context: &Context, batch: &[u8]) -> Result<(), Refusal> {
+    let reason = "a compacted topic takes no record without a key";
+    let mut records = records_where(context, batch, |span| span.key.is_none())?;
+    if records.is_empty() {
+        return Ok(());
+    }
+    for (_, told) in &mut records {
+        *told = Some(reason.to_owned());
+    }
+    Err(Refusal {
+        records,
+        ..Refusal::new(ErrorCode::InvalidRecord, reason)
+    })
+}
+
+/// The records that something is true of, by their place in the batch.
+fn records_where(
+    context: &Context,
+    batch: &[u8],
+    is_meant: impl Fn(&RecordSpan) -> bool,
+) -> Result<Vec<(i32, Option<String>)>, Refusal> {
+    let view = BatchView::parse(batch).map_err(refuse_batch)?;
+    let mut scratch = Scratch::default();
+    let data = view
+        .data(&mut scratch, context.settings.decompressed_max_bytes as usize)
+        .map_err(refuse_batch)?;
+    let mut records = Vec::new();
+    let each = view.spans(data).each(|span| {
+        if is_meant(&span) {
+            records.push((span.offset_delta, None));
+        }
+        Ok(())
+    });
+    each.map_err(refuse_batch)?;
+    Ok(records)
 }
 
 /// Timestamps may lie only so far from the broker's clock (KIP-937); -1 stands for none.
@@ -217,24 +276,10 @@ fn check_timestamps(
     if !is_far(validated.min_timestamp) && !is_far(validated.max_timestamp) {
         return Ok(());
     }
-    let view = BatchView::parse(batch).map_err(refuse_batch)?;
-    let mut scratch = Scratch::default();
-    let data = view
-        .data(&mut scratch, context.settings.decompressed_max_bytes as usize)
-        .map_err(refuse_batch)?;
-    let mut records = Vec::new();
-    let each = view.spans(data).each(|span| {
-        if is_far(
-            validated
-                .header
-                .base_timestamp
-                .saturating_add(span.timestamp_delta),
-        ) {
-            records.push((span.offset_delta, None));
-        }
-        Ok(())
-    });
-    each.map_err(refuse_batch)?;
+    let base = validated.header.base_timestamp;
+    let records = records_where(context, batch, |span| {
+        is_far(base.saturating_add(span.timestamp_delta))
+    })?;
     let message = "a timestamp is further from the broker's clock than the topic allows";
     Err(Refusal {
         records,
@@ -327,6 +372,23 @@ pub fn refuse_batch(error: BatchError) -> Refusal {
         BatchErrorKind::UnsupportedCompression => ErrorCode::UnsupportedCompressionType,
     };
     Refusal::new(code, error.to_string())
+}
+
+/// What a producer hears where its coordinator refuses, as Kafka has it: what passes is as if too few replicas were in
+/// sync.
+pub fn refuse_part(code: ErrorCode) -> Refusal {
+    let told = match code {
+        ErrorCode::ConcurrentTransactions
+        | ErrorCode::CoordinatorLoadInProgress
+        | ErrorCode::CoordinatorNotAvailable
+        | ErrorCode::NotCoordinator => ErrorCode::NotEnoughReplicas,
+        ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch,
+        code => code,
+    };
+    Refusal::new(
+        told,
+        format!("the coordinator of the transaction answers {code:?}"),
+    )
 }
 
 /// Kafka's error for a batch that the partition does not take.

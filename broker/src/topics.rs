@@ -434,12 +434,12 @@ impl Topics {
             segment_ms: config.segment_ms,
             segment_index_bytes: config.segment_index_bytes as u64,
             index_interval_bytes: config.index_interval_bytes as u64,
-            // A compacted topic loses what its owner says, not what is old.
-            retention_ms: if config.compact { -1 } else { config.retention_ms },
-            retention_bytes: if config.compact {
-                -1
-            } else {
+            // A compacted topic loses what its owner says, not what is old, unless it asks for both.
+            retention_ms: if config.deletes { config.retention_ms } else { -1 },
+            retention_bytes: if config.deletes {
                 config.retention_bytes
+            } else {
+                -1
             },
             log_append_time: config.log_append_time,
             producer_id_expiration_ms: self.producer_id_expiration_ms,

@@ -104,6 +104,14 @@ impl ProducerId {
     pub fn is_derived(self) -> bool {
         self.0 >= Self::DERIVED_FROM
     }
+
+    /// The producer that it was derived from; one that was not derived has itself.
+    pub fn origin(self) -> Self {
+        match self.is_derived() {
+            true => Self(self.0 & (Self::DERIVED_FROM - 1)),
+            false => self,
+        }
+    }
 }
 
 impl ProducerEpoch {
@@ -319,6 +327,8 @@ mod tests {
         assert!(derived[0] != derived[1] && derived[1] != derived[2]);
         assert_eq!(derived[0].at_entrance(PartitionIndex(0)), None, "derived once");
         assert_eq!(ProducerId::NONE.at_entrance(PartitionIndex(0)), None);
+        assert!(derived.iter().all(|derived| derived.origin() == id));
+        assert_eq!((id.origin(), ProducerId::NONE.origin()), (id, ProducerId::NONE));
     }
 
     #[test]

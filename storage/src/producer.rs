@@ -1,14 +1,16 @@
 //! What the log remembers of idempotent producers (KIP-98): epoch, the last batches with their sequence numbers, so that
 //! what is sent again is not stored again, and where the transaction began that is open.
 
+mod open;
 mod snapshot;
 mod unreplicated;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use millstream_core::ids::{Offset, ProducerId};
 use millstream_kafka::records::{BatchHeader, EndTransaction, TimestampType};
 
+use self::open::Open;
 use self::unreplicated::{Ended, Unreplicated};
 use crate::aborted::Aborted;
 use crate::error::AppendError;
@@ -17,8 +19,7 @@ use crate::error::AppendError;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Producers {
     by_id: HashMap<i64, Producer>,
-    /// First offsets of the transactions that are open.
-    open: BTreeSet<i64>,
+    open: Open,
     /// Transactions that ended lately.
     ended: Unreplicated,
 }
@@ -210,7 +211,7 @@ impl Producers {
         }
         if batch.attributes.is_transactional() && producer.transaction_start.is_none() {
             producer.transaction_start = Some(base_offset);
-            open.insert(base_offset);
+            open.begin(batch.producer_id, base_offset);
         }
         if batch.base_sequence < 0 {
             return;
@@ -242,9 +243,9 @@ impl Producers {
         let (producer, open) = self.heard_of(batch, now_ms);
         producer.coordinator_epoch = marker.coordinator_epoch;
         let first_offset = producer.transaction_start.take()?;
-        open.remove(&first_offset);
+        open.end(batch.producer_id, first_offset);
         let last_offset = batch.base_offset;
-        let last_stable_offset = open.first().copied().unwrap_or(last_offset + 1);
+        let last_stable_offset = open.first().unwrap_or(last_offset + 1);
         self.ended.push(Ended {
             first_offset,
             marker: last_offset,
@@ -257,9 +258,9 @@ impl Producers {
         })
     }
 
-    /// The producer of `batch`, in the batch's epoch at least, and the first offsets of open transactions.
+    /// The producer of `batch`, in the batch's epoch at least, and the transactions that are open.
     #[inline]
-    fn heard_of(&mut self, batch: &BatchHeader, now_ms: i64) -> (&mut Producer, &mut BTreeSet<i64>) {
+    fn heard_of(&mut self, batch: &BatchHeader, now_ms: i64) -> (&mut Producer, &mut Open) {
         if self.by_id.len() >= PRODUCERS_MAX && !self.by_id.contains_key(&batch.producer_id) {
             self.forget_the_older_half();
         }
@@ -282,13 +283,22 @@ impl Producers {
     /// back but by a truncation.
     pub fn first_unstable(&mut self, high: i64) -> Option<i64> {
         let ended = self.ended.first_behind(high);
-        ended.into_iter().chain(self.open.first().copied()).min()
+        ended.into_iter().chain(self.open.first()).min()
     }
 
     /// Whether the producer has a transaction open in this very epoch.
     pub fn has_open_transaction(&self, producer_id: i64, epoch: i16) -> bool {
         let producer = self.by_id.get(&producer_id);
         producer.is_some_and(|producer| producer.epoch == epoch && producer.transaction_start.is_some())
+    }
+
+    /// The ids under which a partitioner has spread records of a producer here whose transaction is open, in no later
+    /// epoch than that.
+    pub fn open_spread(&self, producer_id: i64, epoch: i16) -> Vec<i64> {
+        let derived = self.open.spread_of(producer_id);
+        derived
+            .filter(|id| self.by_id.get(id).is_some_and(|producer| producer.epoch <= epoch))
+            .collect()
     }
 
     /// Number of transactions that are open.

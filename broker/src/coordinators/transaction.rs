@@ -131,18 +131,21 @@ impl TransactionCoordinator {
         self.decide(context, id, init).await
     }
 
-    /// Adds partitions to a producer's transaction. While the markers of the one before are on their way it waits a little:
-    /// clients that have to ask again wait longer.
+    /// Adds partitions to a producer's transaction, and with one of a topic that has a partitioner all that it may spread
+    /// records to. While the markers of the one before are on their way it waits a little: clients that have to ask again
+    /// wait longer.
     ///
     /// # Errors
     /// As [`Transactions::add`]; or this broker does not coordinate the id.
     pub async fn add(
         &self,
+        context: &Context,
         id: &str,
         producer: Producer,
         touched: &Touched,
         version: Version,
     ) -> Result<(), ErrorCode> {
+        let touched = &with_targets(context, touched);
         let deadline = Instant::now() + MARKERS_WAIT;
         loop {
             let shard = self.shard(id).map_err(unserved)?;
@@ -213,17 +216,28 @@ impl TransactionCoordinator {
     }
 }
 
-/// Asks the coordinator of a transactional id, wherever it is, whether a partition belongs to the transaction; `adds` has
-/// it belong to it from now on.
+/// What a transaction may write to that writes to these: a partitioner can choose any partition of its topic.
+fn with_targets(context: &Context, touched: &Touched) -> Touched {
+    let targets = |name: &Arc<str>, indexes: &Vec<i32>| match context.topics.find(name, Uuid::nil()) {
+        Ok(topic) if topic.partitioner().is_some() => (0..topic.partition_count()).collect(),
+        _ => indexes.clone(),
+    };
+    let each = touched.iter();
+    each.map(|(name, indexes)| (name.clone(), targets(name, indexes)))
+        .collect()
+}
+
+/// Asks the coordinator of a transactional id, wherever it is, whether partitions belong to the transaction; `adds` has
+/// them belong to it from now on.
 ///
 /// # Errors
-/// It does not belong to it, or the producer has not the id; or nobody can say so now.
+/// One does not belong to it, or the producer has not the id; or nobody can say so now.
 pub async fn take_part(
     context: &Arc<Context>,
     id: &str,
     producer: Producer,
     topic: &str,
-    partition: i32,
+    partitions: &[i32],
     adds: bool,
 ) -> Result<(), ErrorCode> {
     let image = context.controller.image();
@@ -232,13 +246,15 @@ pub async fn take_part(
     if coordinator == context.node {
         return match adds {
             true => {
-                let touched = Touched::from([(Arc::from(topic), vec![partition])]);
+                let touched = Touched::from([(Arc::from(topic), partitions.to_vec())]);
                 context
                     .transactions
-                    .add(id, producer, &touched, Version::V2)
+                    .add(context, id, producer, &touched, Version::V2)
                     .await
             }
-            false => context.transactions.verify(id, producer, topic, partition),
+            false => partitions
+                .iter()
+                .try_for_each(|index| context.transactions.verify(id, producer, topic, *index)),
         };
     }
     let asked = AddPartitionsToTxnTransaction {
@@ -248,7 +264,7 @@ pub async fn take_part(
         verify_only: !adds,
         topics: vec![AddPartitionsToTxnTopic {
             name: Text::from(topic),
-            partitions: vec![partition],
+            partitions: partitions.to_vec(),
             ..Default::default()
         }],
         ..Default::default()
@@ -271,10 +287,15 @@ pub async fn take_part(
         .flat_map(|result| result.topic_results)
         .flat_map(|topic| topic.results_by_partition)
         .map(|partition| ErrorCode::from_i16(partition.partition_error_code));
-    match codes.next() {
-        Some(ErrorCode::None) => Ok(()),
+    let Some(first) = codes.next() else {
+        return Err(ErrorCode::from_i16(answer.error_code));
+    };
+    match std::iter::once(first)
+        .chain(codes)
+        .find(|code| *code != ErrorCode::None)
+    {
         Some(code) => Err(code),
-        None => Err(ErrorCode::from_i16(answer.error_code)),
+        None => Ok(()),
     }
 }
 

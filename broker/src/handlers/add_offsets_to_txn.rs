@@ -42,6 +42,6 @@ async fn add(context: &Arc<Context>, request: &AddOffsetsToTxnRequest) -> Result
     let id = &request.transactional_id;
     context
         .transactions
-        .add(id, producer, &touched, Version::V1)
+        .add(context, id, producer, &touched, Version::V1)
         .await
 }

@@ -96,8 +96,8 @@ async fn of_transaction(
         _ => Version::V2,
     };
     let id = &asked.transactional_id;
-    let added = context.transactions.add(id, producer, &touched, how).await;
-    let code = match added {
+    let added = context.transactions.add(context, id, producer, &touched, how);
+    let code = match added.await {
         Ok(()) => ErrorCode::None,
         // The code came with version 2.
         Err(ErrorCode::ProducerFenced) if version < FENCED_FROM_VERSION => ErrorCode::InvalidProducerEpoch,

@@ -24,8 +24,9 @@ use super::{pass_on, respond};
 use crate::connection::{ConnectionInfo, Disconnect, Reply};
 use crate::context::Context;
 use crate::coordinators::transaction;
-use crate::ingest::{self, Durable, Refusal, Safety};
+use crate::ingest::{self, Durable, InTransaction, Refusal, Safety};
 use crate::partitions::{Part, Partition};
+use crate::plugins::ingest::spread;
 use crate::topics::{Topic, TopicLookup};
 
 /// Appends the batches and answers when they are as safe as `acks` asks.
@@ -289,7 +290,7 @@ async fn take_part(
     entrance: &Partition,
     asked: &Asked,
     header: &BatchHeader,
-) -> Result<Part, Refusal> {
+) -> Result<InTransaction, Refusal> {
     let Some(id) = &asked.transactional_id else {
         let message = "records of a transaction come with a transactional id";
         return Err(Refusal::new(
@@ -298,37 +299,20 @@ async fn take_part(
         ));
     };
     if topic.partitioner().is_some() {
-        let message = "a topic with a partitioner takes no transactions yet";
-        return Err(Refusal::new(ErrorCode::PolicyViolation, message));
+        spread::join(context, topic, entrance, id, header, asked.adds_partitions).await?;
+        return Ok(InTransaction::Spread(Arc::from(&**id)));
     }
     let Some(guard) = entrance.begin_verification(header, asked.adds_partitions) else {
-        return Ok(Part(None));
+        return Ok(InTransaction::Here(Part(None)));
     };
     let producer = Producer {
         id: header.producer_id,
         epoch: header.producer_epoch,
     };
-    let (name, index) = (topic.name.as_str(), entrance.index.0);
-    let part = transaction::take_part(context, id, producer, name, index, asked.adds_partitions);
-    part.await.map_err(refuse_part)?;
-    Ok(Part(Some(guard)))
-}
-
-/// What a producer hears where its coordinator refuses, as Kafka has it: what passes is as if too few replicas were in
-/// sync.
-fn refuse_part(code: ErrorCode) -> Refusal {
-    let told = match code {
-        ErrorCode::ConcurrentTransactions
-        | ErrorCode::CoordinatorLoadInProgress
-        | ErrorCode::CoordinatorNotAvailable
-        | ErrorCode::NotCoordinator => ErrorCode::NotEnoughReplicas,
-        ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch,
-        code => code,
-    };
-    Refusal::new(
-        told,
-        format!("the coordinator of the transaction answers {code:?}"),
-    )
+    let (name, index) = (topic.name.as_str(), [entrance.index.0]);
+    let part = transaction::take_part(context, id, producer, name, &index, asked.adds_partitions);
+    part.await.map_err(ingest::refuse_part)?;
+    Ok(InTransaction::Here(Part(Some(guard))))
 }
 
 /// A gap in a producer's sequence numbers is no error of its own where a batch may be missing that was refused: the

@@ -94,7 +94,7 @@ async fn commit(
     let partition = group::partition_of(context, &request.group_id)?;
     let (id, adds) = (&request.transactional_id, version >= ADDS_PARTITION_FROM_VERSION);
     let guard = shard.begin_verification((producer.id, producer.epoch), adds);
-    transaction::take_part(context, id, producer, CONSUMER_OFFSETS, partition, adds)
+    transaction::take_part(context, id, producer, CONSUMER_OFFSETS, &[partition], adds)
         .await
         .map_err(|code| match code {
             ErrorCode::ConcurrentTransactions => ErrorCode::CoordinatorLoadInProgress,

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use millstream_core::ids::Offset;
+use millstream_core::ids::{Offset, ProducerId};
 use millstream_kafka::records::BatchHeader;
 use millstream_storage::{AbortedTransaction, AppendError as LogError, EndMarker, ProducerState, ReadError};
 
@@ -46,17 +46,18 @@ struct Verification {
 }
 
 impl Partition {
-    /// Appends a marker, which ends the producer's transaction if one is open here. As durable as any batch.
+    /// Appends a marker, which ends the producer's transaction if one is open here, also what a partitioner has spread of it.
+    /// As durable as any batch.
     ///
     /// # Errors
-    /// This broker does not lead; the producer or the coordinator was replaced; disk and state errors of the log. Nothing
-    /// is appended then.
+    /// This broker does not lead; the producer or the coordinator was replaced; disk and state errors of the log. It is as
+    /// if nothing was appended then.
     pub fn append_marker(self: &Arc<Self>, marker: EndMarker, now_ms: i64) -> Result<Receipt, AppendError> {
         let mut state = self.lock();
         let receipt = self.append_to(&mut state, MARKER_BYTES, |log, term| {
             log.append_marker(marker, term, now_ms)
         })?;
-        state.verifications.forget(marker.producer_id);
+        state.verifications.forget_all_of(ProducerId(marker.producer_id));
         self.sync_soon(state);
         Ok(receipt)
     }
@@ -226,6 +227,14 @@ impl Verifications {
     fn forget(&mut self, producer_id: i64) {
         if !self.by_producer.is_empty() {
             self.by_producer.remove(&producer_id);
+        }
+    }
+
+    /// As [`Verifications::forget`], also where the producer's records are spread.
+    fn forget_all_of(&mut self, producer: ProducerId) {
+        if !self.by_producer.is_empty() {
+            self.by_producer
+                .retain(|id, _| *id != producer.0 && ProducerId(*id).origin() != producer);
         }
     }
 

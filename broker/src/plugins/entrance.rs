@@ -31,6 +31,8 @@ struct Producer {
     batches: VecDeque<(i32, i32)>,
     /// Where there is none yet: the first sequence number of the batch that could not be stored, and will come again.
     missing: Option<i32>,
+    /// The last epoch in which the partition was found to belong to its transaction.
+    joined: Option<i16>,
     used_ms: i64,
 }
 
@@ -99,6 +101,21 @@ impl Entrances {
         });
     }
 
+    /// Whether the coordinator has said that the partition belongs to a transaction of the batch's producer in this epoch.
+    /// It may be over by now: the partitions that records go to find that out.
+    pub fn has_joined(&self, topic: Uuid, partition: i32, batch: &BatchHeader) -> bool {
+        let producers = self.producers.lock().unwrap_or_else(PoisonError::into_inner);
+        let producer = producers.get(&(topic, partition, batch.producer_id));
+        producer.is_some_and(|producer| producer.joined == Some(batch.producer_epoch))
+    }
+
+    /// Notes that the coordinator has said so.
+    pub fn join(&self, topic: Uuid, partition: i32, batch: &BatchHeader, now_ms: i64) {
+        self.producer(topic, partition, batch, now_ms, |producer| {
+            producer.joined = Some(batch.producer_epoch);
+        });
+    }
+
     fn producer(
         &self,
         topic: Uuid,
@@ -116,6 +133,7 @@ impl Entrances {
             epoch: batch.producer_epoch,
             batches: VecDeque::new(),
             missing: None,
+            joined: None,
             used_ms: now_ms,
         });
         producer.used_ms = now_ms;
@@ -204,6 +222,22 @@ mod tests {
         entrances.note(Uuid::nil(), 0, &first, 0);
         entrances.miss(Uuid::nil(), 0, &second, 0);
         assert_eq!((check(&first), check(&second)), (Ok(true), Ok(false)));
+    }
+
+    #[test]
+    fn the_coordinator_is_asked_once_in_each_epoch() {
+        let entrances = Entrances::default();
+        let has_joined = |epoch, index| entrances.has_joined(Uuid::nil(), index, &header(1, epoch, 0, 1));
+        assert!(!has_joined(0, 0));
+        entrances.join(Uuid::nil(), 0, &header(1, 0, 100, 1), 0);
+        assert!(has_joined(0, 0) && !has_joined(1, 0) && !has_joined(0, 1));
+        let first = header(1, 0, 100, 10);
+        assert!(
+            entrances.check(Uuid::nil(), 0, &first).is_ok_and(|known| !known),
+            "it may begin anywhere still"
+        );
+        entrances.join(Uuid::nil(), 0, &header(1, 1, 0, 1), 0);
+        assert!(has_joined(1, 0) && !has_joined(0, 0));
     }
 
     #[test]

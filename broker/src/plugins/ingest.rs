@@ -5,6 +5,8 @@
 //! the records of each target make a batch of their own, under a producer id that is derived from the producer's and
 //! the partition they came in by; the answer's base offset is -1 then.
 
+pub mod spread;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,10 +23,9 @@ use super::route::{Built, ToStore};
 use super::seat::Seat;
 use super::stages::{Stage, Stopwatch};
 use crate::context::{Context, now_ms};
-use crate::handlers::leaders;
-use crate::ingest::{Refusal, Safety, Stored, append, check_safety, refuse_append, refuse_batch};
+use crate::ingest::{InTransaction, Refusal, Safety, Stored, append, refuse_batch};
 use crate::metrics::Way;
-use crate::partitions::{Part, Partition};
+use crate::partitions::Partition;
 use crate::topics::{Attached, Topic};
 
 /// Stores what the topic's plugins make of a checked batch that came in by `entrance`.
@@ -39,7 +40,7 @@ pub async fn store(
     batch: &Bytes,
     validated: &Validated,
     safety: Safety,
-    part: Option<Part>,
+    part: Option<InTransaction>,
 ) -> Result<Stored, Refusal> {
     let header = &validated.header;
     let (entrances, index) = (&context.plugins.entrances, entrance.index.0);
@@ -78,7 +79,7 @@ async fn run(
     entrance: &Arc<Partition>,
     batch: &Bytes,
     safety: Safety,
-    part: Option<Part>,
+    part: Option<InTransaction>,
 ) -> Result<Stored, Refusal> {
     let chain: Vec<Arc<Attached>> = topic.ingest().chain(topic.partitioner()).cloned().collect();
     let running = context.plugins.running(&chain).await.map_err(cannot_run)?;
@@ -86,15 +87,17 @@ async fn run(
     let (to_store, letters) = compute(context, topic, entrance, batch.clone(), seats).await?;
     match to_store {
         ToStore::Same => {
-            let stored = append(context, topic, entrance, batch, part)?;
+            let stored = append(context, topic, entrance, batch, part.map(InTransaction::here))?;
             with_letters(context, entrance, stored, letters, safety).await
         }
         ToStore::Changed(changed) => {
             check_size(topic, changed.len())?;
-            let stored = append(context, topic, entrance, &changed, part)?;
+            let stored = append(context, topic, entrance, &changed, part.map(InTransaction::here))?;
             with_letters(context, entrance, stored, letters, safety).await
         }
-        ToStore::Spread(batches) => spread(context, topic, entrance, &batches, letters, safety).await,
+        ToStore::Spread(batches) => {
+            spread::spread(context, topic, entrance, &batches, letters, safety, part).await
+        }
     }
 }
 
@@ -177,55 +180,6 @@ async fn with_letters(
         stored.durable.extend(sent);
         outbox.send(context, safety).await?;
     }
-    Ok(stored)
-}
-
-/// Appends to each partition what a partitioner chose for it, here or through the broker that leads it.
-async fn spread(
-    context: &Arc<Context>,
-    topic: &Topic,
-    entrance: &Partition,
-    batches: &[(u32, Bytes)],
-    letters: DeadLetters,
-    safety: Safety,
-) -> Result<Stored, Refusal> {
-    // Whether all can be stored is looked at before any is, as far as this broker knows.
-    let mut targets = Vec::with_capacity(batches.len());
-    let mut outbox = Outbox::default();
-    for (target, batch) in batches {
-        check_size(topic, batch.len())?;
-        match leaders::led(context, topic, *target as i32) {
-            Ok(partition) => {
-                let may_follow = partition.with_log(|log| log.check_sequence(batch));
-                may_follow.map_err(|error| refuse_append(&partition, error.into()))?;
-                check_safety(&partition, safety)?;
-                targets.push((partition, batch));
-            }
-            Err(ErrorCode::NotLeaderOrFollower) => {
-                outbox.add(context, topic.id, *target as i32, batch)?;
-            }
-            Err(_) => {
-                let message = format!("partition {target}, which the partitioner chose, is not served");
-                return Err(Refusal::new(ErrorCode::KafkaStorageError, message));
-            }
-        }
-    }
-    let mut stored = Stored {
-        base_offset: None,
-        log_append_time_ms: topic.config.log_append_time.then(now_ms),
-        log_start_offset: entrance.watermarks().log_start,
-        durable: Vec::new(),
-    };
-    for (partition, batch) in targets {
-        let part = append(context, topic, &partition, batch, None)?;
-        stored.durable.extend(part.durable);
-    }
-    if !letters.is_empty() {
-        let sent = letters.send(context, entrance, None, &mut outbox)?;
-        stored.durable.extend(sent);
-    }
-    // The disks of all brokers work at the same time.
-    outbox.send(context, safety).await?;
     Ok(stored)
 }
 

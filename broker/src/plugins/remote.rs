@@ -5,8 +5,9 @@
 //! leader knows those that it has already when everything is sent again.
 //!
 //! A message is: how safe (u8), how many parts (u32), and of each its topic's id (16 bytes), partition (i32), the leader
-//! epoch that the sender knows (i32), the length of the batch (u32) and the batch. The answer has an error code (i16)
-//! and a sentence (u32 and UTF-8) for each part. All numbers are big-endian.
+//! epoch that the sender knows (i32), the transactional id behind its length (u32, 0 if the batch is of no transaction), the
+//! length of the batch (u32) and the batch. The answer has an error code (i16) and a sentence (u32 and UTF-8) for each
+//! part. All numbers are big-endian.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +22,10 @@ use uuid::Uuid;
 use crate::context::Context;
 use crate::handlers::leaders;
 use crate::ingest::{self, Durable, Refusal, Safety};
+use crate::partitions::{self, Partition};
 use crate::peer::CallKind;
+use crate::plugins::ingest::spread;
+use crate::topics::Topic;
 
 /// A batch for one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +36,8 @@ pub struct Part {
     pub partition: i32,
     /// The term of the leader that the sender means.
     pub epoch: LeaderEpoch,
+    /// The transactional id under which the batch is part of a transaction.
+    pub transaction: Option<Arc<str>>,
     /// The batch, of which the sender has checked the records.
     pub batch: Bytes,
 }
@@ -54,6 +60,21 @@ impl Outbox {
         partition: i32,
         batch: &Bytes,
     ) -> Result<(), Refusal> {
+        self.add_in(context, topic, partition, batch, None)
+    }
+
+    /// As [`Outbox::add`], of a batch that is part of the transaction under that id.
+    ///
+    /// # Errors
+    /// As [`Outbox::add`].
+    pub fn add_in(
+        &mut self,
+        context: &Context,
+        topic: Uuid,
+        partition: i32,
+        batch: &Bytes,
+        transaction: Option<&Arc<str>>,
+    ) -> Result<(), Refusal> {
         let image = context.controller.image();
         let leader = leaders::leader(&image, topic, partition).ok_or_else(|| {
             let message = format!("partition {partition}, where records belong, does not exist");
@@ -68,6 +89,7 @@ impl Outbox {
             topic,
             partition,
             epoch: leader.epoch,
+            transaction: transaction.cloned(),
             batch: batch.clone(),
         });
         Ok(())
@@ -100,7 +122,7 @@ fn messages(parts: Vec<Part>) -> Vec<Vec<Part>> {
     let mut messages: Vec<Vec<Part>> = Vec::new();
     let mut room = 0_usize;
     for part in parts {
-        let bytes = part.batch.len() + PART_BYTES;
+        let bytes = part.bytes();
         match messages.last_mut() {
             Some(last) if bytes <= room && last.len() < PARTS_MAX => {
                 room -= bytes;
@@ -159,8 +181,9 @@ fn code_for_producer(code: i16) -> ErrorCode {
 pub async fn serve(context: &Arc<Context>, request: Bytes) -> Result<Bytes, String> {
     let (safety, parts) = decode(request).map_err(|error| error.to_string())?;
     let mut outcomes = Vec::with_capacity(parts.len());
-    for part in &parts {
-        outcomes.push(store(context, part, safety));
+    // What is of one transaction is asked about at once.
+    for together in parts.chunk_by(|a, b| a.topic == b.topic && a.transaction == b.transaction) {
+        outcomes.extend(store(context, together, safety).await);
     }
     let deadline = tokio::time::Instant::now() + DURABLE_WAIT;
     let mut answer = BytesMut::new();
@@ -181,7 +204,49 @@ pub async fn serve(context: &Arc<Context>, request: Bytes) -> Result<Bytes, Stri
     Ok(answer.freeze())
 }
 
-fn store(context: &Context, part: &Part, safety: Safety) -> Result<Vec<Durable>, Refusal> {
+/// Stores parts of one topic, which are of one transaction or of none.
+async fn store(context: &Arc<Context>, parts: &[Part], safety: Safety) -> Vec<Result<Vec<Durable>, Refusal>> {
+    let places: Vec<_> = parts.iter().map(|part| place(context, part, safety)).collect();
+    let (allowed, failed) = match take_parts(context, parts, &places).await {
+        Ok(allowed) => (allowed, None),
+        Err(refusal) => (Vec::new(), Some(refusal)),
+    };
+    let mut allowed = allowed.into_iter();
+    let each = parts.iter().zip(places).map(|(part, place)| {
+        let (topic, partition) = place?;
+        if let Some(refusal) = &failed {
+            return Err(refusal.clone());
+        }
+        let stored = ingest::append(context, &topic, &partition, &part.batch, allowed.next().flatten())?;
+        Ok(stored.durable)
+    });
+    each.collect()
+}
+
+/// What lets the parts that have a place begin the transaction there; none where they are of no transaction.
+async fn take_parts(
+    context: &Arc<Context>,
+    parts: &[Part],
+    places: &[Result<Place, Refusal>],
+) -> Result<Vec<Option<partitions::Part>>, Refusal> {
+    let placed = parts.iter().zip(places);
+    let placed = placed.filter_map(|(part, place)| Some((part, place.as_ref().ok()?)));
+    let id = parts.first().and_then(|part| part.transaction.as_ref());
+    let batches: Vec<_> = placed
+        .clone()
+        .map(|(part, (_, partition))| (partition.clone(), &part.batch))
+        .collect();
+    match (id, placed.clone().next()) {
+        (Some(id), Some((_, (topic, _)))) => {
+            let taken = spread::take_parts(context, topic.name.as_str(), id, &batches).await?;
+            Ok(taken.into_iter().map(Some).collect())
+        }
+        _ => Ok(batches.iter().map(|_| None).collect()),
+    }
+}
+
+/// Where a part goes, which this broker has to lead.
+fn place(context: &Context, part: &Part, safety: Safety) -> Result<Place, Refusal> {
     let refused = |code: ErrorCode| Refusal::new(code, "the partition is not led here in this term");
     let topic = context.topics.find("", part.topic).map_err(refused)?;
     let partition = ingest::entrance(context, &topic, part.partition)?;
@@ -191,9 +256,22 @@ fn store(context: &Context, part: &Part, safety: Safety) -> Result<Vec<Durable>,
         batch_bytes_max: topic.config.max_message_bytes as usize,
         decompressed_bytes_max: context.settings.decompressed_max_bytes as usize,
     };
-    records::validate(&part.batch, &limits).map_err(ingest::refuse_batch)?;
-    let stored = ingest::append(context, &topic, &partition, &part.batch, None)?;
-    Ok(stored.durable)
+    let checked = records::validate(&part.batch, &limits).map_err(ingest::refuse_batch)?;
+    if checked.header.attributes.is_transactional() != part.transaction.is_some() {
+        let message = "a batch is of a transaction if and only if it comes with a transactional id";
+        return Err(Refusal::new(ErrorCode::InvalidTxnState, message));
+    }
+    Ok((topic, partition))
+}
+
+/// A topic, and one of its partitions.
+type Place = (Arc<Topic>, Arc<Partition>);
+
+impl Part {
+    /// Bytes that it takes in a message.
+    fn bytes(&self) -> usize {
+        self.batch.len() + self.transaction.as_ref().map_or(0, |id| id.len()) + PART_BYTES
+    }
 }
 
 async fn settle(durable: Vec<Durable>, deadline: tokio::time::Instant) -> Result<(), Refusal> {
@@ -215,11 +293,13 @@ enum WireError {
     Parts(u32),
     #[error("{0} stands for no safety")]
     Safety(u8),
+    #[error("a transactional id is no text")]
+    TransactionalId,
 }
 
 fn encode(safety: Safety, parts: &[Part]) -> Bytes {
-    let batches: usize = parts.iter().map(|part| part.batch.len() + PART_BYTES).sum();
-    let mut message = BytesMut::with_capacity(batches + 5);
+    let bytes: usize = parts.iter().map(Part::bytes).sum();
+    let mut message = BytesMut::with_capacity(bytes + 5);
     message.put_u8(match safety {
         Safety::Leader => 1,
         Safety::InSync => 2,
@@ -229,6 +309,9 @@ fn encode(safety: Safety, parts: &[Part]) -> Bytes {
         message.put_slice(part.topic.as_bytes());
         message.put_i32(part.partition);
         message.put_i32(part.epoch.0);
+        let id = part.transaction.as_deref().unwrap_or_default();
+        message.put_u32(id.len() as u32);
+        message.put_slice(id.as_bytes());
         message.put_u32(part.batch.len() as u32);
         message.put_slice(&part.batch);
     }
@@ -250,11 +333,15 @@ fn decode(mut message: Bytes) -> Result<(Safety, Vec<Part>), WireError> {
         let topic = message.try_get_u128().map_err(|_| WireError::Short)?;
         let partition = message.try_get_i32().map_err(|_| WireError::Short)?;
         let epoch = message.try_get_i32().map_err(|_| WireError::Short)?;
+        let id = take(&mut message)?;
+        let id = std::str::from_utf8(&id).map_err(|_| WireError::TransactionalId)?;
+        let transaction = (!id.is_empty()).then(|| Arc::from(id));
         let batch = take(&mut message)?;
         parts.push(Part {
             topic: Uuid::from_u128(topic),
             partition,
             epoch: LeaderEpoch(epoch),
+            transaction,
             batch,
         });
     }
@@ -287,7 +374,7 @@ fn take(from: &mut Bytes) -> Result<Bytes, WireError> {
 }
 
 /// Bytes of a part beside its batch.
-const PART_BYTES: usize = 28;
+const PART_BYTES: usize = 32;
 /// Most parts of one message.
 const PARTS_MAX: usize = 10_000;
 /// Bytes of a message that has more than one part.
@@ -308,6 +395,7 @@ mod tests {
             topic: Uuid::from_u128(7),
             partition,
             epoch: LeaderEpoch(3),
+            transaction: (partition == 9).then(|| Arc::from("an id")),
             batch: vec![1; bytes].into(),
         }
     }

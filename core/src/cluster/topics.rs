@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::configs::updated_topic;
 use super::transforms::{TransformRefusal, check_view_source};
-use super::{ConfigUpdate, Image, Outcome, Partition, Plugin, Refusal, Topic, VIEW_DEPTH_MAX, is_internal};
+use super::{ConfigUpdate, Image, Outcome, Partition, Plugin, Refusal, Topic, VIEW_DEPTH_MAX};
 use crate::config::{BrokerDefaults, ConfigError, OnError, Role, TopicConfig};
 use crate::ids::{BrokerId, TopicId, TopicName};
 
@@ -153,16 +153,6 @@ fn check_configs(
     configs: &BTreeMap<String, String>,
 ) -> Result<TopicConfig, Refusal> {
     let config = TopicConfig::parse(configs, &BrokerDefaults::default())?;
-    if config.compact && !is_internal(name) {
-        let value = configs.get("cleanup.policy").cloned().unwrap_or_default();
-        let reason = "logs are not compacted yet; use 'delete'";
-        return Err(ConfigError::NotBuilt {
-            name: "cleanup.policy".into(),
-            value,
-            reason: reason.into(),
-        }
-        .into());
-    }
     for (role, attachment) in config.attachments() {
         let reference = &attachment.plugin;
         let plugin = image

@@ -42,8 +42,11 @@ pub struct TopicConfig {
     pub index_interval_bytes: i32,
     /// How long files of a deleted segment stay, in milliseconds.
     pub file_delete_delay_ms: i64,
-    /// Whether only the last value of each key has to be kept. Internal topics alone may ask for that.
+    /// Whether only the last value of each key has to be kept. All are kept nevertheless, but in internal topics, which
+    /// their owners compact; each record must have a key.
     pub compact: bool,
+    /// Whether records go by age and size.
+    pub deletes: bool,
     /// Largest record batch, in bytes, after compression.
     pub max_message_bytes: i32,
     /// Whether the broker's time replaces the client's.
@@ -149,6 +152,8 @@ impl TopicConfig {
             definition(name)?;
         }
         let values = Values::new(overrides, defaults);
+        let policies = values.text("cleanup.policy");
+        let has_policy = |name| policies.split(',').any(|policy| policy.trim() == name);
         refuse_what_is_not_built(&values)?;
         let view_source = values.optional("millstream.view.source").map(|name| {
             TopicName::new(&name)
@@ -162,10 +167,8 @@ impl TopicConfig {
             segment_index_bytes: values.number("segment.index.bytes")?,
             index_interval_bytes: values.number("index.interval.bytes")?,
             file_delete_delay_ms: values.number("file.delete.delay.ms")?,
-            compact: values
-                .text("cleanup.policy")
-                .split(',')
-                .any(|policy| policy.trim() == "compact"),
+            compact: has_policy("compact"),
+            deletes: has_policy("delete"),
             max_message_bytes: values.number("max.message.bytes")?,
             log_append_time: values.choice("message.timestamp.type")? == "LogAppendTime",
             timestamp_before_max_ms: values.number("message.timestamp.before.max.ms")?,

@@ -99,13 +99,13 @@ const LONG_MAX: i64 = i64::MAX;
 
 /// Every topic configuration, in the order of names.
 pub const DEFINITIONS: &[Definition] = &[
-    line("cleanup.policy", Kind::List, "delete", "What becomes of old records: 'delete' removes them by time and size. 'compact' is not built; only internal topics have it.")
+    line("cleanup.policy", Kind::List, "delete", "What becomes of old records: 'delete' removes them by time and size; 'compact' keeps at least the last one of every key, and for now all of them; with both, old ones are removed.")
         .one_of(&["delete", "compact"])
         .from(&[same("log.cleanup.policy")]),
     line("compression.type", Kind::String, "producer", "How batches are compressed when stored; 'producer' keeps what the client sent.")
         .one_of(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"])
         .from(&[same("compression.type")]),
-    line("delete.retention.ms", Kind::Long, "86400000", "How long a compacted topic keeps tombstones, in milliseconds. Kept for Kafka's tools; changes nothing without compaction.")
+    line("delete.retention.ms", Kind::Long, "86400000", "How long a compacted topic keeps tombstones, in milliseconds. Kept for Kafka's tools; changes nothing, as they are all kept.")
         .within(0, LONG_MAX)
         .from(&[same("log.cleaner.delete.retention.ms")]),
     line("file.delete.delay.ms", Kind::Long, "60000", "How long the files of a deleted segment stay on the disk, in milliseconds.")
@@ -122,7 +122,7 @@ pub const DEFINITIONS: &[Definition] = &[
         .within(0, INT_MAX)
         .from(&[same("log.index.interval.bytes")]),
     line("leader.replication.throttled.replicas", Kind::List, "", "Leaders, as PARTITION:BROKER with commas between them, or '*', that give followers which catch up no more than leader.replication.throttled.rate. All, where the topic names none."),
-    line("max.compaction.lag.ms", Kind::Long, "9223372036854775807", "Longest time that a record stays uncompacted, in milliseconds. Kept for Kafka's tools; changes nothing without compaction.")
+    line("max.compaction.lag.ms", Kind::Long, "9223372036854775807", "Longest time that a record stays uncompacted, in milliseconds. Kept for Kafka's tools; changes nothing: none is compacted away.")
         .within(1, LONG_MAX)
         .from(&[same("log.cleaner.max.compaction.lag.ms")]),
     line("max.message.bytes", Kind::Int, "1048588", "Largest record batch that is accepted, in bytes, after compression.")
@@ -148,10 +148,10 @@ pub const DEFINITIONS: &[Definition] = &[
         .also_for_views(),
     optional("millstream.view.plugins", true, "Plugins that compute the view: a JSON list of {\"plugin\": \"NAME@VERSION\", \"config\": ..., \"on-error\": \"fail|skip\"}."),
     optional("millstream.view.source", true, "Topic that this topic is a view of. A view stores nothing: it is computed when it is read."),
-    line("min.cleanable.dirty.ratio", Kind::Double, "0.5", "Share of a log that may be dirty before it is compacted. Kept for Kafka's tools; changes nothing without compaction.")
+    line("min.cleanable.dirty.ratio", Kind::Double, "0.5", "Share of a log that may be dirty before it is compacted. Kept for Kafka's tools; changes nothing: none is compacted.")
         .within(0, 1)
         .from(&[same("log.cleaner.min.cleanable.ratio")]),
-    line("min.compaction.lag.ms", Kind::Long, "0", "Shortest time that a record stays uncompacted, in milliseconds. Kept for Kafka's tools; changes nothing without compaction.")
+    line("min.compaction.lag.ms", Kind::Long, "0", "Shortest time that a record stays uncompacted, in milliseconds. Kept for Kafka's tools; changes nothing: none is compacted away.")
         .within(0, LONG_MAX)
         .from(&[same("log.cleaner.min.compaction.lag.ms")]),
     line("min.insync.replicas", Kind::Int, "1", "Copies that must exist before acks=all is answered.")

@@ -23,8 +23,20 @@ fn a_topic_without_configuration_has_kafkas_defaults() {
     assert_eq!(config.max_message_bytes, 1_048_588);
     assert_eq!(config.timestamp_after_max_ms, 3_600_000);
     assert_eq!(config.compression, CompressionType::Producer);
-    assert!(!config.log_append_time && !config.compact);
+    assert!(!config.log_append_time && !config.compact && config.deletes);
     assert_eq!(config.attachments().count(), 0);
+}
+
+#[test]
+fn records_go_by_age_where_the_policy_says_so() {
+    let policies = |value| {
+        let config = parse(&[("cleanup.policy", value)]).unwrap();
+        (config.compact, config.deletes)
+    };
+    assert_eq!(policies("delete"), (false, true));
+    assert_eq!(policies("compact"), (true, false));
+    assert_eq!(policies("compact, delete"), (true, true));
+    assert!(parse(&[("cleanup.policy", "")]).is_err());
 }
 
 #[test]

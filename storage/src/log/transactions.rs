@@ -34,10 +34,13 @@ pub struct AbortedTransaction {
 }
 
 impl<D: Disk> Log<D> {
-    /// Appends a marker, which ends the producer's transaction if one is open here. Durable as any batch is.
+    /// Appends a marker, which ends the producer's transaction if one is open here. Durable as any batch is. Before it, a
+    /// marker is appended for each id under which a partitioner has spread records of that transaction here. Gives what
+    /// became of the producer's own, which is the last.
     ///
     /// # Errors
-    /// The producer or the coordinator has been replaced; or as [`Log::append_as_leader`]. Nothing is appended then.
+    /// The producer or the coordinator has been replaced: nothing is appended then. Or as [`Log::append_as_leader`]; what was
+    /// spread may have ended then, and the marker is to be written again.
     pub fn append_marker(
         &mut self,
         marker: EndMarker,
@@ -56,9 +59,16 @@ impl<D: Disk> Log<D> {
         };
         self.writable()?;
         self.producers.check_marker(producer_id, producer_epoch, &end)?;
-        let batch = end.to_batch(producer_id, producer_epoch, now_ms);
-        let header = BatchHeader::parse(&batch)?;
-        self.append_checked(header, &batch, leader_epoch, now_ms)
+        let spread = self.producers.open_spread(producer_id, producer_epoch);
+        let mut append = |id| {
+            let batch = end.to_batch(id, producer_epoch, now_ms);
+            let header = BatchHeader::parse(&batch)?;
+            self.append_checked(header, &batch, leader_epoch, now_ms)
+        };
+        for derived in spread {
+            append(derived)?;
+        }
+        append(producer_id)
     }
 
     /// Where what is not decided yet begins, or else `high`: readers of committed records get what lies before it. `high` is

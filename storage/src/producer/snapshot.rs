@@ -74,7 +74,9 @@ impl Producers {
             let heard_ms = i64::from_be_bytes(fields.take()?);
             let coordinator_epoch = i32::from_be_bytes(fields.take()?);
             let transaction_start = Some(i64::from_be_bytes(fields.take()?)).filter(|first| *first >= 0);
-            producers.open.extend(transaction_start);
+            if let Some(first_offset) = transaction_start {
+                producers.open.begin(id, first_offset);
+            }
             let last = Remembered {
                 last_sequence,
                 last_offset,

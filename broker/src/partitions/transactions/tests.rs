@@ -287,6 +287,25 @@ async fn a_guard_serves_batches_that_wait_together_and_of_those_the_first_goes_f
 }
 
 #[tokio::test]
+async fn a_marker_also_ends_what_was_spread_of_its_producer_and_what_is_asked_about_that() {
+    let world = World::new();
+    let at = |entrance| ProducerId(7).at_entrance(PartitionIndex(entrance)).unwrap().0;
+    let (open, asked, other) = (of(at(0), 8), of(at(1), 0), of(8, 0));
+    let guard = world.begin(&open);
+    safe(world.append_verified(&open, guard).unwrap()).await;
+    let (guard, guard_of_other) = (world.begin(&asked), world.begin(&other));
+    world.end(7, false).await;
+    assert_eq!(
+        world.watermarks(),
+        (4, 4),
+        "a marker for each of both, and nothing is open"
+    );
+    assert_eq!(world.aborted(0), [(at(0), 0)]);
+    assert!(is_unverified(world.append_verified(&asked, guard)));
+    safe(world.append_verified(&other, guard_of_other).unwrap()).await;
+}
+
+#[tokio::test]
 async fn guards_that_are_never_used_do_not_pile_up() {
     let world = World::new();
     let (old, new) = (of(0, 0), of(VERIFICATIONS_MAX as i64, 0));

@@ -65,22 +65,6 @@ fn names_that_differ_in_dots_and_underscores_collide() {
 }
 
 #[test]
-fn compaction_is_for_internal_topics() {
-    let mut image = Image::default();
-    let compact = [("cleanup.policy", "compact,delete")];
-    refused(
-        &mut image,
-        &create("t", 1, 1, &compact),
-        "topic config 'cleanup.policy=compact,delete' is not built: logs are not compacted yet; use 'delete'",
-    );
-    applied(
-        &mut image,
-        &create(CONSUMER_OFFSETS, 1, 1, &[("cleanup.policy", "compact")]),
-    );
-    assert!(image.topic(CONSUMER_OFFSETS).unwrap().is_internal());
-}
-
-#[test]
 fn configurations_change_step_by_step_or_as_a_whole() {
     let mut image = Image::default();
     applied(&mut image, &create("t", 1, 1, &[("retention.ms", "5")]));

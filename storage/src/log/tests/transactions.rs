@@ -11,6 +11,8 @@ use crate::log::{AbortedTransaction, Appended, EndMarker, Log, LogConfig};
 use crate::producer::ProducerState;
 use crate::sim_disk::{Random, SimDisk};
 
+mod spread;
+
 #[test]
 fn a_transaction_is_open_from_its_first_batch_to_its_marker() {
     let mut log = open(&disk()).0;
