@@ -32,15 +32,16 @@ fn main() -> io::Result<()> {
     )
 }
 
-/// The manifest and the sources: not what else may lie there.
+/// The manifests and the sources of the crate and of its macros: not what else may lie there.
 fn collect(sdk: &Path, directory: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         let within = path.strip_prefix(sdk).expect("it is below");
-        if path.is_dir() && within.starts_with("src") {
+        let part = within.strip_prefix("macros").unwrap_or(within);
+        let is_source = part.starts_with("src") || part == Path::new("");
+        if path.is_dir() && is_source {
             collect(sdk, &path, files)?;
-        } else if within == Path::new("Cargo.toml")
-            || within.starts_with("src") && path.extension().is_some_and(|e| e == "rs")
+        } else if part == Path::new("Cargo.toml") || is_source && path.extension().is_some_and(|e| e == "rs")
         {
             files.push(path);
         }

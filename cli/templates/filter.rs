@@ -1,11 +1,12 @@
 //! A filter: keeps the records whose value contains a text, the plugin's configuration.
 
-use millstream_plugin::{Filter, Record};
+use millstream_plugin::{Filter, Record, filter};
 
 struct Plugin {
     text: String,
 }
 
+#[filter]
 impl Filter for Plugin {
     /// Reads the configuration, once. An error is shown to whoever attaches the plugin.
     fn configure(config: &[u8]) -> Result<Self, String> {
@@ -23,8 +24,6 @@ impl Filter for Plugin {
         Ok(record.value().is_some_and(found))
     }
 }
-
-millstream_plugin::filter!(Plugin);
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,10 @@
 //! A partitioner: records whose values begin with the same byte go to the same partition.
 
-use millstream_plugin::{Partitioner, Record};
+use millstream_plugin::{Partitioner, Record, partitioner};
 
 struct Plugin;
 
+#[partitioner]
 impl Partitioner for Plugin {
     /// Reads the configuration, once. An error is shown to whoever attaches the plugin.
     fn configure(_config: &[u8]) -> Result<Self, String> {
@@ -19,8 +20,6 @@ impl Partitioner for Plugin {
         Ok(u32::from(*first) % partitions)
     }
 }
-
-millstream_plugin::partitioner!(Plugin);
 
 #[cfg(test)]
 mod tests {

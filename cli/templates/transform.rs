@@ -1,25 +1,15 @@
 //! A transform: writes values in capital letters, and drops records without one.
 
-use millstream_plugin::{Output, Record, Transform};
+use millstream_plugin::{Output, Record, transform};
 
-struct Plugin;
-
-impl Transform for Plugin {
-    /// Reads the configuration, once. An error is shown to whoever attaches the plugin.
-    fn configure(_config: &[u8]) -> Result<Self, String> {
-        Ok(Plugin)
-    }
-
-    /// Called for each record: tells `output` what becomes of it; nothing drops it.
-    fn transform(&mut self, record: &Record<'_>, output: &mut Output) -> Result<(), String> {
-        if let Some(value) = record.value() {
-            output.with_value(&value.to_ascii_uppercase());
-        }
-        Ok(())
+/// Called for each record: tells `out` what becomes of it; nothing drops it. It could return a `Result`, whose error is
+/// one of this record.
+#[transform]
+fn capitals(record: &Record, out: &mut Output) {
+    if let Some(value) = record.value() {
+        out.with_value(&value.to_ascii_uppercase());
     }
 }
-
-millstream_plugin::transform!(Plugin);
 
 #[cfg(test)]
 mod tests {
@@ -27,10 +17,15 @@ mod tests {
 
     #[test]
     fn values_are_in_capital_letters() {
-        let mut output = Output::new();
-        Plugin
-            .transform(&Record::new().with_value("abc"), &mut output)
-            .unwrap();
-        assert_eq!(output.values(), [Some(&b"ABC"[..])]);
+        let mut out = Output::new();
+        capitals(&Record::new().with_value("abc"), &mut out);
+        assert_eq!(out.values(), [Some(&b"ABC"[..])]);
+    }
+
+    #[test]
+    fn records_without_a_value_go() {
+        let mut out = Output::new();
+        capitals(&Record::new(), &mut out);
+        assert_eq!(out.records().count(), 0);
     }
 }

@@ -4,7 +4,7 @@ use crate::errors::Errors;
 use crate::record::Record;
 use crate::rows::records;
 
-/// Keeps records or drops them. Export it with [`filter!`](crate::filter!).
+/// Keeps records or drops them. Export it with [`#[filter]`](macro@crate::filter) before the `impl`.
 pub trait Filter: Sized {
     /// Reads the configuration, once and before the first record; empty if none was given.
     ///
@@ -67,8 +67,9 @@ impl Verdicts {
 }
 
 /// Exports a type that implements [`Filter`] as the component's filter.
+#[doc(hidden)]
 #[macro_export]
-macro_rules! filter {
+macro_rules! __filter {
     ($plugin:ty) => {
         const _: fn(&[u8]) -> Result<$plugin, String> = <$plugin as $crate::Filter>::configure;
 

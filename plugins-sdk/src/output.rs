@@ -3,9 +3,21 @@
 use crate::errors::{cut, index};
 use crate::headers::{self, Headers};
 use crate::rows::ROW_BYTES;
+use crate::sinks::Sinks;
 
 /// What becomes of a record. Each of the methods that take `&mut self` makes a record of it; none drops it. Where
-/// the plugin is attached to ingest or to a view, at most one may be made.
+/// the plugin is attached to ingest or to a view, at most one may be made. A transform that is deployed may make as many as it
+/// likes, and say to which of its sinks each goes:
+///
+/// ```
+/// # use millstream_plugin::{Output, Record};
+/// fn enrich(record: &Record, out: &mut Output) {
+///     out.to("all"); // as it is
+///     if record.value().is_none() {
+///         out.to("gone").with_value("{}").with_header("why", "tombstone");
+///     }
+/// }
+/// ```
 ///
 /// They give the new record, of which more can be changed:
 ///
@@ -22,12 +34,17 @@ pub struct Output {
     /// Where the closures write. They do not see `data`, of which parts belong to other records.
     scratch: Vec<u8>,
     source: u32,
+    /// Asked for when the first sink is named.
+    sinks: Option<Sinks>,
+    /// Why the current source is an error, although the transform may not say so.
+    mistake: Option<String>,
     /// Lengths of `rows` and `data` before the current source.
     before: (usize, usize),
 }
 
 impl Output {
-    /// An output that nothing was told yet, for tests.
+    /// An output that nothing was told yet, for tests. Where sinks are named, [`testing::Deployed`](crate::testing::Deployed) runs the
+    /// transform.
     #[must_use]
     pub const fn new() -> Self {
         Output {
@@ -35,6 +52,8 @@ impl Output {
             data: Vec::new(),
             scratch: Vec::new(),
             source: 0,
+            sinks: None,
+            mistake: None,
             before: (0, 0),
         }
     }
@@ -46,6 +65,13 @@ impl Output {
         row[..4].copy_from_slice(&self.source.to_le_bytes());
         self.rows.extend_from_slice(&row);
         NewRecord { output: self }
+    }
+
+    /// The record goes to the sink with this name, as it is unless more is said. A name that no sink has makes the
+    /// record an error, whatever the transform returns.
+    #[inline]
+    pub fn to(&mut self, sink: &str) -> NewRecord<'_> {
+        self.unchanged().to(sink)
     }
 
     /// The record gets another value: text or bytes.
@@ -126,9 +152,27 @@ impl Output {
         self.before = (self.rows.len(), self.data.len());
     }
 
+    /// Ends the current source with what the transform returned.
+    #[inline]
+    pub(crate) fn end(&mut self, result: Result<(), String>) {
+        if result.is_err() || self.mistake.is_some() {
+            let mistake = self.mistake.take();
+            self.fail(&result.err().or(mistake).unwrap_or_default());
+        }
+    }
+
+    /// The sources that are errors, with their reasons.
+    pub(crate) fn errors(&self) -> impl Iterator<Item = (u32, &str)> {
+        let (rows, _) = self.rows.as_chunks::<ROW_BYTES>();
+        rows.iter().filter(|row| flags(row) & ERROR != 0).map(|row| {
+            let reason = &self.data[VALUE.range(row)];
+            (word(row, 0), std::str::from_utf8(reason).unwrap_or_default())
+        })
+    }
+
     /// Makes the current source an error, whatever was made of it.
     #[cold]
-    pub(crate) fn fail(&mut self, reason: &str) {
+    fn fail(&mut self, reason: &str) {
         let (rows, data) = self.before;
         self.rows.truncate(rows);
         self.data.truncate(data);
@@ -213,7 +257,22 @@ impl NewRecord<'_> {
         self.place(&HEADERS, 0, 0)
     }
 
-    /// Sends it to another sink than the first one, whose number is 0. Ingest and views have no other.
+    /// Sends it to the sink with this name. Without, it goes to the first one. A name that no sink has makes the source
+    /// an error, whatever the transform returns.
+    #[inline]
+    pub fn to(self, sink: &str) -> Self {
+        let sinks = self.output.sinks.get_or_insert_with(Sinks::declared);
+        match sinks.place(sink) {
+            Ok(place) => self.to_sink(place),
+            Err(reason) => {
+                self.output.mistake.get_or_insert(reason);
+                self
+            }
+        }
+    }
+
+    /// Sends it to the sink at a place, such as [`Sinks::place`](crate::Sinks::place) gives it; the first one is at 0. Ingest and
+    /// views have no other.
     pub fn to_sink(mut self, sink: u16) -> Self {
         self.row()[SINK..SINK + 2].copy_from_slice(&sink.to_le_bytes());
         self
@@ -325,7 +384,7 @@ impl<'o> Made<'o> {
         }
     }
 
-    /// The number of the sink that it goes to.
+    /// The place of the sink that it goes to.
     #[must_use]
     pub fn sink(&self) -> u16 {
         u16::from_le_bytes([self.row[SINK], self.row[SINK + 1]])

@@ -4,7 +4,7 @@ use crate::errors::Errors;
 use crate::record::Record;
 use crate::rows::records;
 
-/// Chooses partitions. Export it with [`partitioner!`](crate::partitioner!).
+/// Chooses partitions. Export it with [`#[partitioner]`](macro@crate::partitioner) before the `impl`.
 pub trait Partitioner: Sized {
     /// Reads the configuration, once and before the first record; empty if none was given.
     ///
@@ -78,8 +78,9 @@ impl Targets {
 }
 
 /// Exports a type that implements [`Partitioner`] as the component's partitioner.
+#[doc(hidden)]
 #[macro_export]
-macro_rules! partitioner {
+macro_rules! __partitioner {
     ($plugin:ty) => {
         const _: fn(&[u8]) -> Result<$plugin, String> = <$plugin as $crate::Partitioner>::configure;
 

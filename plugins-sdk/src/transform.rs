@@ -1,10 +1,10 @@
-//! Transforms: rewrite records or drop them.
+//! Transforms: rewrite records, drop them, or make several of one.
 
 use crate::output::Output;
 use crate::record::Record;
 use crate::rows::records;
 
-/// Rewrites records or drops them. Export it with [`transform!`](crate::transform!).
+/// Rewrites records, drops them, or makes several of one. Export it with [`#[transform]`](macro@crate::transform) before the `impl`.
 pub trait Transform: Sized {
     /// Reads the configuration, once and before the first record; empty if none was given.
     ///
@@ -41,9 +41,8 @@ impl Rewritten {
         self.output.clear(records.len(), data.len());
         for (index, record) in records.enumerate() {
             self.output.begin(index);
-            if let Err(reason) = transform.transform(&record, &mut self.output) {
-                self.output.fail(&reason);
-            }
+            let result = transform.transform(&record, &mut self.output);
+            self.output.end(result);
         }
     }
 
@@ -55,8 +54,9 @@ impl Rewritten {
 }
 
 /// Exports a type that implements [`Transform`] as the component's transform.
+#[doc(hidden)]
 #[macro_export]
-macro_rules! transform {
+macro_rules! __transform {
     ($plugin:ty) => {
         const _: fn(&[u8]) -> Result<$plugin, String> = <$plugin as $crate::Transform>::configure;
 

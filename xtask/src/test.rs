@@ -215,7 +215,12 @@ fn unit(_: &TestArgs, count: &mut Count) -> anyhow::Result<()> {
 }
 
 fn guests(_: &TestArgs, count: &mut Count) -> anyhow::Result<()> {
-    let folders = ["plugins-sdk", "plugins", "examples/first-plugin"];
+    let folders = [
+        "plugins-sdk",
+        "plugins",
+        "examples/first-plugin",
+        "examples/split-flights",
+    ];
     in_each(&folders, |folder| {
         count.run(&mut shell::cargo(
             folder,
@@ -465,11 +470,12 @@ const CHAOS_MINUTES: f64 = 2.0;
 /// Bugs that the simulator must find in every test run; `cargo xtask sim --mutations` tries all.
 const MUTATIONS: [&str; 3] = ["cut-at-high", "ack-unsynced", "elect-anybody"];
 
-const WORKSPACES: [&str; 5] = [
+const WORKSPACES: [&str; 6] = [
     ".",
     "plugins-sdk",
     "plugins",
     "examples/first-plugin",
+    "examples/split-flights",
     "xtask/librdkafka-load",
 ];
 

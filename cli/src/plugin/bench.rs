@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use millstream_runtime::{
-    CallError, Engine, EngineConfig, Instance, Level, Limits, LogSink, Made, Part, Plugin, Row, RowsBuilder,
-    Verdict, World,
+    self as runtime, Engine, EngineConfig, Instance, InstantiateError, Level, Limits, LogSink, Part, Plugin,
+    Row, RowsBuilder, Transformed, Verdict, World,
 };
 
 /// A record to run on.
@@ -23,8 +23,29 @@ pub struct Input {
     pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
-/// Key and value of a record that came out.
-pub type KeyAndValue = (Option<Vec<u8>>, Option<Vec<u8>>);
+/// Where the component runs.
+#[derive(Debug, Clone)]
+pub struct Place<'a> {
+    /// Its configuration.
+    pub config: &'a [u8],
+    /// Its limits.
+    pub limits: &'a Limits,
+    /// Partitions that a partitioner chooses from.
+    pub partitions: u32,
+    /// Names of the sinks that a transform is deployed to; none on ingest and for views.
+    pub sinks: Arc<[String]>,
+}
+
+/// A record that came out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Made {
+    /// Place of its sink; 0 where there is only one.
+    pub sink: u16,
+    /// Its key.
+    pub key: Option<Vec<u8>>,
+    /// Its value.
+    pub value: Option<Vec<u8>>,
+}
 
 /// What came of it.
 #[derive(Debug, Default)]
@@ -41,8 +62,10 @@ pub struct Outcome {
     pub errors: u64,
     /// Number of the record and reason, for the first of them.
     pub first_errors: Vec<(usize, String)>,
-    /// Keys and values that came out, in order.
-    pub out: Vec<KeyAndValue>,
+    /// What came out, in order.
+    pub out: Vec<Made>,
+    /// Names of the sinks.
+    pub sinks: Arc<[String]>,
     /// Records by partition, for a partitioner.
     pub by_partition: Vec<u64>,
     /// Time of all calls by records, in nanoseconds, of the fastest pass.
@@ -62,35 +85,28 @@ pub struct Outcome {
 /// Runs a component over all records, then again for the time that a pass takes.
 ///
 /// # Errors
-/// The component is none, refuses its configuration, or fails as a whole.
-pub fn run(
-    component: &[u8],
-    config: &[u8],
-    limits: &Limits,
-    records: &[Input],
-    partitions: u32,
-) -> anyhow::Result<Outcome> {
+/// The component is none, refuses its configuration, fails as a whole, or makes several records of one without being deployed.
+pub fn run(component: &[u8], place: &Place<'_>, records: &[Input]) -> anyhow::Result<Outcome> {
     let engine = Engine::new(EngineConfig::default())?;
     let begun = Instant::now();
     let plugin = engine.compile(component)?;
     let mut outcome = Outcome {
         compile_time: begun.elapsed(),
         world: plugin.world().name(),
+        sinks: place.sinks.clone(),
         ..Outcome::default()
     };
-    outcome.by_partition = vec![
-        0;
-        if plugin.world() == World::Partitioner {
-            partitions as usize
-        } else {
-            0
-        }
-    ];
+    if plugin.world() == World::Partitioner {
+        outcome.by_partition = vec![0; place.partitions as usize];
+    }
+    if plugin.world() != World::Transform && !place.sinks.is_empty() {
+        bail!("a {} has no sinks: only transforms are deployed", plugin.world());
+    }
     let log = Arc::new(Log::default());
-    let mut instance = plugin.instantiate(config, limits, log.sink())?;
+    let mut instance = place.start(&plugin, log.sink())?;
     let slices = slice(records);
     for slice in &slices {
-        let called = call(&plugin, &mut instance, slice, partitions, &mut outcome);
+        let called = call(&plugin, &mut instance, slice, place, &mut outcome);
         called.with_context(|| format!("at record {} or later", slice.first + 1))?;
     }
     outcome.records_in = records.len() as u64;
@@ -99,8 +115,14 @@ pub fn run(
     outcome.memory_bytes_peak = usage.memory_bytes_peak;
     outcome.log_lines_dropped = usage.log_lines_dropped + log.beyond.load(Ordering::Relaxed);
     outcome.log = std::mem::take(&mut *log.lines.lock().unwrap_or_else(PoisonError::into_inner));
-    outcome.ns_per_record = time(&plugin, config, limits, &slices, partitions)? / records.len().max(1) as f64;
+    outcome.ns_per_record = time(&plugin, place, &slices)? / records.len().max(1) as f64;
     Ok(outcome)
+}
+
+impl Place<'_> {
+    fn start(&self, plugin: &Plugin, log: LogSink) -> Result<Instance, InstantiateError> {
+        plugin.instantiate_with_sinks(self.config, self.limits, log, self.sinks.clone())
+    }
 }
 
 /// Lines that a plugin logged, up to a number.
@@ -199,15 +221,15 @@ fn call(
     plugin: &Plugin,
     instance: &mut Instance,
     slice: &Slice<'_>,
-    partitions: u32,
+    place: &Place<'_>,
     outcome: &mut Outcome,
-) -> Result<(), CallError> {
+) -> anyhow::Result<()> {
     let errors = match plugin.world() {
         World::Filter => {
             let verdicts = instance.filter(slice.rows.bytes(), &slice.data)?;
             for (record, verdict) in slice.records.iter().zip(verdicts.iter()) {
                 match verdict {
-                    Verdict::Keep => outcome.keep(record.key.clone(), record.value.clone()),
+                    Verdict::Keep => outcome.keep(0, record.key.clone(), record.value.clone()),
                     Verdict::Drop => outcome.dropped += 1,
                     Verdict::Error => {}
                 }
@@ -215,7 +237,7 @@ fn call(
             verdicts.errors
         }
         World::Partitioner => {
-            let targets = instance.partition(slice.rows.bytes(), &slice.data, partitions)?;
+            let targets = instance.partition(slice.rows.bytes(), &slice.data, place.partitions)?;
             for target in &targets.partitions {
                 if let Some(count) = outcome.by_partition.get_mut(*target as usize) {
                     *count += 1;
@@ -226,27 +248,7 @@ fn call(
         }
         World::Transform => {
             let made = instance.transform(slice.rows.bytes(), &slice.data)?;
-            let mut errors = Vec::new();
-            let mut named = vec![false; slice.records.len()];
-            for row in made.rows {
-                let source = &slice.records[row.source as usize];
-                named[row.source as usize] = true;
-                match row.made {
-                    Made::Record { key, value, .. } => {
-                        let part = |part: Part, same: &Option<Vec<u8>>| match part {
-                            Part::Same => same.clone(),
-                            Part::Absent => None,
-                            Part::New(range) => {
-                                Some(made.data[range.start as usize..range.end as usize].to_vec())
-                            }
-                        };
-                        outcome.keep(part(key, &source.key), part(value, &source.value));
-                    }
-                    Made::Error(reason) => errors.push((row.source, reason)),
-                }
-            }
-            outcome.dropped += named.iter().filter(|named| !**named).count() as u64;
-            errors
+            outcome.take(made, slice)?
         }
     };
     outcome.errors += errors.len() as u64;
@@ -260,21 +262,57 @@ fn call(
 }
 
 impl Outcome {
-    fn keep(&mut self, key: Option<Vec<u8>>, value: Option<Vec<u8>>) {
+    /// Records by the names of their sinks, in the sinks' order.
+    pub fn by_sink(&self) -> impl Iterator<Item = (&str, usize)> {
+        let mut counts = vec![0; self.sinks.len()];
+        for record in &self.out {
+            if let Some(count) = counts.get_mut(usize::from(record.sink)) {
+                *count += 1;
+            }
+        }
+        self.sinks.iter().map(String::as_str).zip(counts)
+    }
+
+    fn keep(&mut self, sink: u16, key: Option<Vec<u8>>, value: Option<Vec<u8>>) {
         self.records_out += 1;
-        self.out.push((key, value));
+        self.out.push(Made { sink, key, value });
+    }
+
+    /// Keeps what a transform made of a slice, and gives the errors.
+    fn take(&mut self, made: Transformed, slice: &Slice<'_>) -> anyhow::Result<Vec<(u32, String)>> {
+        let mut errors = Vec::new();
+        let mut named = vec![false; slice.records.len()];
+        for row in made.rows {
+            let number = row.source as usize;
+            let source = &slice.records[number];
+            if std::mem::replace(&mut named[number], true) && self.sinks.is_empty() {
+                bail!(
+                    "it made several records of record {}, which only a deployed transform may; --sink NAME runs it as one",
+                    slice.first + number + 1
+                );
+            }
+            match row.made {
+                runtime::Made::Record { key, value, .. } => {
+                    let part = |part: Part, same: &Option<Vec<u8>>| match part {
+                        Part::Same => same.clone(),
+                        Part::Absent => None,
+                        Part::New(range) => {
+                            Some(made.data[range.start as usize..range.end as usize].to_vec())
+                        }
+                    };
+                    self.keep(row.sink, part(key, &source.key), part(value, &source.value));
+                }
+                runtime::Made::Error(reason) => errors.push((row.source, reason)),
+            }
+        }
+        self.dropped += named.iter().filter(|named| !**named).count() as u64;
+        Ok(errors)
     }
 }
 
 /// Nanoseconds of the fastest of several passes over all slices.
-fn time(
-    plugin: &Plugin,
-    config: &[u8],
-    limits: &Limits,
-    slices: &[Slice<'_>],
-    partitions: u32,
-) -> anyhow::Result<f64> {
-    let mut instance = plugin.instantiate(config, limits, Arc::new(|_, _| {}))?;
+fn time(plugin: &Plugin, place: &Place<'_>, slices: &[Slice<'_>]) -> anyhow::Result<f64> {
+    let mut instance = place.start(plugin, Arc::new(|_, _| {}))?;
     let mut fastest = Duration::MAX;
     let begun = Instant::now();
     for pass in 0..PASSES_MAX {
@@ -283,7 +321,7 @@ fn time(
             match plugin.world() {
                 World::Filter => drop(instance.filter(slice.rows.bytes(), &slice.data)?),
                 World::Partitioner => {
-                    drop(instance.partition(slice.rows.bytes(), &slice.data, partitions)?)
+                    drop(instance.partition(slice.rows.bytes(), &slice.data, place.partitions)?)
                 }
                 World::Transform => drop(instance.transform(slice.rows.bytes(), &slice.data)?),
             }

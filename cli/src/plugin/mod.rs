@@ -25,7 +25,10 @@ use crate::topic::done;
 #[derive(Debug, Subcommand)]
 pub enum PluginCommand {
     /// Makes a project for a new plugin
-    #[command(after_help = "Example:\n  millstream plugin new my-filter --lang rust --world filter")]
+    #[command(
+        after_help = "Examples:\n  millstream plugin new my-filter --lang rust --world filter\n  \
+                            millstream plugin new split --world transform --deployed"
+    )]
     New(new::NewArgs),
     /// Builds a plugin project into a component
     #[command(after_help = "Example:\n  millstream plugin build my-filter --out my_filter.wasm")]
@@ -268,7 +271,8 @@ fn size(global: &Global, size: &Value) -> Value {
     }
 }
 
-fn log_line(line: &Value) -> String {
+/// A line that a plugin logged, for people.
+pub fn log_line(line: &Value) -> String {
     match line {
         Value::String(text) => text.clone(),
         entry => {

@@ -21,6 +21,9 @@ pub struct NewArgs {
     /// What it is
     #[arg(long, default_value = "filter")]
     world: World,
+    /// Makes a transform for 'millstream transform deploy', which writes to several sinks
+    #[arg(long)]
+    deployed: bool,
     /// Directory to make it in; without it, its name
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -60,10 +63,12 @@ pub fn run(global: &Global, args: &NewArgs) -> anyhow::Result<()> {
     if dir.exists() {
         bail!("{} exists already; --dir names another directory", dir.display());
     }
-    let source = match args.world {
-        World::Filter => include_str!("../../templates/filter.rs"),
-        World::Partitioner => include_str!("../../templates/partitioner.rs"),
-        World::Transform => include_str!("../../templates/transform.rs"),
+    let source = match (args.world, args.deployed) {
+        (World::Transform, true) => include_str!("../../templates/deployed.rs"),
+        (_, true) => bail!("only transforms are deployed: --deployed goes with --world transform"),
+        (World::Filter, false) => include_str!("../../templates/filter.rs"),
+        (World::Partitioner, false) => include_str!("../../templates/partitioner.rs"),
+        (World::Transform, false) => include_str!("../../templates/transform.rs"),
     };
     let mut files = vec![
         ("Cargo.toml".to_owned(), MANIFEST.replace("NAME", &args.name)),

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
@@ -29,13 +30,17 @@ pub struct TestArgs {
     /// Partitions that a partitioner may choose from
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..))]
     partitions: u32,
+    /// Runs a transform as if it were deployed to a sink that it knows by this name; may be repeated
+    #[arg(long = "sink", value_name = "NAME")]
+    sinks: Vec<String>,
     /// Memory that the instance may use, in bytes
     #[arg(long, value_name = "BYTES")]
     memory: Option<u64>,
     /// Fuel that one call may use
     #[arg(long)]
     fuel: Option<u64>,
-    /// Writes the values that come out to this file, one a line
+    /// Writes the values that come out to this file, one a line; where there are several sinks, behind the sink's name and
+    /// a tab
     #[arg(long, short, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Fails if a record failed
@@ -60,13 +65,13 @@ pub fn run(global: &Global, args: &TestArgs) -> anyhow::Result<()> {
     limits.memory_bytes = args.memory.unwrap_or(limits.memory_bytes);
     limits.fuel = args.fuel.unwrap_or(limits.fuel);
     let progress = super::spinner("running");
-    let outcome = bench::run(
-        &component,
-        args.config.as_bytes(),
-        &limits,
-        &records,
-        args.partitions,
-    );
+    let place = bench::Place {
+        config: args.config.as_bytes(),
+        limits: &limits,
+        partitions: args.partitions,
+        sinks: sinks(&args.sinks)?,
+    };
+    let outcome = bench::run(&component, &place, &records);
     progress.finish_and_clear();
     let outcome = outcome.with_context(|| args.file.display().to_string())?;
     if let Some(path) = &args.out {
@@ -77,6 +82,21 @@ pub fn run(global: &Global, args: &TestArgs) -> anyhow::Result<()> {
         bail!("{} of {} records failed", outcome.errors, outcome.records_in);
     }
     Ok(())
+}
+
+/// The names of the sinks, each given once.
+fn sinks(names: &[String]) -> anyhow::Result<Arc<[String]>> {
+    if names.len() > usize::from(u16::MAX) {
+        bail!("there can be {} sinks at most", u16::MAX);
+    }
+    match names
+        .iter()
+        .enumerate()
+        .find(|(place, name)| names[..*place].contains(name))
+    {
+        Some((_, name)) => bail!("--sink {name} was given twice"),
+        None => Ok(names.into()),
+    }
 }
 
 fn read_records(path: &Path, format: LineFormat) -> anyhow::Result<Vec<Input>> {
@@ -146,8 +166,14 @@ fn from_hexadecimal(digits: &str) -> Option<Vec<u8>> {
 
 fn write_values(path: &Path, outcome: &Outcome) -> std::io::Result<()> {
     let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
-    for (_, value) in &outcome.out {
-        file.write_all(value.as_deref().unwrap_or_default())?;
+    for record in &outcome.out {
+        if let (Some(sink), true) = (
+            outcome.sinks.get(usize::from(record.sink)),
+            outcome.sinks.len() > 1,
+        ) {
+            write!(file, "{sink}\t")?;
+        }
+        file.write_all(record.value.as_deref().unwrap_or_default())?;
         file.write_all(b"\n")?;
     }
     file.flush()
@@ -177,6 +203,12 @@ fn show(global: &Global, outcome: &Outcome) -> anyhow::Result<()> {
         if !outcome.by_partition.is_empty() {
             report["by_partition"] = json!(outcome.by_partition);
         }
+        if !outcome.sinks.is_empty() {
+            let counts = outcome
+                .by_sink()
+                .map(|(name, count)| (name.to_owned(), json!(count)));
+            report["by_sink"] = Value::Object(counts.collect());
+        }
         return Ok(print_json(&report)?);
     }
     let mut lines = vec![
@@ -193,6 +225,13 @@ fn show(global: &Global, outcome: &Outcome) -> anyhow::Result<()> {
     if !outcome.by_partition.is_empty() {
         let counts: Vec<String> = outcome.by_partition.iter().map(u64::to_string).collect();
         lines.push(format!("by partition     {}", counts.join(", ")));
+    }
+    if !outcome.sinks.is_empty() {
+        let counts: Vec<String> = outcome
+            .by_sink()
+            .map(|(name, count)| format!("{name} {count}"))
+            .collect();
+        lines.push(format!("by sink          {}", counts.join(", ")));
     }
     lines.extend(
         outcome
@@ -216,4 +255,6 @@ pub const EXAMPLE: &str = r#"Examples:
       --config '{"where":"/dep_delay > 30"}'
   millstream consume flights -e --format json > sample.jsonl
   millstream plugin test by_field.wasm --input sample.jsonl \
-      --input-format json --config '{"pointer":"/carrier"}'"#;
+      --input-format json --config '{"pointer":"/carrier"}'
+  millstream plugin test split.wasm --input flights.jsonl \
+      --sink late --sink early --out split.tsv"#;

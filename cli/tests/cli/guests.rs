@@ -21,6 +21,9 @@ pub const ANSWERS_NONSENSE: &str = "
 /// An answer that lies outside of the memory.
 pub const ANSWERS_FROM_NOWHERE: &str =
     "(call $answer (i32.const -16) (i32.const 4096) (i32.const 0) (i32.const 0))";
+/// The first record, unchanged, two times: two rows of zeros.
+pub const ANSWERS_ITS_FIRST_TWICE: &str =
+    "(call $answer (i32.const 1024) (i32.const 64) (i32.const 0) (i32.const 0))";
 /// More bytes than an answer may have.
 pub const ANSWERS_TOO_MUCH: &str = "
     (drop (memory.grow (i32.const 512)))

@@ -1,5 +1,6 @@
 //! A plugin from an empty folder into a view, and what is refused on the way.
 
+use crate::guests;
 use crate::support::Broker;
 use serde_json::json;
 
@@ -75,6 +76,72 @@ fn a_plugin_goes_from_a_template_into_a_view() {
     broker.run(&["view", "delete", "some"]);
     broker.run(&["plugin", "delete", "texts@0.1.0"]);
     assert_eq!(broker.json(&["plugin", "list"]), json!([]));
+}
+
+#[test]
+fn a_deployed_transform_is_tested_sink_by_sink() {
+    let broker = Broker::start();
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (project, component, file, out) =
+        (path("words"), path("words.wasm"), path("in.txt"), path("out.tsv"));
+    std::fs::write(&file, "to be\nor not\n \n").unwrap();
+    let refused = broker.fail(&["plugin", "new", "words", "--deployed", "--dir", &project]);
+    assert!(refused.contains("--world transform"), "{refused}");
+    broker.run(&[
+        "plugin",
+        "new",
+        "words",
+        "--world",
+        "transform",
+        "--deployed",
+        "--dir",
+        &project,
+    ]);
+    broker.run(&["plugin", "build", &project, "--out", &component]);
+
+    let test = ["plugin", "test", &component, "--input", &file];
+    let deployed = [&test[..], &["--sink", "words", "--sink", "rest", "--out", &out]].concat();
+    let shown = broker.run(&deployed);
+    assert!(shown.contains("by sink          words 4, rest 1"), "{shown}");
+    assert_eq!(
+        std::fs::read_to_string(&out).unwrap(),
+        "words\tto\nwords\tbe\nwords\tor\nwords\tnot\nrest\t \n"
+    );
+    let report = broker.json(&deployed);
+    assert_eq!(report["by_sink"], json!({"words": 4, "rest": 1}));
+    assert_eq!(
+        (&report["records_in"], &report["records_out"]),
+        (&json!(3), &json!(5))
+    );
+
+    // A sink that it names and that is not there is an error of the record.
+    let shown = broker.run(&[&test[..], &["--sink", "words"]].concat());
+    assert!(
+        shown.contains("record 3: there is no sink \"rest\", only \"words\""),
+        "{shown}"
+    );
+    let refused = broker.fail(&[&test[..], &["--sink", "words", "--sink", "words"]].concat());
+    assert!(refused.contains("given twice"), "{refused}");
+}
+
+#[test]
+fn only_a_deployed_transform_makes_several_records_of_one() {
+    let broker = Broker::start();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("in.txt");
+    std::fs::write(&file, "a\nb\n").unwrap();
+    let body = guests::ANSWERS_ITS_FIRST_TWICE;
+    let twice = guests::write(directory.path(), "twice", &guests::TRANSFORM, body);
+    let (file, twice) = (file.to_str().unwrap(), twice.to_str().unwrap());
+    let refused = broker.fail(&["plugin", "test", twice, "--input", file]);
+    assert!(refused.contains("several records of record 1"), "{refused}");
+    let shown = broker.run(&["plugin", "test", twice, "--input", file, "--sink", "all"]);
+    assert!(shown.contains("by sink          all 2"), "{shown}");
+    let filter = guests::write(directory.path(), "filter", &guests::FILTER, guests::TRAPS);
+    let filter = filter.to_str().unwrap();
+    let refused = broker.fail(&["plugin", "test", filter, "--input", file, "--sink", "all"]);
+    assert!(refused.contains("a filter has no sinks"), "{refused}");
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! A filter to start from: keeps the records whose value contains a text, `"carrier":"UA"` unless configured otherwise.
 
-use millstream_plugin::{Filter, Record};
+use millstream_plugin::{Filter, Record, filter};
 
 struct Containing {
     text: String,
 }
 
+#[filter]
 impl Filter for Containing {
     /// The configuration is the text itself. An error is shown to whoever attaches the plugin.
     fn configure(config: &[u8]) -> Result<Self, String> {
@@ -29,8 +30,6 @@ impl Filter for Containing {
             .any(|part| part == self.text.as_bytes()))
     }
 }
-
-millstream_plugin::filter!(Containing);
 
 #[cfg(test)]
 mod tests {

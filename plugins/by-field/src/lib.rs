@@ -5,7 +5,7 @@ mod routing;
 
 pub use routing::{Parts, Routing, Unroutable};
 
-use millstream_plugin::{Partitioner, Record};
+use millstream_plugin::{Partitioner, Record, partitioner};
 
 impl Parts for Record<'_> {
     fn key(&self) -> Option<&[u8]> {
@@ -21,6 +21,7 @@ impl Parts for Record<'_> {
     }
 }
 
+#[partitioner]
 impl Partitioner for Routing {
     fn configure(config: &[u8]) -> Result<Self, String> {
         Ok(Routing::configure(config)?)
@@ -31,5 +32,3 @@ impl Partitioner for Routing {
             .map_err(|unroutable| unroutable.to_string())
     }
 }
-
-millstream_plugin::partitioner!(Routing);

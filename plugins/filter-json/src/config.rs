@@ -1,6 +1,6 @@
 //! The configuration of the filter.
 
-use crate::predicate::Predicate;
+use json_predicate::Predicate;
 use json_scan::Malformed;
 use plugin_config::{Config, ConfigError};
 

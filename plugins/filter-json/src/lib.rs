@@ -1,19 +1,15 @@
 //! Filter: keeps the records for which a predicate over JSON pointers holds, such as
 //! `/dep_delay > 30 and (exists(/tailnum) or /carrier in ["UA", "AA"])`. A record that is not JSON is an error.
 //!
-//! The language is described in `docs/plugins.md`; its grammar stands at the top of `parser.rs`.
+//! The language is described in `docs/plugins.md`; `json-predicate` knows it.
 
 mod config;
-mod lexer;
-mod parser;
-mod predicate;
 
 pub use config::FilterJson;
-pub use parser::{LENGTH_MAX, NESTING_MAX, ParseError};
-pub use predicate::Predicate;
 
-use millstream_plugin::{Filter, Record};
+use millstream_plugin::{Filter, Record, filter};
 
+#[filter]
 impl Filter for FilterJson {
     fn configure(config: &[u8]) -> Result<Self, String> {
         Ok(FilterJson::configure(config)?)
@@ -24,5 +20,3 @@ impl Filter for FilterJson {
             .map_err(|malformed| malformed.to_string())
     }
 }
-
-millstream_plugin::filter!(FilterJson);

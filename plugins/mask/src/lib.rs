@@ -5,8 +5,9 @@ mod masking;
 
 pub use masking::Masking;
 
-use millstream_plugin::{Output, Record, Transform};
+use millstream_plugin::{Output, Record, Transform, transform};
 
+#[transform]
 impl Transform for Masking {
     fn configure(config: &[u8]) -> Result<Self, String> {
         Ok(Masking::configure(config)?)
@@ -25,5 +26,3 @@ impl Transform for Masking {
         Ok(())
     }
 }
-
-millstream_plugin::transform!(Masking);

@@ -38,9 +38,11 @@ impl From<Malformed> for ConfigError {
     }
 }
 
-/// A configuration: an object of which each key is known and given once.
+/// A configuration, or an object within one: each key is known and given once.
 #[derive(Debug)]
 pub struct Config<'c> {
+    /// What it is called in messages.
+    name: String,
     members: Vec<(String, Setting<'c>)>,
 }
 
@@ -55,13 +57,12 @@ impl<'c> Config<'c> {
         } else {
             bytes
         };
-        let members = members(bytes, "the configuration")?;
-        for (key, _) in &members {
-            if !known.contains(&key.as_str()) {
-                return Err(unknown("key", key, known));
-            }
+        let name = "the configuration".to_owned();
+        let members = members(bytes, &name)?;
+        match members.iter().find(|(key, _)| !known.contains(&key.as_str())) {
+            Some((key, _)) => Err(unknown("key", key, known)),
+            None => Ok(Config { name, members }),
         }
-        Ok(Config { members })
     }
 
     /// The value of a key, if it was given.
@@ -78,7 +79,7 @@ impl<'c> Config<'c> {
     /// It was not.
     pub fn required(&self, key: &str) -> Result<&Setting<'c>, ConfigError> {
         self.optional(key)
-            .ok_or_else(|| ConfigError(format!("the configuration lacks the key {key:?}")))
+            .ok_or_else(|| ConfigError(format!("{} lacks the key {key:?}", self.name)))
     }
 
     /// One of a few words, the first if the key was not given.
@@ -193,6 +194,29 @@ impl<'c> Setting<'c> {
             return Err(self.expected("an object"));
         }
         members(self.raw, &self.name)
+    }
+
+    /// An object of which each key is known and given once.
+    ///
+    /// # Errors
+    /// It is none, a key that is not in `known`, a key given twice.
+    pub fn object(&self, known: &[&str]) -> Result<Config<'c>, ConfigError> {
+        let mut members = self.members()?;
+        for (key, setting) in &mut members {
+            if !known.contains(&key.as_str()) {
+                return Err(unknown(&format!("key in {}:", self.name), key, known));
+            }
+            setting.name = format!("{}.{key}", self.name);
+        }
+        Ok(Config {
+            name: self.name.clone(),
+            members,
+        })
+    }
+
+    /// What it is called in messages: its key, and where it lies within.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// An error about this value.
@@ -355,6 +379,30 @@ mod tests {
         assert_eq!(
             error,
             r#"unknown a: "x\n"; did you mean "xx"? (known: "xx", "other")"#
+        );
+    }
+
+    #[test]
+    fn objects_within_are_read_as_strictly() {
+        let check = |list: &str, expected: Result<&str, &str>| {
+            let text = format!(r#"{{"list":{list}}}"#);
+            let config = Config::parse(text.as_bytes(), &["list"]).expect("valid");
+            let list = config.required("list").and_then(Setting::list).expect("a list");
+            let read = list[0]
+                .object(&["to", "where"])
+                .and_then(|object| object.required("to")?.text());
+            assert_eq!(
+                read.map_err(|error| error.to_string()),
+                expected.map(str::to_owned).map_err(str::to_owned)
+            );
+        };
+        check(r#"[{"to":"x"}]"#, Ok("x"));
+        check(r#"[{"where":"x"}]"#, Err(r#"list[0] lacks the key "to""#));
+        check(r#"[{"to":1}]"#, Err("list[0].to: expected a string, not 1"));
+        check("[1]", Err("list[0]: expected an object, not 1"));
+        check(
+            r#"[{"too":1}]"#,
+            Err(r#"unknown key in list[0]: "too"; did you mean "to"? (known: "to", "where")"#),
         );
     }
 

@@ -4,8 +4,9 @@ mod projection;
 
 pub use projection::Projection;
 
-use millstream_plugin::{Output, Record, Transform};
+use millstream_plugin::{Output, Record, Transform, transform};
 
+#[transform]
 impl Transform for Projection {
     fn configure(config: &[u8]) -> Result<Self, String> {
         Ok(Projection::configure(config)?)
@@ -21,5 +22,3 @@ impl Transform for Projection {
         projected.map_err(|malformed| malformed.to_string())
     }
 }
-
-millstream_plugin::transform!(Projection);

@@ -4,8 +4,9 @@ mod validation;
 
 pub use validation::{Expected, Invalid, Validation};
 
-use millstream_plugin::{Filter, Record};
+use millstream_plugin::{Filter, Record, filter};
 
+#[filter]
 impl Filter for Validation {
     fn configure(config: &[u8]) -> Result<Self, String> {
         Ok(Validation::configure(config)?)
@@ -20,5 +21,3 @@ impl Filter for Validation {
         }
     }
 }
-
-millstream_plugin::filter!(Validation);

@@ -13,6 +13,7 @@ mod filter {
 
     struct Keep;
 
+    #[millstream_plugin::filter]
     impl Filter for Keep {
         fn configure(_: &[u8]) -> Result<Self, String> {
             Ok(Self)
@@ -22,8 +23,6 @@ mod filter {
             Ok(super::work::keep(record.value().unwrap_or_default()))
         }
     }
-
-    millstream_plugin::filter!(Keep);
 }
 
 #[cfg(feature = "partitioner")]
@@ -32,6 +31,7 @@ mod partitioner {
 
     struct Route;
 
+    #[millstream_plugin::partitioner]
     impl Partitioner for Route {
         fn configure(_: &[u8]) -> Result<Self, String> {
             Ok(Self)
@@ -41,8 +41,6 @@ mod partitioner {
             Ok(super::work::route(record.value().unwrap_or_default(), partitions))
         }
     }
-
-    millstream_plugin::partitioner!(Route);
 }
 
 #[cfg(feature = "transform")]
@@ -51,6 +49,7 @@ mod transform {
 
     struct Rewrite;
 
+    #[millstream_plugin::transform]
     impl Transform for Rewrite {
         fn configure(_: &[u8]) -> Result<Self, String> {
             Ok(Self)
@@ -61,6 +60,4 @@ mod transform {
             Ok(())
         }
     }
-
-    millstream_plugin::transform!(Rewrite);
 }

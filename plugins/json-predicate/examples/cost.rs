@@ -1,7 +1,7 @@
 //! What the predicate of a view costs on real flights, without Wasm:
-//! `cargo run --release --example cost -p filter-json`.
+//! `cargo run --release --example cost -p json-predicate`.
 
-use filter_json::Predicate;
+use json_predicate::Predicate;
 use std::time::Instant;
 
 const PREDICATES: [&str; 3] = [

@@ -1,6 +1,6 @@
 //! Random predicates on random documents, against a second reading of the language over parsed documents.
 
-use filter_json::Predicate;
+use json_predicate::Predicate;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! A compiled predicate, and what it says of one document.
+//! Compiled predicates, and what they say of one document.
 
 use crate::parser::{Comparison, Literal, Operand, ParseError, Test, parse};
 use json_scan::{Kind, Malformed, Number, Pointers, Span, Spans};
@@ -7,11 +7,7 @@ use std::cmp::Ordering;
 
 /// A predicate over JSON documents.
 #[derive(Debug)]
-pub struct Predicate {
-    test: Test,
-    pointers: Pointers,
-    spans: Spans,
-}
+pub struct Predicate(Predicates);
 
 impl Predicate {
     /// Compiles the text of a predicate.
@@ -19,14 +15,9 @@ impl Predicate {
     /// # Errors
     /// Where and why it cannot be understood.
     pub fn parse(source: &str) -> Result<Self, ParseError> {
-        let mut pointers = Pointers::default();
-        let test = parse(source, &mut pointers)?;
-        let spans = Spans::new(&pointers);
-        Ok(Predicate {
-            test,
-            pointers,
-            spans,
-        })
+        let mut predicates = Predicates::default();
+        predicates.add(source)?;
+        Ok(Predicate(predicates))
     }
 
     /// Whether the predicate holds for this document.
@@ -34,12 +25,41 @@ impl Predicate {
     /// # Errors
     /// The document is not JSON.
     pub fn matches(&mut self, doc: &[u8]) -> Result<bool, Malformed> {
+        Ok(self.0.first(doc)?.is_some())
+    }
+}
+
+/// Predicates over the same documents, numbered in the order of [`Predicates::add`]: one walk over a document finds what all of
+/// them need.
+#[derive(Debug, Default)]
+pub struct Predicates {
+    tests: Vec<Test>,
+    pointers: Pointers,
+    spans: Spans,
+}
+
+impl Predicates {
+    /// Compiles the text of another predicate.
+    ///
+    /// # Errors
+    /// Where and why it cannot be understood.
+    pub fn add(&mut self, source: &str) -> Result<(), ParseError> {
+        self.tests.push(parse(source, &mut self.pointers)?);
+        self.spans = Spans::new(&self.pointers);
+        Ok(())
+    }
+
+    /// The number of the first predicate that holds for this document.
+    ///
+    /// # Errors
+    /// The document is not JSON.
+    pub fn first(&mut self, doc: &[u8]) -> Result<Option<usize>, Malformed> {
         self.spans.scan(doc, &self.pointers)?;
-        Ok(Document {
+        let document = Document {
             doc,
             spans: &self.spans,
-        }
-        .holds(&self.test))
+        };
+        Ok(self.tests.iter().position(|test| document.holds(test)))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The predicate language: what holds, what does not, and how mistakes are told.
 
-use filter_json::{NESTING_MAX, Predicate};
+use json_predicate::{NESTING_MAX, Predicate, Predicates};
 use proptest::prelude::*;
 
 const FLIGHT: &str = r#"{"dep_delay":31,"arr_delay":-4.5,"carrier":"UA","tailnum":"N14\u0032","dest":"IAH","ok":true,
@@ -173,6 +173,22 @@ fn depth_and_length_are_bounded() {
     assert!(Predicate::parse(&"(".repeat(10_000)).is_err());
     assert!(holds(&format!("{} /ok", "not not ".repeat(1000))));
     assert!(Predicate::parse(&"/ok or ".repeat(10_000)).is_err());
+}
+
+#[test]
+fn the_first_of_several_that_holds_is_found() {
+    let mut predicates = Predicates::default();
+    let first = |predicates: &mut Predicates| predicates.first(FLIGHT.as_bytes());
+    assert_eq!(first(&mut predicates), Ok(None));
+    for source in ["/dep_delay > 60", "/dep_delay > 30", "/carrier == 'UA'"] {
+        predicates.add(source).expect("valid");
+    }
+    assert_eq!(first(&mut predicates), Ok(Some(1)));
+    assert_eq!(predicates.first(br#"{"carrier":"UA"}"#), Ok(Some(2)));
+    assert_eq!(predicates.first(b"{}"), Ok(None));
+    assert!(predicates.add("/dep_delay >").is_err());
+    assert_eq!(first(&mut predicates), Ok(Some(1)));
+    assert!(predicates.first(b"{").is_err());
 }
 
 #[test]
