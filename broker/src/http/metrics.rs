@@ -3,6 +3,7 @@
 mod cluster;
 mod family;
 mod partitions;
+mod transforms;
 
 use std::fmt::{self, Write};
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub async fn metrics(State(context): State<Arc<Context>>) -> Result<impl IntoRes
         .and_then(|()| partitions::write(&context, &mut text))
         .and_then(|()| write_lag(&context, &mut text))
         .and_then(|()| write_plugins(&context, &mut text))
+        .and_then(|()| transforms::write(&context, &mut text))
         .and_then(|()| cluster::write(&context, &mut text))
         .and_then(|()| encode_eof(&mut text));
     written.map_err(|fmt::Error| {
