@@ -297,3 +297,25 @@ def test_an_unknown_topic_is_told(broker):
     message = wait_until(lambda: consumer.poll(0.5))
     assert message.error().code() == KafkaError.UNKNOWN_TOPIC_OR_PART
     consumer.close()
+
+
+def test_a_compacted_topic_keeps_what_was_last_and_takes_no_record_without_a_key(broker, admin, name):
+    create(admin, name, cleanup_policy="compact", retention_ms="1", retention_bytes="1")
+    produce(broker, name, [f"v{number}" for number in range(21)])
+    refused = []
+    producer = Producer({"bootstrap.servers": broker.bootstrap})
+    producer.produce(name, "without a key", on_delivery=lambda error, _: refused.append(error))
+    assert producer.flush(30) == 0
+    assert refused[0].code() == KafkaError.INVALID_RECORD
+    consumer = consumer_of(broker, name)
+    consumer.assign([TopicPartition(name, 0, OFFSET_BEGINNING)])
+    last = {}
+
+    def has_all():
+        for message in consumer.consume(100, 0.2):
+            last[message.key()] = message.value()
+        return last.get(b"6") == b"v20"
+
+    wait_until(has_all, what="the last value of every key")
+    assert last == {str(number % 7).encode(): f"v{number}".encode() for number in range(14, 21)}
+    consumer.close()

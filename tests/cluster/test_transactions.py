@@ -1,12 +1,14 @@
 """Transactions (KIP-98, KIP-890): what is committed is seen once, what is aborted never, whatever happens to brokers."""
 
+import json
 import time
 
 import pytest
 from brokers import wait_until
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from harness import java
-from steps import PATIENCE, heal, make_topic, numbers, read, write
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource
+from harness import TARGET, java
+from steps import PATIENCE, heal, high_watermark, make_topic, numbers, read, write
 
 PARTITIONS = 3
 
@@ -135,6 +137,127 @@ def work(cluster, name, source, sink, count):
     return begin.offset + moved
 
 
+def test_what_a_partitioner_spreads_is_committed_as_a_whole_through_kills(three, name):
+    """Records go to whichever partition their key has; each of these learns how the transaction ended."""
+    make_partitioned(three, name)
+    producer = transactional(three, name)
+    victims = list(three.nodes.values())
+    kept = []
+    for count in range(24):
+        producer.begin_transaction()
+        values = [json.dumps({"key": key, "count": count}) for key in range(2 * PARTITIONS)]
+        for at, value in enumerate(values):
+            producer.produce(name, value, partition=at % PARTITIONS)
+        if count % 8 == 4:
+            assert producer.flush(30) == 0
+            victim = victims[count // 8]
+            assert victim.number in {partition.leader for partition in three.partitions(name).values()}
+            victim.kill()
+        if end(producer, is_commit=count % 3 != 2):
+            kept += values
+        if count % 8 == 6:
+            heal(three)
+    assert len(kept) >= 10 * len(values), "most of what was to be committed was"
+    heal(three)
+    three.wait_in_sync(name)
+    places = {}
+    for partition in range(PARTITIONS):
+        wait_until(lambda: stable_end(three, name, partition) == high_watermark(three.bootstrap, name, partition), 20, "nothing is open")
+        for value in read_all(three, name, partition):
+            places.setdefault(json.loads(value)["key"], []).append((partition, value))
+    assert sorted(value for of_key in places.values() for _, value in of_key) == sorted(kept), "each once, and nothing else"
+    assert all(len({partition for partition, _ in of_key}) == 1 for of_key in places.values()), "a key has one partition"
+    assert len({partition for of_key in places.values() for partition, _ in of_key}) > 1
+
+
+def test_a_partitioner_that_comes_or_goes_leaves_no_transaction_open(three, name):
+    """A producer that is in the middle of a transaction may have to begin anew; what it has written then never was."""
+    make_partitioned(three, name)
+    admin = AdminClient({"bootstrap.servers": three.bootstrap})
+    kept = []
+    for count, configs in enumerate(({}, BY_KEY)):
+        producer = transactional(three, name)
+        for middle in (False, True):
+            producer.begin_transaction()
+            values = [json.dumps({"key": key, "count": count, "middle": middle}) for key in range(PARTITIONS)]
+            try:
+                producer.produce(name, values[0], partition=0)
+                assert producer.flush(30) == 0
+                if middle:
+                    configure(admin, name, configs)
+                for value in values[1:]:
+                    producer.produce(name, value, partition=0)
+                committed = end(producer, is_commit=True)
+            except KafkaException as error:
+                assert middle and error.args[0].fatal(), error
+                committed = False
+            if committed:
+                kept += values
+    transactional(three, name)
+    wait_until(
+        lambda: all(stable_end(three, name, at) == high_watermark(three.bootstrap, name, at) for at in range(PARTITIONS)),
+        20,
+        "nothing is open",
+    )
+    found = [value for partition in range(PARTITIONS) for value in read_all(three, name, partition)]
+    assert sorted(found) == sorted(kept)
+    assert len(kept) >= 2 * PARTITIONS
+
+
+BY_KEY = {"millstream.partitioner": "by-field", "millstream.partitioner.config": '{"pointer":"/key"}'}
+
+
+def make_partitioned(cluster, name):
+    """A topic whose records go where their keys say."""
+    path = TARGET / "plugins" / "by_field.wasm"
+    if not path.exists():
+        pytest.skip("'cargo xtask plugins' builds plugins")
+    cluster.admin("plugin", "push", str(path))
+    make_topic(cluster, name, PARTITIONS, **{key.replace(".", "_"): value for key, value in BY_KEY.items()})
+
+
+def configure(admin, topic, configs):
+    """Gives a topic these configurations, and no others."""
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic, set_config=configs)
+    for done in admin.alter_configs([resource]).values():
+        done.result(20)
+
+
+def end(producer, is_commit):
+    """Ends a transaction, which is aborted where it cannot be committed any more. Says whether it was committed."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            if is_commit:
+                producer.commit_transaction(20)
+            else:
+                producer.abort_transaction(20)
+            return is_commit
+        except KafkaException as error:
+            told = error.args[0]
+            if not told.txn_requires_abort() and not (told.retriable() and time.monotonic() < deadline):
+                raise
+            is_commit = is_commit and not told.txn_requires_abort()
+
+
+def read_all(cluster, topic, partition):
+    """All values of a partition that were committed."""
+    config = {"bootstrap.servers": cluster.bootstrap, "group.id": "reader", "isolation.level": "read_committed", "enable.partition.eof": True}
+    consumer = Consumer({**config, "enable.auto.commit": False, **PATIENCE})
+    consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING)])
+    values, deadline = [], time.monotonic() + 30
+    while True:
+        message = consumer.poll(1)
+        assert time.monotonic() < deadline, "the end of the partition"
+        if message is None:
+            continue
+        if message.error() is None:
+            values.append(message.value().decode())
+        elif message.error().code() == KafkaError._PARTITION_EOF:
+            consumer.close()
+            return values
+
+
 def test_javas_producer_and_kafkas_tool_work_unchanged(three, name):
     """Since 4.0 the producer leaves it to leaders to add partitions, and takes a new epoch for every transaction."""
     make_topic(three, name, PARTITIONS)
@@ -164,10 +287,10 @@ def transactional(cluster, name, **config):
             assert error.args[0].retriable() and time.monotonic() < deadline, error
 
 
-def stable_end(cluster, topic):
+def stable_end(cluster, topic, partition=0):
     """Where readers of committed records have to wait."""
     consumer = Consumer({"bootstrap.servers": cluster.bootstrap, "group.id": "reader", "isolation.level": "read_committed"})
     try:
-        return consumer.get_watermark_offsets(TopicPartition(topic, 0), 10)[1]
+        return consumer.get_watermark_offsets(TopicPartition(topic, partition), 10)[1]
     finally:
         consumer.close()
