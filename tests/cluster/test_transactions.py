@@ -204,6 +204,24 @@ def test_a_partitioner_that_comes_or_goes_leaves_no_transaction_open(three, name
     assert len(kept) >= 2 * PARTITIONS
 
 
+def test_javas_producer_commits_through_a_partitioner(three, name, tmp_path):
+    """It leaves it to leaders to add partitions, and has an epoch for each of many short transactions."""
+    make_partitioned(three, name)
+    lines = [json.dumps({"key": key, "of": "a line"}) for key in range(50)]
+    file = tmp_path / "lines"
+    file.write_text("\n".join(lines))
+    load = ("--topic", name, "--num-records", "2000", "--payload-file", str(file), "--throughput", "-1", "--transaction-duration-ms", "20")
+    done = java("org.apache.kafka.tools.ProducerPerformance", *load, "--transactional-id", name, "--command-property", f"bootstrap.servers={three.bootstrap}")
+    assert "2000 records sent" in done, done
+    found = {}
+    for partition in range(PARTITIONS):
+        wait_until(lambda: stable_end(three, name, partition) == high_watermark(three.bootstrap, name, partition), 20, "nothing is open")
+        for value in read_all(three, name, partition):
+            found.setdefault(value, []).append(partition)
+    assert sum(map(len, found.values())) == 2000 and set(found) <= set(lines)
+    assert all(len(set(partitions)) == 1 for partitions in found.values())
+
+
 BY_KEY = {"millstream.partitioner": "by-field", "millstream.partitioner.config": '{"pointer":"/key"}'}
 
 

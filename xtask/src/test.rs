@@ -454,7 +454,7 @@ const STEPS: &[Step] = &[
     Step {
         name: "cluster",
         what: "several brokers: their life, failures and bad input",
-        needs: &["python3", "java", "mvn"],
+        needs: &["python3", "javac", "java", "mvn"],
         run: clusters,
     },
     Step {
