@@ -71,6 +71,22 @@ async fn create(
     asked: CreatableTopic,
     validate_only: bool,
 ) -> Result<CreatableTopicResult, Denied> {
+    let command = command(context, &asked)?;
+    let outcome = admin::apply(context, command, validate_only).await?;
+    let millstream_core::cluster::Outcome::Topic(topic) = outcome else {
+        return Err(Denied::new(
+            ErrorCode::UnknownServerError,
+            "the controller answered something else",
+        ));
+    };
+    Ok(describe(context, &topic, validate_only))
+}
+
+/// The command that makes a topic as it is asked for.
+///
+/// # Errors
+/// Names, numbers or brokers that cannot be.
+pub fn command(context: &Context, asked: &CreatableTopic) -> Result<Command, Denied> {
     let name = TopicName::new(&asked.name)
         .map_err(|error| Denied::new(ErrorCode::InvalidTopicException, error.to_string()))?;
     let configs: BTreeMap<String, String> = asked
@@ -86,22 +102,14 @@ async fn create(
         .collect::<Result<_, _>>()?;
     let id = TopicId(Uuid::new_v4());
     let is_view = configs.contains_key("millstream.view.source");
-    let partitions = partitions(context, &asked, is_view, id)?;
+    let partitions = partitions(context, asked, is_view, id)?;
     admin::check_partition_bound(context, partitions.len())?;
-    let command = Command::CreateTopic {
-        name: name.clone(),
+    Ok(Command::CreateTopic {
+        name,
         id,
         partitions,
-        configs: configs.clone(),
-    };
-    let outcome = admin::apply(context, command, validate_only).await?;
-    let millstream_core::cluster::Outcome::Topic(topic) = outcome else {
-        return Err(Denied::new(
-            ErrorCode::UnknownServerError,
-            "the controller answered something else",
-        ));
-    };
-    Ok(describe(context, &topic, &configs, validate_only))
+        configs,
+    })
 }
 
 /// Replicas of the partitions that are asked for; none for a view that leaves the number to its source.
@@ -179,12 +187,7 @@ fn assigned(
     Ok(chosen)
 }
 
-fn describe(
-    context: &Context,
-    topic: &Topic,
-    overrides: &BTreeMap<String, String>,
-    validate_only: bool,
-) -> CreatableTopicResult {
+fn describe(context: &Context, topic: &Topic, validate_only: bool) -> CreatableTopicResult {
     let image = context.controller.image();
     let partitions = match topic.view_source().and_then(|source| image.topic(source)) {
         Some(source) => image.partitions(source),
@@ -199,7 +202,7 @@ fn describe(
         config_source: described.source as i8,
         ..Default::default()
     };
-    let configs = config::describe(overrides, &admin::broker_defaults(context));
+    let configs = config::describe(&topic.configs, &admin::broker_defaults(context));
     CreatableTopicResult {
         name: Text::from(topic.name.as_str()),
         topic_id: if validate_only { Uuid::nil() } else { topic.id.0 },

@@ -48,6 +48,11 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request", message)
     }
 
+    /// A fault of ours.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+    }
+
     /// Something that cannot go because others use it.
     pub fn in_use(message: impl Into<String>, users: Vec<String>) -> Self {
         let mut error = Self::new(StatusCode::CONFLICT, "in_use", message);

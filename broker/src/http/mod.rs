@@ -1,7 +1,7 @@
-//! The admin interface over HTTP: plugins, what the cluster holds, health, metrics.
+//! The admin interface over HTTP: plugins, transforms, what the cluster holds, health, metrics.
 //!
-//! What Kafka's protocol can do (topics, groups, records) is done there; here it is only shown. Pushing plugins, emptying
-//! brokers and choosing who votes have no place in Kafka's protocol and are done here. The interface is described by itself at `/v1/openapi.json`.
+//! What Kafka's protocol can do (topics, groups, records) is done there; here it is only shown. Pushing plugins, deploying
+//! transforms, emptying brokers and choosing who votes have no place in Kafka's protocol and are done here. The interface is described by itself at `/v1/openapi.json`.
 
 mod cluster;
 mod connections;
@@ -12,6 +12,7 @@ mod hosts;
 mod metrics;
 mod plugins;
 mod topics;
+mod transforms;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ use hosts::AllowedHosts;
 #[openapi(
     info(
         title = "Millstream admin interface",
-        description = "Plugins, topics, views, groups, health and metrics of a broker."
+        description = "Plugins, transforms, topics, views, groups, health and metrics of a broker."
     ),
     paths(
         health::healthz,
@@ -50,6 +51,18 @@ use hosts::AllowedHosts;
         topics::views,
         groups::groups,
         groups::group,
+        transforms::list,
+        transforms::describe,
+        transforms::delete,
+        transforms::pause,
+        transforms::resume,
+        transforms::scale,
+        transforms::promote,
+        transforms::logs,
+        transforms::deploy::deploy,
+        transforms::deploy::upgrade,
+        transforms::place::reset,
+        transforms::place::rollback,
         cluster::cluster,
         cluster::drain,
         cluster::undrain,
@@ -106,6 +119,7 @@ fn router(context: Arc<Context>, bound: SocketAddr) -> Router {
             "/v1/cluster/quorum/{id}",
             post(cluster::add_voter).delete(cluster::remove_voter),
         )
+        .merge(transforms::router())
         .fallback(async || ApiError::not_found("there is nothing here; /v1/openapi.json tells what there is"))
         .method_not_allowed_fallback(async || {
             ApiError::new(

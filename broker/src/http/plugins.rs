@@ -16,7 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::error::{ApiError, ErrorBody};
 use crate::context::Context;
-use crate::plugins::{PluginError, Stats};
+use crate::plugins::{LogLine, PluginError, Stats};
 
 /// How to store a component.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -91,6 +91,16 @@ pub struct LogBody {
     message: String,
 }
 
+impl From<LogLine> for LogBody {
+    fn from(line: LogLine) -> Self {
+        Self {
+            time_ms: line.time_ms,
+            level: line.level,
+            message: line.message,
+        }
+    }
+}
+
 /// Lists plugins by name, each with its newest version.
 #[utoipa::path(get, path = "/v1/plugins",
     responses((status = 200, description = "Plugins by name", body = Vec<PluginBody>)))]
@@ -162,11 +172,7 @@ pub async fn describe(
         return Err(ApiError::not_found(format!("there is no plugin '{name}'")));
     }
     versions.sort_unstable_by_key(|plugin| plugin.version);
-    let log = context.plugins.log(&name).into_iter().map(|line| LogBody {
-        time_ms: line.time_ms,
-        level: line.level,
-        message: line.message,
-    });
+    let log = context.plugins.log(&name).into_iter().map(LogBody::from);
     Ok(Json(PluginDetailBody {
         versions: versions.into_iter().map(|plugin| body(&image, plugin)).collect(),
         stats: context
