@@ -90,6 +90,10 @@ fn advice(error: &Error, global: &Global) -> Option<String> {
             ErrorCode::GroupIdNotFound => "'millstream group list' shows those that exist".to_owned(),
             ErrorCode::UnknownTopicOrPartition => "'millstream topic list' shows those that exist".to_owned(),
             ErrorCode::MessageTooLarge => "the topic's max.message.bytes is the limit".to_owned(),
+            ErrorCode::GroupAuthorizationFailed | ErrorCode::TransactionalIdAuthorizationFailed => {
+                "what begins with '__transform.' is a transform's: 'millstream transform' looks after it"
+                    .to_owned()
+            }
             _ => return None,
         },
         _ => return None,

@@ -59,6 +59,12 @@ impl AdminHttp {
         self.read(request.send(body))
     }
 
+    /// Sends JSON.
+    pub fn post_json(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let request = self.agent.post(self.url(path)).content_type("application/json");
+        self.read(request.send(body.to_string()))
+    }
+
     /// Deletes something.
     pub fn delete(&self, path: &str) -> anyhow::Result<Value> {
         self.read(self.agent.delete(self.url(path)).call())

@@ -3,8 +3,10 @@
 //! Each command has a file of its own. A command prints its result to standard output, as a table or as JSON, progress
 //! and warnings to standard error, and one line to standard error if it fails.
 
+mod amount;
 mod broker;
 mod cluster;
+mod confirm;
 mod consume;
 #[cfg(test)]
 mod examples;
@@ -17,6 +19,8 @@ mod plugin;
 mod produce;
 mod time;
 mod topic;
+mod transaction;
+mod transform;
 mod view;
 
 use std::io::IsTerminal;
@@ -52,7 +56,7 @@ pub struct Global {
         value_name = "HOST:PORT"
     )]
     bootstrap: String,
-    /// Admin HTTP address, for plugins and views
+    /// Admin HTTP address, for plugins, views and transforms
     #[arg(
         long,
         global = true,
@@ -89,9 +93,15 @@ enum Command {
     /// Creates, lists and deletes views: topics that plugins compute as they are read
     #[command(subcommand, after_help = VIEW_EXAMPLE)]
     View(view::ViewCommand),
+    /// Deploys transforms, plugins that run from topics to topics, and looks after them
+    #[command(subcommand, after_help = TRANSFORM_EXAMPLE)]
+    Transform(transform::TransformCommand),
     /// Lists, describes, resets and deletes consumer groups
     #[command(subcommand, after_help = GROUP_EXAMPLE)]
     Group(group::GroupCommand),
+    /// Lists and describes transactions, finds those that hang, and ends them
+    #[command(subcommand, after_help = TRANSACTION_EXAMPLE)]
+    Transaction(transaction::TransactionCommand),
     /// Describes the cluster and changes what it is made of: brokers, quorum, where partitions lie
     #[command(subcommand, after_help = CLUSTER_EXAMPLE)]
     Cluster(cluster::ClusterCommand),
@@ -150,7 +160,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Consume(args) => consume::run(global, args).await,
             Command::Plugin(command) => plugin::run(global, command),
             Command::View(command) => view::run(global, command).await,
+            Command::Transform(command) => transform::run(global, command),
             Command::Group(command) => group::run(global, command).await,
+            Command::Transaction(command) => transaction::run(global, command).await,
             Command::Cluster(command) => cluster::run(global, command).await,
             Command::Log(command) => log::run(global, command),
         }
@@ -197,11 +209,24 @@ Example:
   millstream view list
   millstream view delete flights.united";
 
+const TRANSFORM_EXAMPLE: &str = "\
+Example:
+  millstream transform deploy late --plugin filter-json --from flights \\
+      --to flights.late --config '{\"where\":\"/dep_delay > 30\"}' --create-sinks
+  millstream transform describe late
+  millstream transform delete late";
+
 const GROUP_EXAMPLE: &str = "\
 Example:
   millstream group list
   millstream group describe g1
   millstream group reset-offsets g1 --topic flights --to earliest";
+
+const TRANSACTION_EXAMPLE: &str = "\
+Example:
+  millstream transaction list
+  millstream transaction describe orders-1
+  millstream transaction find-hanging";
 
 const CLUSTER_EXAMPLE: &str = "\
 Example:

@@ -1,7 +1,6 @@
 //! `millstream cluster elect-leaders`: preferred replicas lead again, or partitions go on with what is left of them.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, IsTerminal, Write};
 
 use anyhow::bail;
 use clap::Args;
@@ -9,6 +8,7 @@ use millstream_client::{Admin, Client, Election, TopicPartition};
 use serde_json::json;
 
 use crate::Global;
+use crate::confirm::confirmed;
 use crate::output::Rows;
 
 /// What `cluster elect-leaders` takes.
@@ -52,7 +52,7 @@ pub async fn run(global: &Global, args: ElectArgs) -> anyhow::Result<()> {
         true => Election::Unclean,
         false => Election::Preferred,
     };
-    if args.unclean && !args.yes && !confirmed()? {
+    if args.unclean && !args.yes && !confirmed(QUESTION)? {
         bail!("nothing was done; --yes elects without asking");
     }
     let admin = Admin::new(&client);
@@ -133,21 +133,8 @@ fn show(global: &Global, unclean: bool, told: Vec<Told>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Asks at the terminal. Where there is none, nobody said yes.
-fn confirmed() -> anyhow::Result<bool> {
-    if !std::io::stdin().is_terminal() {
-        return Ok(false);
-    }
-    let mut err = std::io::stderr();
-    write!(
-        err,
-        "An unclean election loses records that only replicas hold that are not there. Type 'yes' to elect: "
-    )?;
-    err.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    Ok(answer.trim() == "yes")
-}
+const QUESTION: &str =
+    "An unclean election loses records that only replicas hold that are not there. Type 'yes' to elect";
 
 pub const EXAMPLE: &str = "\
 Examples:

@@ -41,6 +41,18 @@ fn broker_with_everything() -> Broker {
         "skip",
     ]);
     broker.run(&["consume", "v", "-e"]);
+    let deploy = [
+        "transform",
+        "deploy",
+        "x",
+        "--plugin",
+        "nonsense",
+        "--from",
+        "t",
+        "--to",
+        "u",
+    ];
+    broker.run(&[&deploy[..], &["--create-sinks"]].concat());
     broker
 }
 
@@ -70,6 +82,7 @@ fn every_path_answers_as_described() {
         let known = path
             .replace("{group}", "g%20%22quoted%22")
             .replace("/plugins/{name}", "/plugins/nonsense")
+            .replace("/transforms/{name}", "/transforms/x")
             .replace("/topics/{name}", "/topics/v");
         let mut asked = vec![(known.clone(), 200)];
         if known != *path {

@@ -11,3 +11,5 @@ mod plugins_and_views;
 mod settings;
 mod support;
 mod topics_and_records;
+mod transactions;
+mod transforms;
