@@ -3,7 +3,16 @@
 use std::fmt::Display;
 
 /// What a function with one of the attributes may return: the thing itself, `()` of a transform, `bool` of a filter, `u32` of a
-/// partitioner; or a `Result` of it, with any error that can be shown.
+/// partitioner; or a `Result` of it, with any error that can be shown. Anything else does not compile:
+///
+/// ```compile_fail
+/// use millstream_plugin::{Record, filter};
+///
+/// #[filter]
+/// fn keep(record: &Record) -> Option<usize> {
+///     record.value().map(<[u8]>::len)
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "this plugin's function has to return `{T}` or `Result<{T}, E>`, not `{Self}`",
     label = "returns `{Self}`",
