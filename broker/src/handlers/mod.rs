@@ -19,6 +19,7 @@ use millstream_kafka::{ApiKey, Request, api};
 use crate::connection::{ConnectionInfo, Disconnect, Reply, Response};
 use crate::context::Context;
 use crate::partitions::FileSlice;
+use reserved::{Guard, Guarded};
 
 pub mod add_offsets_to_txn;
 pub mod add_partitions_to_txn;
@@ -63,6 +64,7 @@ pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod pass_on;
 pub mod produce;
+pub mod reserved;
 pub mod sync_group;
 pub mod txn_offset_commit;
 pub mod unregister_broker;
@@ -85,7 +87,7 @@ pub fn offered() -> impl Iterator<Item = (ApiKey, i16, i16)> {
 }
 
 macro_rules! route {
-    ($context:ident, $info:ident, $header:ident, $body:ident, $key:ident; $( $api:ident => $module:ident :: $request:ident ),+ $(,)?) => {
+    ($context:ident, $info:ident, $header:ident, $body:ident, $key:ident; $( $api:ident => $module:ident :: $request:ident $($guarded:ident)? ),+ $(,)?) => {
         match $key {
             ApiKey::ApiVersions => {
                 let request = decode::<api::api_versions::ApiVersionsRequest>(&$header, &mut $body)?;
@@ -93,8 +95,14 @@ macro_rules! route {
                 respond::<api::api_versions::ApiVersionsRequest>(&$header, &answer, Vec::new()).map(Reply::Now)
             }
             ApiKey::Produce => {
-                let request = decode::<api::produce::ProduceRequest>(&$header, &mut $body)?;
-                produce::handle($context, $info, $header, request).await
+                let mut request = decode::<api::produce::ProduceRequest>(&$header, &mut $body)?;
+                match request.guard() {
+                    Guard::Refused(_) if request.acks == 0 => Err(reserved::unanswered()),
+                    Guard::Refused(answer) => {
+                        respond::<api::produce::ProduceRequest>(&$header, &answer, Vec::new()).map(Reply::Now)
+                    }
+                    _ => produce::handle($context, $info, $header, request).await,
+                }
             }
             ApiKey::Fetch => {
                 let request = decode::<api::fetch::FetchRequest>(&$header, &mut $body)?;
@@ -103,7 +111,7 @@ macro_rules! route {
             }
             $( ApiKey::$api => {
                 let request = decode::<api::$module::$request>(&$header, &mut $body)?;
-                let answer = $module::handle($context, $info, $header.api_version, request).await;
+                let answer = answer!($context, $info, $header, request, $module $($guarded)?);
                 respond::<api::$module::$request>(&$header, &answer, Vec::new()).map(Reply::Now)
             } )+
             #[allow(unreachable_patterns, reason = "every key of the codec may be routed")]
@@ -112,8 +120,26 @@ macro_rules! route {
     };
 }
 
+macro_rules! answer {
+    ($context:ident, $info:ident, $header:ident, $request:ident, $module:ident) => {
+        $module::handle($context, $info, $header.api_version, $request).await
+    };
+    ($context:ident, $info:ident, $header:ident, $request:ident, $module:ident guarded) => {{
+        let mut request = $request;
+        match request.guard() {
+            Guard::Free => $module::handle($context, $info, $header.api_version, request).await,
+            Guard::Refused(answer) => answer,
+            Guard::Partly(add) => {
+                let mut answer = $module::handle($context, $info, $header.api_version, request).await;
+                add(&mut answer);
+                answer
+            }
+        }
+    }};
+}
+
 macro_rules! apis {
-    ($( $api:ident => $module:ident :: $request:ident ),+ $(,)?) => {
+    ($( $api:ident => $module:ident :: $request:ident $($guarded:ident)? ),+ $(,)?) => {
         const OFFERED: &[ApiKey] = &[ApiKey::Produce, ApiKey::Fetch, ApiKey::ApiVersions, $( ApiKey::$api ),+];
 
         async fn route(
@@ -123,29 +149,30 @@ macro_rules! apis {
             key: ApiKey,
             mut body: Reader,
         ) -> Result<Reply, Disconnect> {
-            route!(context, info, header, body, key; $( $api => $module::$request ),+)
+            route!(context, info, header, body, key; $( $api => $module::$request $($guarded)? ),+)
         }
     };
 }
 
+// What is guarded names groups or transactional ids, some of which are the brokers' own.
 apis! {
     Metadata => metadata::MetadataRequest,
     ListOffsets => list_offsets::ListOffsetsRequest,
     OffsetForLeaderEpoch => offset_for_leader_epoch::OffsetForLeaderEpochRequest,
     FindCoordinator => find_coordinator::FindCoordinatorRequest,
-    InitProducerId => init_producer_id::InitProducerIdRequest,
-    JoinGroup => join_group::JoinGroupRequest,
+    InitProducerId => init_producer_id::InitProducerIdRequest guarded,
+    JoinGroup => join_group::JoinGroupRequest guarded,
     SyncGroup => sync_group::SyncGroupRequest,
     Heartbeat => heartbeat::HeartbeatRequest,
     LeaveGroup => leave_group::LeaveGroupRequest,
-    OffsetCommit => offset_commit::OffsetCommitRequest,
+    OffsetCommit => offset_commit::OffsetCommitRequest guarded,
     OffsetFetch => offset_fetch::OffsetFetchRequest,
-    OffsetDelete => offset_delete::OffsetDeleteRequest,
+    OffsetDelete => offset_delete::OffsetDeleteRequest guarded,
     DescribeGroups => describe_groups::DescribeGroupsRequest,
     ListGroups => list_groups::ListGroupsRequest,
-    ConsumerGroupHeartbeat => consumer_group_heartbeat::ConsumerGroupHeartbeatRequest,
+    ConsumerGroupHeartbeat => consumer_group_heartbeat::ConsumerGroupHeartbeatRequest guarded,
     ConsumerGroupDescribe => consumer_group_describe::ConsumerGroupDescribeRequest,
-    DeleteGroups => delete_groups::DeleteGroupsRequest,
+    DeleteGroups => delete_groups::DeleteGroupsRequest guarded,
     CreateTopics => create_topics::CreateTopicsRequest,
     DeleteTopics => delete_topics::DeleteTopicsRequest,
     CreatePartitions => create_partitions::CreatePartitionsRequest,
@@ -163,10 +190,10 @@ apis! {
     DescribeQuorum => describe_quorum::DescribeQuorumRequest,
     UpdateFeatures => update_features::UpdateFeaturesRequest,
     UnregisterBroker => unregister_broker::UnregisterBrokerRequest,
-    AddPartitionsToTxn => add_partitions_to_txn::AddPartitionsToTxnRequest,
-    AddOffsetsToTxn => add_offsets_to_txn::AddOffsetsToTxnRequest,
-    EndTxn => end_txn::EndTxnRequest,
-    TxnOffsetCommit => txn_offset_commit::TxnOffsetCommitRequest,
+    AddPartitionsToTxn => add_partitions_to_txn::AddPartitionsToTxnRequest guarded,
+    AddOffsetsToTxn => add_offsets_to_txn::AddOffsetsToTxnRequest guarded,
+    EndTxn => end_txn::EndTxnRequest guarded,
+    TxnOffsetCommit => txn_offset_commit::TxnOffsetCommitRequest guarded,
     WriteTxnMarkers => write_txn_markers::WriteTxnMarkersRequest,
     DescribeTransactions => describe_transactions::DescribeTransactionsRequest,
     ListTransactions => list_transactions::ListTransactionsRequest,

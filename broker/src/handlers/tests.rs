@@ -28,6 +28,7 @@ use super::*;
 use crate::{Broker, Settings, broker_configs};
 
 mod new_groups;
+mod reserved;
 
 struct World {
     broker: Broker,
