@@ -132,12 +132,15 @@ fn table(partitions: &[Value]) -> String {
             Some(number) if number < 0 => Value::Null,
             _ => field(name),
         };
-        let is_run = partition["state"] != "unassigned";
+        let worker = match partition["state"] == "unassigned" {
+            true => Value::Null,
+            false => field("worker"),
+        };
         rows.push([
             field("topic"),
             field("partition"),
             field("state"),
-            is_run.then(|| field("worker")).unwrap_or_default(),
+            worker,
             known("broker"),
             plugin(partition),
             known("committed"),
