@@ -218,6 +218,7 @@ async fn a_partitioner_that_comes_or_goes_meanwhile_leaves_nothing_open() {
     let seen = [0, 1, 2].map(|index| world.committed("t", index));
     assert_eq!(seen, [["0a"], ["1b"], ["1c"]]);
     // It comes while the transaction has only one of the topic's partitions.
+    let mut writer = Writer::new(&world).await;
     writer.add("t", &[2]).await.unwrap();
     world.configure("t", &SPREADS).await.unwrap();
     let batch = writer.batch(&["2d", "0e"]);
