@@ -204,5 +204,5 @@ def test_what_cannot_be_is_refused_with_what_to_do(route, name):
     deploy(route, name)
     back = refusal("--from", f"{name}-odd", "--to", f"odd={source},even={sink}", of=f"{name}-back")
     assert all(word in back for word in (source, name, f"{name}-odd", f"{name}-back")), back
-    assert name in refused(route, "topic", "delete", source, "--yes")
+    assert name in refused(route, "topic", "delete", source)
     route.admin("transform", "delete", name, "--yes")
