@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millstream_core::cluster::{Image, Transform, transform_group};
+use millstream_core::cluster::{Guarantee, Image, TRANSACTION_STATE, Transform, transform_group};
 use millstream_core::ids::{PartitionIndex, TopicName};
 use millstream_kafka::ErrorCode;
 use millstream_kafka::api::delete_groups::DeleteGroupsRequest;
@@ -84,6 +84,22 @@ pub async fn reset(
         done.push((who.topic.to_string(), who.partition, offset));
     }
     Ok(done)
+}
+
+/// Sees to it that whoever still runs a transform that is paused or deleted commits nothing any more. One that promises
+/// output at least once has nothing that could be fenced.
+///
+/// # Errors
+/// The cluster cannot do it now.
+pub async fn fence(context: &Arc<Context>, transform: &Transform) -> Result<(), ResetError> {
+    let image = context.controller.image();
+    if transform.spec.guarantee != Guarantee::ExactlyOnce || image.topic(TRANSACTION_STATE).is_none() {
+        return Ok(());
+    }
+    for (topic, partition) in partitions(&image, transform) {
+        super::who(transform, &topic, partition).init(context).await?;
+    }
+    Ok(())
 }
 
 /// All partitions of the sources.

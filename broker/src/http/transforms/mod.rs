@@ -6,6 +6,7 @@ pub mod place;
 mod refuse;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
@@ -76,18 +77,37 @@ pub async fn delete(
     keeping: Result<Query<Keeping>, QueryRejection>,
 ) -> Result<StatusCode, ApiError> {
     let Query(Keeping { keep_offsets }) = keeping.map_err(refuse::query)?;
-    let command = Command::DeleteTransform { name: name.clone() };
+    let transform = find(&context, &name)?;
+    let command = Command::DeleteTransform { name };
     context.controller.apply(command).await.map_err(refuse::command)?;
     if !keep_offsets {
-        reset::delete_offsets(&context, &name).await.map_err(|reason| {
-            let message = format!(
-                "transform '{name}' is deleted, but its offsets are still there ({reason}): one that is deployed under \
-                 that name goes on at them until it is reset"
-            );
-            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
-        })?;
+        // It is done to its end although the client may have gone.
+        let forgetting = tokio::spawn(async move { forget(&context, &transform).await });
+        let forgotten = forgetting.await;
+        forgotten.map_err(|error| ApiError::internal(error.to_string()))??;
     }
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Forgets how far a transform was that is gone.
+async fn forget(context: &Arc<Context>, transform: &Transform) -> Result<(), ApiError> {
+    // Other brokers may not have heard yet: what they commit late would stay behind.
+    let fenced = tokio::time::timeout(FENCE_WAIT, reset::fence(context, transform)).await;
+    if !matches!(fenced, Ok(Ok(()))) {
+        let name = &transform.spec.name;
+        tracing::warn!(
+            name,
+            "whoever ran a transform that is deleted was not fenced in time"
+        );
+    }
+    let name = &transform.spec.name;
+    reset::delete_offsets(context, name).await.map_err(|reason| {
+        let message = format!(
+            "transform '{name}' is deleted, but its offsets are still there ({reason}): one that is deployed under that name \
+             goes on at them until it is reset"
+        );
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+    })
 }
 
 /// Stops a transform; its offsets stay.
@@ -234,5 +254,7 @@ fn changed(image: &Image, name: &str, outcome: &Outcome) -> Result<ChangedBody, 
     })
 }
 
+/// How long it may take to fence whoever ran a transform that is deleted.
+const FENCE_WAIT: Duration = Duration::from_secs(10);
 /// Largest body with a configuration in it: one of full length, with every other character escaped, fits.
 const CONFIGURED_BYTES_MAX: usize = 256 * 1024;
