@@ -8,6 +8,7 @@ use super::record::{Key, OffsetValue, Record, TEXT_BYTES_MAX, Value, subscribed_
 use super::state::{Group, State};
 use super::types::{CommitRequest, CommittedOffset, GroupError, Identity, OffsetCommit, Step};
 use super::{Env, Groups};
+use crate::cluster::is_reserved;
 
 impl Groups {
     /// Keeps offsets; says for each whether it is kept.
@@ -159,11 +160,13 @@ impl Groups {
         (Ok(()), step)
     }
 
-    /// Forgets offsets that nobody used for the retention time, and groups that have nothing left (KIP-211).
+    /// Forgets offsets that nobody used for the retention time, and groups that have nothing left (KIP-211). Those of
+    /// transforms stay until they are deleted: one that has nothing to do for long would begin at the beginning.
     pub fn expire(&mut self, now_ms: i64) -> Step {
         let mut step = Step::default();
         let retention_ms = self.config.offsets_retention_ms;
-        for group in self.groups.values() {
+        let groups = self.groups.iter().filter(|(name, _)| !is_reserved(name));
+        for (_, group) in groups {
             let before = step.records.len();
             let mut kept = 0;
             for (topic, partitions) in &group.offsets {

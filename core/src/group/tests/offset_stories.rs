@@ -108,6 +108,22 @@ fn offsets_of_consumed_topics_are_not_deleted() {
 }
 
 #[test]
+fn offsets_of_transforms_do_not_expire() {
+    let mut world = World::new();
+    let group = crate::cluster::transform_group("split");
+    let who = Identity {
+        group: group.clone(),
+        generation: -1,
+        ..Identity::default()
+    };
+    world.commit(who, "t", 5).unwrap();
+    let later_ms = world.now_ms + 100 * GroupConfig::default().offsets_retention_ms;
+    let step = world.groups.expire(later_ms);
+    world.run(step);
+    assert_eq!(world.groups.offsets(&group).len(), 1);
+}
+
+#[test]
 fn offsets_expire_only_when_nobody_is_there_to_use_them() {
     let week = GroupConfig::default().offsets_retention_ms;
     let mut world = World::new();
