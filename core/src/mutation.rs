@@ -64,6 +64,24 @@ mutations! {
     LeadFromMemory = "lead-from-memory",
     /// Driver: messages of an earlier term are taken.
     IgnoreEpoch = "ignore-epoch",
+    /// `transaction`: whoever takes a transactional id goes on in the epoch of who had it.
+    SameProducerEpoch = "same-producer-epoch",
+    /// `transaction`: a new coordinator does not go on with what the one before had decided.
+    ForgetPrepared = "forget-prepared",
+    /// `group`: offsets of a transaction count before it is committed.
+    EarlyOffsets = "early-offsets",
+    /// `storage`: what is decided counts as stable although its marker is not replicated.
+    UnreplicatedMarkers = "unreplicated-markers",
+    /// `storage`: a marker that comes again ends the next transaction of its producer.
+    MarkerAgain = "marker-again",
+    /// `storage`: the index of aborted transactions is lost when a log is cut.
+    LoseAborted = "lose-aborted",
+    /// Driver: a coordinator says that a transaction has ended before that is safe.
+    EndBeforeDurable = "end-before-durable",
+    /// Driver: a coordinator tells offsets although another one may have replaced it.
+    OldOffsets = "old-offsets",
+    /// Driver: a leader does not wait for the coordinator before a batch begins a transaction.
+    SkipVerification = "skip-verification",
 }
 
 #[cfg(feature = "mutations")]

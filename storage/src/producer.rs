@@ -8,6 +8,7 @@ mod unreplicated;
 use std::collections::{HashMap, VecDeque};
 
 use millstream_core::ids::{Offset, ProducerId};
+use millstream_core::mutation::{Mutation, is_on};
 use millstream_kafka::records::{BatchHeader, EndTransaction, TimestampType};
 
 use self::open::Open;
@@ -173,17 +174,21 @@ impl Producers {
         }
     }
 
-    /// Whether a marker may follow.
+    /// Whether a marker may follow; `bumps_epoch` as in [`crate::EndMarker`].
     pub fn check_marker(
         &self,
-        producer_id: i64,
-        producer_epoch: i16,
+        (producer_id, producer_epoch): (i64, i16),
         marker: &EndTransaction,
+        bumps_epoch: bool,
     ) -> Result<(), AppendError> {
         let Some(producer) = self.by_id.get(&producer_id) else {
             return Ok(());
         };
-        if producer_epoch < producer.epoch {
+        let is_of_before = bumps_epoch
+            && producer_epoch == producer.epoch
+            && producer.transaction_start.is_some()
+            && !is_on(Mutation::MarkerAgain);
+        if producer_epoch < producer.epoch || is_of_before {
             return Err(AppendError::InvalidProducerEpoch {
                 producer_id,
                 epoch: producer_epoch,
@@ -283,6 +288,7 @@ impl Producers {
     /// back but by a truncation.
     pub fn first_unstable(&mut self, high: i64) -> Option<i64> {
         let ended = self.ended.first_behind(high);
+        let ended = ended.filter(|_| !is_on(Mutation::UnreplicatedMarkers));
         ended.into_iter().chain(self.open.first()).min()
     }
 

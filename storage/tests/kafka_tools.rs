@@ -171,6 +171,7 @@ impl Transaction {
                 producer_epoch: 3,
                 is_commit,
                 coordinator_epoch: 5,
+                bumps_epoch: false,
             };
             let marker = log.append_marker(marker, epoch, NOW).unwrap().base_offset;
             let first = self.first.take().expect("it has records");

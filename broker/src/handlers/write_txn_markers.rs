@@ -35,6 +35,7 @@ pub async fn answer(context: &Arc<Context>, request: WriteTxnMarkersRequest) -> 
             producer_epoch: marker.producer_epoch,
             is_commit: marker.transaction_result,
             coordinator_epoch: marker.coordinator_epoch,
+            bumps_epoch: marker.transaction_version >= EPOCH_BUMP_VERSION,
         };
         let mut result = WritableTxnMarkerResult {
             producer_id: marker.producer_id,
@@ -71,3 +72,6 @@ pub async fn answer(context: &Arc<Context>, request: WriteTxnMarkersRequest) -> 
     }
     answer
 }
+
+/// Version of transactions from which on each has an epoch of its own (KIP-890).
+const EPOCH_BUMP_VERSION: i8 = 2;

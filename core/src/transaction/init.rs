@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Transactions;
 use super::state::{Outcome, Then, Transaction, TransactionState};
 use super::types::{InitRequest, Producer, Step, TEXT_BYTES_MAX, TransactionError};
+use crate::mutation::{Mutation, is_on};
 
 impl Transactions {
     /// Gives the producer that has `id` from now on. A transaction that is open is aborted first: then the request has
@@ -101,6 +102,7 @@ impl Transaction {
                         id: request.fresh.ok_or(TransactionError::ProducerIdNeeded)?,
                         epoch: 0,
                     },
+                    false if is_on(Mutation::SameProducerEpoch) => self.producer,
                     false => self.producer.next(),
                 };
                 (producer, expected.map_or(-1, |expected| expected.id))

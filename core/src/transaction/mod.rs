@@ -15,6 +15,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::mutation::{Mutation, is_on};
+
 mod add;
 mod end;
 mod init;
@@ -116,7 +118,8 @@ impl Transactions {
     /// Transactions that are decided, and whose markers are to be written as soon as that is durable. Some have touched
     /// nothing, and are finished without.
     pub fn prepared(&self) -> impl Iterator<Item = (&Arc<str>, &Transaction)> {
-        self.prepared.iter().filter_map(|id| self.by_id.get_key_value(id))
+        let known = self.prepared.iter().filter(|_| !is_on(Mutation::ForgetPrepared));
+        known.filter_map(|id| self.by_id.get_key_value(id))
     }
 
     /// All markers of a transaction are written: it is over. Nothing happens if that is known already.

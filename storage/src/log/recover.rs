@@ -8,9 +8,11 @@ use std::io;
 use std::path::Path;
 use std::sync::Mutex;
 
+use millstream_core::mutation::{Mutation, is_on};
 use millstream_kafka::records::BatchError;
 
 use super::{Log, LogConfig, Mark, Recovery};
+use crate::aborted::AbortedIndex;
 use crate::checkpoint::Checkpoint;
 use crate::disk::{Disk, DiskFile, Open, is_full, read_exact, remove_if_there, write_all};
 use crate::epochs::{LEADER_EPOCHS, LeaderEpochs};
@@ -60,6 +62,11 @@ impl<D: Disk> Log<D> {
         if result.is_err() {
             // The log is poisoned then, but there is always a segment.
             self.segments = before;
+        }
+        if is_on(Mutation::LoseAborted) {
+            for segment in &mut self.segments {
+                segment.aborted = AbortedIndex::default();
+            }
         }
         result.map(|_| ())
     }

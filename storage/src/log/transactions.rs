@@ -22,6 +22,9 @@ pub struct EndMarker {
     pub is_commit: bool,
     /// Fences coordinators that were replaced.
     pub coordinator_epoch: i32,
+    /// Whether every transaction of the producer has an epoch of its own (KIP-890). Then a marker in the very epoch of the
+    /// transaction that is open ended the one before, comes again, and is refused (KIP-1228).
+    pub bumps_epoch: bool,
 }
 
 /// A transaction whose records are to be skipped, from its first one to its marker.
@@ -52,14 +55,20 @@ impl<D: Disk> Log<D> {
             producer_epoch,
             is_commit,
             coordinator_epoch,
+            bumps_epoch,
         } = marker;
         let end = EndTransaction {
             is_commit,
             coordinator_epoch,
         };
         self.writable()?;
-        self.producers.check_marker(producer_id, producer_epoch, &end)?;
-        let spread = self.producers.open_spread(producer_id, producer_epoch);
+        let producer = (producer_id, producer_epoch);
+        self.producers.check_marker(producer, &end, bumps_epoch)?;
+        let last_epoch = match bumps_epoch {
+            true => producer_epoch.saturating_sub(1),
+            false => producer_epoch,
+        };
+        let spread = self.producers.open_spread(producer_id, last_epoch);
         let mut append = |id| {
             let batch = end.to_batch(id, producer_epoch, now_ms);
             let header = BatchHeader::parse(&batch)?;

@@ -59,6 +59,7 @@ impl World {
             producer_epoch,
             is_commit: end.is_commit,
             coordinator_epoch: end.coordinator_epoch,
+            bumps_epoch: false,
         };
         Some(self.known(end.to_batch(producer, producer_epoch, self.now_ms), Some(marker)))
     }

@@ -76,6 +76,7 @@ impl World {
             producer_epoch: 0,
             is_commit,
             coordinator_epoch: 4,
+            bumps_epoch: false,
         };
         safe(self.partition().append_marker(marker, 0).unwrap()).await;
     }

@@ -93,6 +93,7 @@ fn marker(producer_id: i64, producer_epoch: i16, is_commit: bool) -> EndMarker {
         producer_epoch,
         is_commit,
         coordinator_epoch: 0,
+        bumps_epoch: false,
     }
 }
 

@@ -148,6 +148,7 @@ async fn transactions_pass_through_a_view_and_no_plugin_sees_a_marker() {
         producer_epoch: 3,
         is_commit: false,
         coordinator_epoch: 0,
+        bumps_epoch: false,
     };
     let receipt = source.append_marker(marker, 0).unwrap();
     if let Some(durable) = receipt.durable {

@@ -137,6 +137,7 @@ async fn a_follower_tells_readers_what_is_decided_from_its_own_log() {
         producer_epoch: 0,
         is_commit: false,
         coordinator_epoch: 0,
+        bumps_epoch: false,
     };
     let receipt = world.partition(1).append_marker(marker, 0).unwrap();
     within(receipt.durable.unwrap()).await.unwrap().unwrap();

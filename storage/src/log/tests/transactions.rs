@@ -153,6 +153,28 @@ fn replaced_producers_and_coordinators_are_fenced() {
 }
 
 #[test]
+fn a_marker_that_comes_again_does_not_end_the_next_transaction() {
+    let mut log = open(&disk()).0;
+    let of_one_epoch_each = |epoch| EndMarker {
+        bumps_epoch: true,
+        ..marker(7, epoch, true, 1)
+    };
+    put(&mut log, 7, 0, 0).unwrap();
+    let mark =
+        |log: &mut Log<SimDisk>, epoch| log.append_marker(of_one_epoch_each(epoch), LeaderEpoch(0), NOW);
+    mark(&mut log, 1).unwrap();
+    mark(&mut log, 1).expect("nothing is open: it ends nothing");
+    put(&mut log, 7, 1, 0).unwrap();
+    assert!(matches!(
+        mark(&mut log, 1),
+        Err(AppendError::InvalidProducerEpoch { current: 1, .. })
+    ));
+    assert!(log.open_transaction(7, 1));
+    mark(&mut log, 2).unwrap();
+    assert!(!log.open_transaction(7, 1));
+}
+
+#[test]
 fn aborted_transactions_are_told_to_those_who_read_within_them() {
     let mut log = open(&disk()).0;
     put(&mut log, 1, 0, 0).unwrap(); // 0
@@ -543,6 +565,7 @@ fn marker(producer_id: i64, producer_epoch: i16, is_commit: bool, coordinator_ep
         producer_epoch,
         is_commit,
         coordinator_epoch,
+        bumps_epoch: false,
     }
 }
 
