@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use millstream_core::cluster::is_reserved;
 use millstream_core::group::{CommittedOffset, GroupError, Groups, OffsetValue, Step};
 use millstream_kafka::ErrorCode;
 use millstream_kafka::api::offset_fetch::{
@@ -172,9 +173,16 @@ async fn fetch(
         };
         return Ok(by_topic(shard.call(look).await??));
     };
+    // Brokers that take over a transform go on from what they hear.
+    let confirms = require_stable && is_reserved(group);
     let look = |groups: &mut Groups, _| {
-        let answer = |topic: &Asked, partition| {
+        let mut step = Step::default();
+        let mut answer = |topic: &Asked, partition| {
             let found = groups.fetch_offset(group, &topic.name, partition, require_stable);
+            if confirms && found.is_ok() {
+                let record = groups.confirmation(group, &topic.name, partition);
+                step.records.push(record);
+            }
             answer(partition, found)
         };
         let find = |topic: &Asked| Found {
@@ -183,7 +191,7 @@ async fn fetch(
             partitions: topic.partitions.iter().map(|p| answer(topic, *p)).collect(),
         };
         let found = may(groups).map(|()| asked.iter().map(find).collect());
-        (found, Step::default())
+        (found, step)
     };
     shard.call(look).await?
 }

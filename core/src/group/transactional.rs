@@ -15,6 +15,7 @@ use super::Groups;
 use super::record::{Key, OffsetValue, Record, Value};
 use super::state::{Group, State};
 use super::types::{CommittedOffset, GroupError, Identity, Step, TxnCommitRequest};
+use crate::mutation::{Mutation, is_on};
 
 impl Groups {
     /// Keeps offsets once the transaction of the producer is committed; says for each whether it will be kept. Whether the
@@ -57,6 +58,9 @@ impl Groups {
         else {
             return self.replay(record);
         };
+        if is_on(Mutation::EarlyOffsets) {
+            return self.replay(record);
+        }
         let group = self
             .groups
             .entry(id.clone())
@@ -102,6 +106,21 @@ impl Groups {
             return Err(GroupError::UnstableOffsetCommit);
         }
         Ok(self.offset(group, topic, partition))
+    }
+
+    /// A record that says once more what is kept of a partition. Who must not hear of an old offset, since it goes on from
+    /// there under a transactional id of its own, waits until this is durable: a coordinator that was replaced and does
+    /// not know it yet answers nothing then. To be written while nothing is pending there.
+    pub fn confirmation(&self, group: &str, topic: &str, partition: i32) -> Record {
+        let value = self.offset(group, topic, partition);
+        Record {
+            key: Key::Offset {
+                group: group.into(),
+                topic: topic.into(),
+                partition,
+            },
+            value: value.cloned().map(Value::Offset),
+        }
     }
 
     /// All offsets of a group, in the order of topics and partitions. Those that must be stable, but that a transaction may

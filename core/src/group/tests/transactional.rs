@@ -64,6 +64,24 @@ fn an_offset_of_a_transaction_that_is_aborted_never_was() {
 }
 
 #[test]
+fn an_offset_that_is_confirmed_stays_what_it_is() {
+    let mut world = World::new();
+    for offset in [None, Some(5)] {
+        if let Some(offset) = offset {
+            world.commit(nobody(), "t", offset).unwrap();
+        }
+        let before = world.groups.live_records();
+        let step = Step {
+            records: vec![world.groups.confirmation(GROUP, "t", 0)],
+            ..Step::default()
+        };
+        world.run(step);
+        assert_eq!((world.offset("t"), world.groups.live_records()), (offset, before));
+        assert_eq!(world.restarted().offset("t"), offset);
+    }
+}
+
+#[test]
 fn a_group_begins_with_its_first_offset_in_a_transaction_and_ends_with_its_abort() {
     let mut world = World::new();
     world.txn_commit(7, nobody(), "t", 6).unwrap();
