@@ -12,7 +12,7 @@ use millstream_quorum::{Applied, Quorum};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use crate::client::{Answer, Request};
+use crate::client::{Answer, Asker, Request};
 use crate::message::Message;
 use crate::network::{Network, SessionId};
 
@@ -262,8 +262,12 @@ impl Bus {
         }
     }
 
-    /// Answers a client.
-    pub fn answer(&self, from: u64, client: u64, id: u64, answer: Answer) {
+    /// Answers whoever asked.
+    pub fn answer(&self, from: u64, asker: Asker, id: u64, answer: Answer) {
+        let client = match asker {
+            Asker::Client(client) => client,
+            Asker::Broker(to) => return self.send(from, to, Message::Answer { id, answer }),
+        };
         if let Some(delay_ms) = self.network(|n| n.delay(from, client)) {
             self.after(delay_ms, Event::Answer { client, id, answer });
         }

@@ -1,27 +1,48 @@
 //! Clients: idempotent producers that wait for all replicas, and readers.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use millstream_core::ids::LeaderEpoch;
+use millstream_core::transaction::{Producer, TransactionError};
 use millstream_kafka::records::BatchBuilder;
+use millstream_storage::AbortedTransaction;
 use millstream_storage::sim_disk::Random;
 
 use crate::bus::{Bus, Event};
 use crate::judge::Judge;
+use crate::transactions::{PartRequest, committed_records};
 
 /// What a client asks of a broker.
 #[derive(Debug, Clone)]
 pub enum Request {
-    /// Append this batch, and answer when it is safe.
-    Produce { partition: i32, batch: Bytes },
+    /// Append this batch, and answer when it is safe. `part`: it is in a transaction of this id.
+    Produce {
+        partition: i32,
+        batch: Bytes,
+        part: Option<Arc<str>>,
+    },
     /// Give what is safe from this offset on, if you know of the leader's epoch that the client knows of (KIP-320).
     Fetch {
         partition: i32,
         offset: i64,
         epoch: LeaderEpoch,
         of_leader: bool,
+        committed: bool,
     },
     /// Delete what lies before this offset.
     Trim { partition: i32, before: i64 },
+    /// Something about transactions.
+    Part(PartRequest),
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker {
+    /// A client.
+    Client(u64),
+    /// Another broker, or the same.
+    Broker(u64),
 }
 
 /// What a broker answers.
@@ -35,12 +56,25 @@ pub enum Answer {
     Later,
     /// The sequence number does not follow.
     Sequence(String),
-    /// What was asked for, with the high watermark and the leader's epoch that who gave it knows of.
+    /// What was asked for, with the high watermark and the leader's epoch that who gave it knows of. Beside it, for who
+    /// wants committed records, where what is undecided begins, and what is to be skipped.
     Fetched {
         bytes: Bytes,
         high: i64,
         epoch: LeaderEpoch,
+        stable: i64,
+        aborted: Vec<AbortedTransaction>,
     },
+    /// A newer producer has the transactional id.
+    Fenced,
+    /// The coordinator of transactions refuses.
+    Refused(TransactionError),
+    /// Who the producer is from now on.
+    Producer(Producer),
+    /// The offset that a group has committed; -1 if none.
+    Offset(i64),
+    /// It is done.
+    Done,
     /// The log holds only these.
     OutOfRange { start: i64, end: i64 },
 }
@@ -69,6 +103,7 @@ enum Work {
         next: i64,
         epoch: LeaderEpoch,
         of_leader: bool,
+        committed: bool,
     },
 }
 
@@ -82,11 +117,13 @@ impl Client {
         Self::new(id, partition, seed, work)
     }
 
-    pub fn reader(id: u64, partition: i32, seed: u64, of_leader: bool) -> Self {
+    /// `committed`: sees only what transactions have committed.
+    pub fn reader(id: u64, partition: i32, seed: u64, of_leader: bool, committed: bool) -> Self {
         let work = Work::Read {
             next: 0,
             epoch: LeaderEpoch::UNKNOWN,
             of_leader,
+            committed,
         };
         Self::new(id, partition, seed, work)
     }
@@ -101,6 +138,14 @@ impl Client {
             sent_ms: None,
             random: Random(seed),
             done: 0,
+        }
+    }
+
+    /// Where it goes on reading.
+    pub fn next(&self) -> Option<i64> {
+        match self.work {
+            Work::Read { next, .. } => Some(next),
+            Work::Produce { .. } => None,
         }
     }
 
@@ -152,9 +197,17 @@ impl Client {
                     *batch = batch_of(self.id, *sequence, values, now_ms as i64);
                 }
                 let batch = batch.clone();
-                Request::Produce { partition, batch }
+                Request::Produce {
+                    partition,
+                    batch,
+                    part: None,
+                }
             }
-            Work::Read { next, .. } if self.done > 20 && self.random.below(300) == 0 => {
+            Work::Read {
+                next,
+                committed: false,
+                ..
+            } if self.done > 20 && self.random.below(300) == 0 => {
                 let before = *next - 5;
                 Request::Trim { partition, before }
             }
@@ -162,11 +215,13 @@ impl Client {
                 next,
                 epoch,
                 of_leader,
+                committed,
             } => Request::Fetch {
                 partition,
                 offset: *next,
                 epoch: *epoch,
                 of_leader: *of_leader,
+                committed: *committed,
             },
         };
         bus.request(self.id, self.request, self.target, request);
@@ -190,17 +245,27 @@ impl Client {
                     bytes,
                     high,
                     epoch: known,
+                    stable,
+                    aborted,
                 },
                 Work::Read {
                     next,
                     epoch,
                     of_leader,
+                    committed,
                 },
             ) => {
                 *epoch = known.max(*epoch);
-                *next = judge.read(self.id, partition, *next, &bytes);
+                let before = std::mem::replace(next, judge.read(self.id, partition, *next, &bytes));
                 if *of_leader {
                     judge.heard_high(self.id, partition, high);
+                }
+                if *committed {
+                    let records = committed_records(&bytes, before, &aborted).records;
+                    judge.saw_committed(self.id, partition, &records);
+                    if *of_leader {
+                        judge.heard_stable(self.id, partition, stable);
+                    }
                 }
                 self.done += 1;
             }

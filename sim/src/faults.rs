@@ -6,8 +6,9 @@ use millstream_storage::disk::Disk;
 use uuid::Uuid;
 
 use crate::bus::{Event, Recovery};
+use crate::layout::Population;
 use crate::network::Quality;
-use crate::node::{PARTITIONS, VOTERS};
+use crate::node::VOTERS;
 use crate::world::World;
 
 impl World {
@@ -26,6 +27,7 @@ impl World {
         };
         let span_ms = 100 + self.random.below(3500);
         let told = match self.random.below(22) {
+            _ if self.is_workers_turn() => self.worker_fault(now_ms),
             0..4 => self.crash(id, span_ms),
             4..6 => self.kill(id, span_ms),
             6 => {
@@ -48,6 +50,10 @@ impl World {
         self.trace.fault(now_ms, || told);
         let delay_ms = 100 + self.random.below(1800);
         self.bus.after(delay_ms, Event::Fault);
+    }
+
+    fn is_workers_turn(&mut self) -> bool {
+        self.population == Population::Transactions && self.random.below(3) == 0
     }
 
     fn crash(&mut self, id: u64, span_ms: u64) -> String {
@@ -151,9 +157,10 @@ impl World {
         let fresh = Uuid::from_u128(u128::from(self.random.next_u64()) << 64 | u128::from(id));
         if let Some(node) = self.nodes.get_mut(&id) {
             node.storage = fresh;
-            for partition in 0..PARTITIONS {
+            let layout = self.judge.layout;
+            for place in 0..layout.places() {
                 // One that it never held is not there.
-                let _ = node.disk.remove_dir(format!("data/t-{partition}").as_ref());
+                let _ = node.disk.remove_dir(&layout.dir(place));
             }
         }
         format!("{told}, its partitions are lost")
@@ -218,10 +225,12 @@ impl World {
 
     fn operation(&mut self, id: u64, ids: &[u64]) -> String {
         let image = self.judge.latest().clone();
-        let Some(topic) = image.topics().next() else {
+        let layout = self.judge.layout;
+        let (topic, partition) = layout.at(self.random.below(layout.places() as u64) as i32);
+        let Some(topic) = image.topic(topic) else {
             return "nothing".to_owned();
         };
-        let partition = PartitionIndex(self.random.below(PARTITIONS as u64) as i32);
+        let partition = PartitionIndex(partition);
         let command = match self.random.below(5) {
             0 => Command::ElectLeaders {
                 kind: Election::Preferred,

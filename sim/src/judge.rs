@@ -9,10 +9,15 @@ use millstream_core::ids::BrokerId;
 use millstream_kafka::records::{Scratch, batches};
 
 use crate::bus::Life;
+use crate::layout::Layout;
+use crate::transactions::Ledger;
 
 /// Watches over a simulation.
-#[derive(Default)]
 pub struct Judge {
+    /// Which topics there are.
+    pub layout: &'static Layout,
+    /// What transactions have done.
+    pub ledger: Ledger,
     /// The first rule that was broken, and how.
     pub broken: Option<String>,
     /// Records that producers were told are safe, by partition and offset.
@@ -30,10 +35,30 @@ pub struct Judge {
     /// The largest offset before which records were deleted.
     starts: BTreeMap<i32, i64>,
     reader_highs: BTreeMap<u64, i64>,
+    reader_stables: BTreeMap<u64, i64>,
     latest: Arc<Image>,
 }
 
 impl Judge {
+    pub fn new(layout: &'static Layout) -> Self {
+        Self {
+            layout,
+            ledger: Ledger::default(),
+            broken: None,
+            acked: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            places: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            lasts: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+            durable: BTreeMap::new(),
+            starts: BTreeMap::new(),
+            reader_highs: BTreeMap::new(),
+            reader_stables: BTreeMap::new(),
+            latest: Arc::default(),
+        }
+    }
+
     /// A rule is broken. Only the first one is kept: others may follow from it.
     pub fn breaks(&mut self, rule: impl FnOnce() -> String) {
         self.broken.get_or_insert_with(rule);
@@ -104,6 +129,36 @@ impl Judge {
                 format!("the high watermark of partition {partition} went back from {before} to {high} for a reader")
             });
         }
+    }
+
+    /// A reader of committed records hears where what is undecided begins, of a leader that knows it.
+    pub fn heard_stable(&mut self, reader: u64, partition: i32, stable: i64) {
+        let known = self.reader_stables.entry(reader).or_default();
+        let before = std::mem::replace(known, stable.max(*known));
+        if stable < before {
+            self.breaks(|| {
+                format!("the last stable offset of partition {partition} went back from {before} to {stable} for a reader")
+            });
+        }
+    }
+
+    /// A reader of committed records got these.
+    pub fn saw_committed(&mut self, reader: u64, partition: i32, records: &[(i64, String)]) {
+        let seen = self.ledger.saw(reader, self.layout.at(partition), records);
+        self.must(seen);
+    }
+
+    /// A rule of transactions holds, or not.
+    pub fn must(&mut self, kept: Result<(), String>) {
+        if let Err(rule) = kept {
+            self.broken.get_or_insert(rule);
+        }
+    }
+
+    /// What lies before `end` was told to be safe.
+    pub fn safe(&mut self, partition: i32, end: i64) {
+        let known = self.ends.entry(partition).or_default();
+        *known = end.max(*known);
     }
 
     /// Up to where records may be deleted: no producer's last batch. Who copies a log that lacks it cannot know that the
@@ -263,12 +318,14 @@ impl Judge {
 
     /// The newest entry of a partition.
     pub fn entry(&self, partition: i32) -> Option<&Partition> {
-        let topic = self.latest.topics().next()?;
-        topic.partitions.get(partition as usize)
+        self.layout.entry(&self.latest, partition)
     }
 
     /// Every value has one place, and every offset one value, whoever says so.
     fn fits(&mut self, partition: i32, offset: i64, value: &str, how: &str) {
+        if !self.layout.holds_values(partition) {
+            return;
+        }
         let place = self.places.entry((partition, value.to_owned())).or_insert(offset);
         if *place != offset {
             let place = *place;
@@ -295,11 +352,17 @@ impl Judge {
 /// Producers of a partition.
 pub const PRODUCERS: usize = 2;
 
-/// The records of whole batches.
+/// The records of whole batches; markers are records, too.
 pub fn records(bytes: &Bytes) -> Vec<(i64, String)> {
     let mut found = Vec::new();
     let mut scratch = Scratch::new();
     for batch in batches(bytes).flatten() {
+        let header = batch.header();
+        if header.attributes.is_control() {
+            let (offset, producer, epoch) = (header.base_offset, header.producer_id, header.producer_epoch);
+            found.push((offset, format!("marker {offset} of {producer}.{epoch}")));
+            continue;
+        }
         let Ok(records) = batch.records(&mut scratch, usize::MAX) else {
             continue;
         };

@@ -15,16 +15,21 @@ use std::cell::RefCell;
 
 use millstream_core::mutation::Mutation;
 
+pub use layout::Population;
+
 mod bus;
 mod client;
 mod disk;
 mod faults;
 mod judge;
+mod layout;
 mod message;
 mod network;
 mod node;
 mod replica;
+mod requests;
 mod trace;
+mod transactions;
 mod world;
 
 /// What became of one seed.
@@ -32,6 +37,8 @@ mod world;
 pub struct Report {
     /// The seed.
     pub seed: u64,
+    /// Who lived in the cluster.
+    pub population: Population,
     /// The first rule that was broken.
     pub broken: Option<String>,
     /// What went wrong by intention, with the time in milliseconds.
@@ -40,12 +47,14 @@ pub struct Report {
     pub fingerprint: (u64, u64),
     /// How many records were acknowledged.
     pub acked: usize,
+    /// How many transactions were committed.
+    pub commits: u64,
     /// How long it took, in simulated milliseconds.
     pub simulated_ms: u64,
 }
 
-/// Runs one seed. `shows` prints all that happens.
-pub fn run(seed: u64, mutation: Option<Mutation>, shows: bool) -> Report {
+/// Runs one seed of a population. `shows` prints all that happens.
+pub fn run(seed: u64, population: Population, mutation: Option<Mutation>, shows: bool) -> Report {
     switch(mutation);
     millstream_quorum::seed_thread(Some(seed));
     take_panic();
@@ -55,14 +64,16 @@ pub fn run(seed: u64, mutation: Option<Mutation>, shows: bool) -> Report {
     builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()));
     let runtime = builder.build().expect("a runtime without I/O");
     let (report, world) = runtime.block_on(async {
-        let mut world = world::World::new(seed, trace::Trace::new(shows));
+        let mut world = world::World::new(seed, population, trace::Trace::new(shows));
         world.live().await;
         let report = Report {
             seed,
+            population,
             broken: world.judge.broken.clone(),
             faults: world.trace.faults.clone(),
             fingerprint: world.trace.fingerprint(),
             acked: world.judge.acked(),
+            commits: world.judge.ledger.commits(),
             simulated_ms: world.bus.now_ms(),
         };
         (report, world)

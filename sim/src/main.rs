@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use millstream_core::mutation::Mutation;
-use millstream_sim::{Report, run, watch_panics};
+use millstream_sim::{Population, Report, run, watch_panics};
 
 /// Simulates a whole cluster under faults, and says which rule is broken first.
 #[derive(Debug, Parser)]
@@ -20,6 +20,9 @@ struct Args {
     /// Stop after so many minutes, whatever is left
     #[arg(long)]
     minutes: Option<u64>,
+    /// Who lives in the cluster: `log` or `transactions`; both, one after the other, if it is not said
+    #[arg(long, value_parser = population)]
+    population: Option<Population>,
     /// Print all that happens
     #[arg(long)]
     trace: bool,
@@ -50,18 +53,21 @@ const TWICE_EVERY: u64 = 4;
 fn seeds(args: &Args) -> bool {
     let begin = Instant::now();
     let limit = args.minutes.map(|minutes| Duration::from_secs(minutes * 60));
-    let (mut ran, mut acked, mut simulated_ms) = (0, 0, 0);
-    for seed in args.seed..args.seed.saturating_add(args.seeds) {
+    let (mut ran, mut acked, mut commits, mut simulated_ms) = (0, 0, 0, 0);
+    let seeds = args.seed..args.seed.saturating_add(args.seeds);
+    let wanted = |population: &Population| args.population.is_none_or(|wanted| wanted == *population);
+    let each = |seed| Population::ALL.into_iter().filter(wanted).map(move |p| (seed, p));
+    for (seed, population) in seeds.flat_map(each) {
         if limit.is_some_and(|limit| begin.elapsed() > limit) {
             break;
         }
-        let report = run(seed, None, args.trace);
+        let report = run(seed, population, None, args.trace);
         if report.broken.is_some() {
             show(&report);
             return false;
         }
         if ran % TWICE_EVERY == 0 && !args.trace {
-            let again = run(seed, None, false);
+            let again = run(seed, population, None, false);
             if again.fingerprint != report.fingerprint {
                 let (first, second) = (report.fingerprint, again.fingerprint);
                 println!("seed {seed} tells two stories: {first:?} and {second:?}");
@@ -70,24 +76,31 @@ fn seeds(args: &Args) -> bool {
         }
         ran += 1;
         acked += report.acked;
+        commits += report.commits;
         simulated_ms += report.simulated_ms;
     }
     let (minutes, seconds) = (simulated_ms / 60_000, begin.elapsed().as_secs());
     println!(
-        "{ran} seeds, {minutes} simulated minutes in {seconds} s, {acked} records acknowledged: no rule broken"
+        "{ran} clusters, {minutes} simulated minutes in {seconds} s, {acked} records acknowledged, {commits} transactions \
+         committed: no rule broken"
     );
     true
 }
 
+fn population(name: &str) -> Result<Population, String> {
+    Population::from_name(name).ok_or_else(|| "there are log and transactions".to_owned())
+}
+
 fn show(report: &Report) {
-    println!("seed {}", report.seed);
+    let population = report.population.name();
+    println!("seed {} of {population}", report.seed);
     for fault in &report.faults {
         println!("  {fault}");
     }
     println!("after {} simulated ms:", report.simulated_ms);
     println!("  {}", report.broken.as_deref().unwrap_or("no rule is broken"));
     println!(
-        "again, with all that happens: cargo xtask sim --seed {} --seeds 1 --trace",
+        "again, with all that happens: cargo xtask sim --seed {} --seeds 1 --population {population} --trace",
         report.seed
     );
 }
@@ -108,7 +121,14 @@ fn mutations(args: &Args) -> bool {
         let begin = Instant::now();
         let seeds = args.seed..args.seed + SEEDS_MAX;
         let found = seeds
-            .map(|seed| run(seed, Some(*mutation), args.trace))
+            .map(|seed| {
+                run(
+                    seed,
+                    Population::that_finds(*mutation),
+                    Some(*mutation),
+                    args.trace,
+                )
+            })
             .find(|report| report.broken.is_some());
         let (name, seconds) = (mutation.name(), begin.elapsed().as_secs());
         match found {

@@ -5,6 +5,7 @@ use millstream_core::cluster::Command;
 use millstream_core::ids::{LeaderEpoch, Offset};
 use millstream_quorum::Applied;
 
+use crate::client::{Answer, Request};
 use crate::network::SessionId;
 
 /// A message.
@@ -23,6 +24,10 @@ pub enum Message {
     Heard,
     /// To the quorum's leader: let the sender follow the quorum's log.
     Join,
+    /// To a leader or a coordinator: what a client may ask, too.
+    Request { id: u64, request: Request },
+    /// Its answer.
+    Answer { id: u64, answer: Answer },
     /// A frame on a partition's stream.
     Stream {
         session: SessionId,

@@ -68,6 +68,9 @@ impl Network {
 
     /// After how many milliseconds a copy of a message arrives, if there is one.
     pub fn duplicate(&mut self, from: u64, to: u64) -> Option<u64> {
+        if from == to {
+            return None;
+        }
         let twice = self.random.below(1000) < self.now.twice_per_1000;
         match twice {
             true => self

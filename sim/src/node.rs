@@ -14,10 +14,12 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::bus::{Bus, Event, Life};
+use crate::client::Asker;
 use crate::disk::LifeDisk;
 use crate::judge::Judge;
 use crate::message::Message;
 use crate::replica::{Fatal, Replica, Scene, wall_ms};
+use crate::transactions::Parts;
 
 /// A node, running or not.
 pub struct Node {
@@ -41,6 +43,8 @@ pub struct Process {
     pub quorum: Option<Quorum>,
     pub image: Arc<Image>,
     pub replicas: BTreeMap<i32, Replica>,
+    /// What it does for transactions.
+    pub parts: Parts,
     incarnation: u64,
     asked: BTreeMap<u64, (Purpose, u64)>,
     next_token: u64,
@@ -112,6 +116,7 @@ impl Node {
             quorum: None,
             image: Arc::default(),
             replicas: BTreeMap::new(),
+            parts: Parts::default(),
             incarnation: random.next_u64() | 1,
             asked: BTreeMap::new(),
             next_token: 0,
@@ -218,11 +223,14 @@ impl Process {
         self.image = image;
         let active = self.is_registered() || is_on(Mutation::LeadFromMemory);
         let image = self.image.clone();
-        let Some(topic) = image.topics().next().filter(|_| active) else {
-            return Ok(());
-        };
+        let layout = scene.judge.layout;
         let me = self.me();
-        for (index, entry) in (0..).zip(&topic.partitions) {
+        for index in (0..layout.places()).filter(|_| active) {
+            let (topic, partition) = layout.at(index);
+            let Some(topic) = image.topic(topic) else {
+                continue;
+            };
+            let entry = &topic.partitions[partition as usize];
             if entry.replicas.contains(&me) {
                 if !self.replicas.contains_key(&index) {
                     let replica = Replica::open(&self.disk, index, scene)?;
@@ -242,18 +250,19 @@ impl Process {
 
     /// Brings what leaders propose to the controller.
     pub fn propose(&mut self, scene: &mut Scene<'_>) {
-        let Some(topic) = self.image.topics().next().map(|topic| topic.id) else {
-            return;
-        };
         let (broker, broker_epoch) = (self.me(), self.epoch());
         let mut commands = Vec::new();
         for (index, replica) in &mut self.replicas {
             let Some(proposal) = replica.proposal.take() else {
                 continue;
             };
+            let (topic, partition) = scene.judge.layout.at(*index);
+            let Some(topic) = self.image.topic(topic) else {
+                continue;
+            };
             let change = PartitionChange {
-                topic,
-                partition: PartitionIndex(*index),
+                topic: topic.id,
+                partition: PartitionIndex(partition),
                 leader_epoch: replica.epoch,
                 partition_epoch: proposal.partition_epoch,
                 isr: proposal.isr,
@@ -376,7 +385,7 @@ impl Process {
         }
         self.propose(scene);
         self.control(scene);
-        Ok(())
+        self.here(scene).tick()
     }
 
     fn beat(&mut self, storage: Uuid, scene: &mut Scene<'_>) {
@@ -427,6 +436,8 @@ impl Process {
                     tokio::spawn(async move { quorum.add_learner(from, address).await.is_ok() });
                 }
             }
+            Message::Request { id, request } => self.request(Asker::Broker(from), id, request, scene)?,
+            Message::Answer { id, answer } => self.answered(id, answer, scene)?,
             Message::Stream {
                 session,
                 partition,
@@ -506,16 +517,16 @@ impl Process {
             .values()
             .filter(|broker| !broker.fenced)
             .count();
-        if self.image.topics().len() == 0 && live >= 3 {
-            let partitions = millstream_core::cluster::placement::place(
-                &self.image,
-                PARTITIONS,
-                3,
-                scene.random.next_u64(),
-            );
+        let topics = scene.judge.layout.topics();
+        let is_missing = |(_, (name, _)): &(usize, &(&str, usize))| self.image.topic(name).is_none();
+        if live >= 3
+            && let Some((n, (name, partitions))) = topics.iter().enumerate().find(is_missing)
+        {
+            let seed = scene.random.next_u64();
+            let partitions = millstream_core::cluster::placement::place(&self.image, *partitions, 3, seed);
             return Some(Command::CreateTopic {
-                name: "t".try_into().expect("a name"),
-                id: TopicId(Uuid::from_u128(1)),
+                name: (*name).try_into().expect("a name"),
+                id: TopicId(Uuid::from_u128(1 + n as u128)),
                 partitions: partitions.ok()?,
                 configs: [("min.insync.replicas".to_owned(), "2".to_owned())].into(),
             });
@@ -543,7 +554,6 @@ pub fn scene<'a>(
 }
 
 pub const VOTERS: [u64; 3] = [1, 2, 3];
-pub const PARTITIONS: usize = 2;
 pub const TICK_MS: u64 = 100;
 /// Room on a disk.
 pub const ROOM_BYTES: u64 = 1 << 32;

@@ -7,11 +7,12 @@ use millstream_storage::disk::Disk;
 use millstream_storage::sim_disk::Random;
 
 use crate::bus::{Bus, Event, Life, Recovery};
-use crate::client::{Answer, Client, Request};
+use crate::client::{Asker, Client};
 use crate::judge::{Judge, PRODUCERS};
+use crate::layout::Population;
 use crate::message::Message;
 use crate::network::{Network, Quality};
-use crate::node::{Node, PARTITIONS, Process, TICK_MS, VOTERS, scene};
+use crate::node::{Node, Process, TICK_MS, VOTERS, scene};
 use crate::replica::{Fatal, Replica, Role, Scene};
 use crate::trace::Trace;
 
@@ -22,6 +23,7 @@ pub struct World {
     pub nodes: BTreeMap<u64, Node>,
     pub clients: BTreeMap<u64, Client>,
     pub judge: Judge,
+    pub population: Population,
     pub trace: Trace,
     /// Faults go on.
     pub trouble: bool,
@@ -35,7 +37,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64, trace: Trace) -> Self {
+    pub fn new(seed: u64, population: Population, trace: Trace) -> Self {
         let mut random = Random(seed);
         let usual = Quality {
             delay_ms_max: 1 + random.below(12),
@@ -53,23 +55,14 @@ impl World {
             node.disk.create_dir("data".as_ref()).expect("an empty disk");
             nodes.insert(id, node);
         }
-        let mut clients = BTreeMap::new();
-        for partition in 0..PARTITIONS as i32 {
-            for n in 0..PRODUCERS as u64 {
-                let id = 100 + partition as u64 * 10 + n;
-                clients.insert(id, Client::producer(id, partition, random.next_u64()));
-            }
-            for n in 5..7 {
-                let id = 100 + partition as u64 * 10 + n;
-                clients.insert(id, Client::reader(id, partition, random.next_u64(), n == 5));
-            }
-        }
+        let clients = clients(population, &mut random);
         Self {
             bus,
             random,
             nodes,
             clients,
-            judge: Judge::default(),
+            judge: Judge::new(population.layout()),
+            population,
             trace,
             trouble: true,
             healed: None,
@@ -152,7 +145,7 @@ impl World {
                 self.trace
                     .line(now_ms, || format!("client {client} -> {to} {request:?}"));
                 self.with(to, |process, scene| {
-                    request_of(process, client, id, &request, scene)
+                    process.request(Asker::Client(client), id, request, scene)
                 });
             }
             Event::Answer { client, id, answer } => {
@@ -262,7 +255,7 @@ impl World {
             &mut self.judge,
             &mut self.random,
         );
-        let result = work(process, &mut scene);
+        let result = work(process, &mut scene).and_then(|()| process.here(&mut scene).settle());
         let stopped = match &process.quorum {
             Some(quorum) if quorum.metrics().state == millstream_quorum::QuorumState::Stopped => {
                 Err(Fatal("the quorum's node stopped".to_owned()))
@@ -340,6 +333,7 @@ impl World {
             .iter()
             .map(|(id, client)| (*id, client.done))
             .collect();
+        self.remember_healing();
         self.healed = Some((now_ms, done));
     }
 
@@ -351,9 +345,10 @@ impl World {
         let lacking = self.lacking(done);
         if lacking.is_none() {
             self.compare();
-            for partition in 0..PARTITIONS as i32 {
+            for partition in 0..self.judge.layout.places() {
                 self.judge_end(partition);
             }
+            self.judge_transactions();
             return true;
         }
         if now_ms > healed_ms + WELL_MS_MAX {
@@ -371,7 +366,7 @@ impl World {
                 return Some(format!("client {id} got {n} done and no more"));
             }
         }
-        for partition in 0..PARTITIONS as i32 {
+        for partition in 0..self.judge.layout.places() {
             let Some(entry) = self.judge.entry(partition) else {
                 return Some("there is no topic".to_owned());
             };
@@ -385,10 +380,10 @@ impl World {
                 return Some(format!("partition {partition} is {entry:?}"));
             }
         }
-        None
+        self.lacking_parts()
     }
 
-    fn leader(&self, partition: i32) -> Option<&Replica> {
+    pub fn leader(&self, partition: i32) -> Option<&Replica> {
         let id = self.judge.entry(partition)?.leader?.0 as u64;
         let replica = self.nodes.get(&id)?.process.as_ref()?.replicas.get(&partition)?;
         matches!(replica.role, Role::Leader { .. }).then_some(replica)
@@ -405,7 +400,7 @@ impl World {
 
     /// Compares the logs of all nodes.
     fn compare(&mut self) {
-        for partition in 0..PARTITIONS as i32 {
+        for partition in 0..self.judge.layout.places() {
             let mut logs = Vec::new();
             for node in self.nodes.values() {
                 let process = node.process.as_ref();
@@ -439,43 +434,21 @@ impl World {
     }
 }
 
-fn request_of(
-    process: &mut Process,
-    client: u64,
-    id: u64,
-    request: &Request,
-    scene: &mut Scene<'_>,
-) -> Result<(), Fatal> {
-    let has_lease = process.has_lease(scene.now_ms);
-    let partition = match request {
-        Request::Produce { partition, .. }
-        | Request::Fetch { partition, .. }
-        | Request::Trim { partition, .. } => *partition,
-    };
-    let Some(replica) = process.replicas.get_mut(&partition) else {
-        scene
-            .bus
-            .answer(scene.life.node, client, id, Answer::NotLeader(None));
-        return Ok(());
-    };
-    match request {
-        Request::Produce { .. } if !has_lease => {
-            scene.bus.answer(scene.life.node, client, id, Answer::Later);
-            Ok(())
+fn clients(population: Population, random: &mut Random) -> BTreeMap<u64, Client> {
+    let layout = population.layout();
+    let mut clients = BTreeMap::new();
+    for partition in (0..layout.places()).filter(|place| layout.holds_values(*place)) {
+        let first = 100 + partition as u64 * 10;
+        let is_log = population == Population::Log;
+        for id in (first..first + PRODUCERS as u64).filter(|_| is_log) {
+            clients.insert(id, Client::producer(id, partition, random.next_u64()));
         }
-        Request::Produce { batch, .. } => replica.produce(client, id, batch, scene),
-        Request::Fetch {
-            offset,
-            epoch,
-            of_leader,
-            ..
-        } => replica.fetch((client, id), (*offset, *epoch), *of_leader, scene),
-        Request::Trim { before, .. } => {
-            let trimmed = replica.trim(*before, scene);
-            scene.bus.answer(scene.life.node, client, id, Answer::Later);
-            trimmed
+        for n in 5..7 {
+            let reader = Client::reader(first + n, partition, random.next_u64(), n == 5, !is_log);
+            clients.insert(first + n, reader);
         }
     }
+    clients
 }
 
 fn addressee(event: &Event) -> Option<u64> {

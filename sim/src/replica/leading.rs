@@ -204,7 +204,7 @@ impl Replica {
         let is_safe = |waiting: &Waiting| waiting.end <= high.0 || is_on(Mutation::AnswerAtOnce);
         let safe: Vec<_> = self.waiting.extract_if(.., |waiting| is_safe(waiting)).collect();
         for Waiting {
-            client,
+            asker,
             id,
             base,
             values,
@@ -212,7 +212,7 @@ impl Replica {
         } in safe
         {
             scene.judge.acknowledged(self.index, self.epoch.0, base, &values);
-            scene.bus.answer(scene.life.node, client, id, Answer::Produced);
+            scene.bus.answer(scene.life.node, asker, id, Answer::Produced);
         }
         self.beat(scene);
         Ok(())

@@ -3,24 +3,25 @@
 
 mod following;
 mod leading;
+mod serving;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use bytes::Bytes;
 use millstream_core::cluster::Partition;
 use millstream_core::ids::{BrokerId, LeaderEpoch, Offset};
-use millstream_core::mutation::{Mutation, is_on};
 use millstream_core::replica::{Leader, Proposal, Term};
 use millstream_storage::disk::{self, Disk, DiskFile};
-use millstream_storage::{AppendError, Log, LogConfig, ReadError};
+use millstream_storage::{Log, LogConfig};
 
 use crate::bus::{Bus, Event, Life};
-use crate::client::{Answer, EPOCH_MS};
+use crate::client::{Answer, Asker, EPOCH_MS};
 use crate::disk::LifeDisk;
-use crate::judge::{Judge, records};
+use crate::judge::Judge;
 use crate::message::{Frame, Message};
 use crate::network::SessionId;
+
+pub use serving::Position;
 
 /// A partition on a node.
 pub struct Replica {
@@ -61,7 +62,7 @@ pub struct Feed {
 
 /// A producer that waits for its batch to be safe.
 struct Waiting {
-    client: u64,
+    asker: Asker,
     id: u64,
     base: i64,
     end: i64,
@@ -85,7 +86,7 @@ pub struct Scene<'a> {
 
 impl Replica {
     pub fn open(disk: &LifeDisk, index: i32, scene: &mut Scene<'_>) -> Result<Self, Fatal> {
-        let path = PathBuf::from(format!("data/t-{index}"));
+        let path = scene.judge.layout.dir(index);
         let opened = Log::open(disk.clone(), &path, log_config(), scene.local_ms);
         let (log, _) = opened.map_err(|error| Fatal(error.to_string()))?;
         scene
@@ -173,7 +174,7 @@ impl Replica {
             let answer = Answer::NotLeader(None);
             scene
                 .bus
-                .answer(scene.life.node, waiting.client, waiting.id, answer);
+                .answer(scene.life.node, waiting.asker, waiting.id, answer);
         }
         if let Role::Leader { feeds, .. } = std::mem::replace(&mut self.role, Role::Offline) {
             for (follower, feed) in feeds {
@@ -193,125 +194,6 @@ impl Replica {
             }
             Role::Follower { leader, session, .. } => scene.bus.close(*session, [node, *leader]),
             Role::Offline => {}
-        }
-    }
-
-    /// A producer's batch.
-    pub fn produce(
-        &mut self,
-        client: u64,
-        id: u64,
-        batch: &Bytes,
-        scene: &mut Scene<'_>,
-    ) -> Result<(), Fatal> {
-        let node = scene.life.node;
-        let Role::Leader { leader, .. } = &mut self.role else {
-            let known = match self.role {
-                Role::Follower { leader, .. } => Some(leader),
-                _ => None,
-            };
-            scene.bus.answer(node, client, id, Answer::NotLeader(known));
-            return Ok(());
-        };
-        if !leader.has_enough_in_sync() && !is_on(Mutation::TooFewInSync) {
-            scene.bus.answer(node, client, id, Answer::Later);
-            return Ok(());
-        }
-        let appended = match self.log.append_as_leader(batch, self.epoch, scene.local_ms) {
-            Ok(appended) => appended,
-            Err(error @ (AppendError::Poisoned(_) | AppendError::Io(_))) => {
-                return Err(Fatal(error.to_string()));
-            }
-            Err(AppendError::DiskFull) => {
-                scene.bus.answer(node, client, id, Answer::Later);
-                return Ok(());
-            }
-            // A copy of a request that came late: nobody waits for the answer.
-            Err(AppendError::DuplicateSequence { .. }) => return Ok(()),
-            Err(error) => {
-                // A leader that does not know yet that it is none lacks what others acknowledged since.
-                let answer = match scene.judge.is_leader(node, self.index, self.epoch.0) {
-                    true => Answer::Sequence(error.to_string()),
-                    false => Answer::NotLeader(None),
-                };
-                scene.bus.answer(node, client, id, answer);
-                return Ok(());
-            }
-        };
-        let moved = leader.appended(self.log.log_end_offset());
-        let values = records(batch).into_iter().map(|(_, value)| value).collect();
-        self.waiting.push(Waiting {
-            client,
-            id,
-            base: appended.base_offset.0,
-            end: appended.last_offset.0 + 1,
-            values,
-        });
-        self.request_sync(scene);
-        self.feed(scene)?;
-        if moved || is_on(Mutation::AnswerAtOnce) || self.high().0 > appended.last_offset.0 {
-            self.high_moved(scene)?;
-        }
-        Ok(())
-    }
-
-    /// A reader's question. Where the reader knows of a later epoch than this replica, it is not to believe this one.
-    pub fn fetch(
-        &mut self,
-        (client, id): (u64, u64),
-        (offset, epoch): (i64, LeaderEpoch),
-        of_leader: bool,
-        scene: &mut Scene<'_>,
-    ) -> Result<(), Fatal> {
-        let node = scene.life.node;
-        let refused = match &self.role {
-            _ if epoch > self.epoch => Some(Answer::Later),
-            Role::Leader { leader, .. } if leader.is_established() || is_on(Mutation::ShowUnsafe) => None,
-            Role::Leader { .. } => Some(Answer::Later),
-            Role::Follower { .. } if !of_leader => None,
-            Role::Follower { leader, .. } => Some(Answer::NotLeader(Some(*leader))),
-            Role::Offline => Some(Answer::NotLeader(None)),
-        };
-        if let Some(answer) = refused {
-            scene.bus.answer(node, client, id, answer);
-            return Ok(());
-        }
-        let high = match is_on(Mutation::ShowUnsafe) {
-            true => self.log.log_end_offset(),
-            false => self.high(),
-        };
-        let start = self.log.log_start_offset();
-        let answer = match offset < start.0 || offset > high.0 {
-            true => Answer::OutOfRange {
-                start: start.0,
-                end: high.0,
-            },
-            false => Answer::Fetched {
-                bytes: self.bytes(Offset(offset), FETCH_BYTES, high)?,
-                high: high.0,
-                epoch: self.epoch,
-            },
-        };
-        scene.bus.answer(node, client, id, answer);
-        Ok(())
-    }
-
-    /// Deletes records that are safe.
-    pub fn trim(&mut self, before: i64, scene: &mut Scene<'_>) -> Result<(), Fatal> {
-        let before = before.min(scene.judge.deletable(self.index));
-        if matches!(self.role, Role::Leader { .. }) && before < self.high().0 && before > 0 {
-            scene.judge.begins(self.index, before);
-            self.delete_before(Offset(before))?;
-            self.feed(scene)?;
-        }
-        Ok(())
-    }
-
-    fn delete_before(&mut self, before: Offset) -> Result<(), Fatal> {
-        match self.log.delete_records_before(before) {
-            Err(ReadError::Io(error)) if disk::is_full(&error) => Ok(()),
-            Err(error) => Err(Fatal(error.to_string())),
-            Ok(()) => Ok(()),
         }
     }
 
