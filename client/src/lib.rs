@@ -47,7 +47,7 @@ pub use admin::{
 pub use cluster::Client;
 pub use config::ClientConfig;
 pub use connection::Connection;
-pub use consumer::{ConsumedRecord, Consumer, ConsumerConfig, OffsetReset, Start};
+pub use consumer::{ConsumedRecord, Consumer, ConsumerConfig, Isolation, OffsetReset, Start};
 pub use error::{Error, Result};
 pub use metadata::{Broker, Metadata, Partition, Topic, TopicPartition};
 pub use millstream_kafka::ErrorCode;

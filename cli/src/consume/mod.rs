@@ -6,8 +6,10 @@ use std::io::{self, BufWriter, Write};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use clap::Args;
-use millstream_client::{ConsumedRecord, Consumer, ConsumerConfig, OffsetReset, Start, TopicPartition};
+use clap::{Args, ValueEnum};
+use millstream_client::{
+    ConsumedRecord, Consumer, ConsumerConfig, Isolation, OffsetReset, Start, TopicPartition,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Global;
@@ -41,9 +43,22 @@ pub struct ConsumeArgs {
     /// Ends when nothing has come for so many seconds
     #[arg(long, value_name = "SECONDS")]
     idle: Option<u64>,
+    /// What is read of transactions
+    #[arg(long, value_enum, value_name = "LEVEL", default_value_t = Level::ReadUncommitted)]
+    isolation: Level,
     /// json, value, or a template such as '{partition} {offset} {key}: {value}'
     #[arg(long, short, value_name = "FORMAT", value_parser = RecordFormat::parse)]
     format: Option<RecordFormat>,
+}
+
+/// What is read of transactions, in the words of Kafka's `isolation.level`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum Level {
+    /// Everything, also what may still be aborted or was
+    ReadUncommitted,
+    /// What is committed
+    ReadCommitted,
 }
 
 /// Prints records until there is a reason to end.
@@ -84,6 +99,10 @@ async fn begin(client: &millstream_client::Client, args: &ConsumeArgs) -> anyhow
             OffsetReset::Latest
         } else {
             OffsetReset::Earliest
+        },
+        isolation: match args.isolation {
+            Level::ReadUncommitted => Isolation::ReadUncommitted,
+            Level::ReadCommitted => Isolation::ReadCommitted,
         },
         ..ConsumerConfig::default()
     };
@@ -179,4 +198,5 @@ const EXAMPLE: &str = "\
 Examples:
   millstream consume flights --from earliest --max 10 --format json
   millstream consume flights.delayed --group g1 --from earliest
+  millstream consume flights.late -e --isolation read_committed
   millstream consume flights -e --format '{partition} {offset} {key}: {value}'";

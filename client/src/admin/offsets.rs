@@ -20,6 +20,8 @@ pub enum OffsetSpec {
     Earliest,
     /// The one after the newest record.
     Latest,
+    /// Where those end who read what is committed: at the first open transaction, or after the newest record.
+    LatestStable,
     /// The first record of this time or later, in milliseconds since 1970.
     Timestamp(i64),
     /// The record with the greatest timestamp (KIP-734).
@@ -140,7 +142,7 @@ async fn list_one(client: &Client, at: &TopicPartition, spec: OffsetSpec) -> Res
         current_leader_epoch: -1,
         timestamp: match spec {
             OffsetSpec::Earliest => EARLIEST,
-            OffsetSpec::Latest => LATEST,
+            OffsetSpec::Latest | OffsetSpec::LatestStable => LATEST,
             OffsetSpec::MaxTimestamp => MAX_TIMESTAMP,
             OffsetSpec::Timestamp(ms) => ms.max(0),
         },
@@ -153,6 +155,7 @@ async fn list_one(client: &Client, at: &TopicPartition, spec: OffsetSpec) -> Res
     };
     let request = ListOffsetsRequest {
         replica_id: -1,
+        isolation_level: i8::from(spec == OffsetSpec::LatestStable),
         topics: vec![topic],
         ..Default::default()
     };

@@ -1,14 +1,14 @@
 //! What is fetched of one partition: where reading is, what lies ready, and how bytes become records.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use millstream_kafka::api::fetch::{FetchPartition, PartitionData};
-use millstream_kafka::records::{BatchHeader, BatchView, Scratch};
+use millstream_kafka::api::fetch::{AbortedTransaction, FetchPartition, PartitionData};
+use millstream_kafka::records::{BatchHeader, BatchView, EndTransaction, Scratch};
 
-use super::ConsumedRecord;
+use super::{ConsumedRecord, Isolation};
 use crate::error::{Error, Result};
 use crate::metadata::TopicPartition;
 
@@ -17,32 +17,43 @@ use crate::metadata::TopicPartition;
 pub(super) struct Partition {
     pub at: TopicPartition,
     topic: Arc<str>,
+    isolation: Isolation,
     /// Offset of the next record that the caller gets; `None` until it is known where to begin.
     pub position: Option<i64>,
     /// Offset that the next fetch asks for.
     next_fetch: i64,
     /// Batches that were fetched and not read yet, in order.
-    ready: VecDeque<Bytes>,
+    ready: VecDeque<Ready>,
     pub ready_bytes: usize,
     /// Whether a fetch that asked at the end of the log was answered once.
     pub reached_end: bool,
-    high_watermark: i64,
+    /// Offset behind the last record that may be read.
+    end: i64,
     /// After an error: not to be fetched before.
     pub rests_until: Option<Instant>,
 }
 
+/// A batch that was fetched.
+#[derive(Debug)]
+struct Ready {
+    bytes: Bytes,
+    /// Its transaction was aborted, and the caller asked for what is committed.
+    is_aborted: bool,
+}
+
 impl Partition {
-    pub fn new(at: TopicPartition) -> Self {
+    pub fn new(at: TopicPartition, isolation: Isolation) -> Self {
         let topic = Arc::from(at.topic.as_str());
         Self {
             at,
             topic,
+            isolation,
             position: None,
             next_fetch: -1,
             ready: VecDeque::new(),
             ready_bytes: 0,
             reached_end: false,
-            high_watermark: -1,
+            end: -1,
             rests_until: None,
         }
     }
@@ -81,7 +92,11 @@ impl Partition {
 
     /// Takes in what a fetch brought. Headers are looked at, records are not.
     pub fn accept(&mut self, data: &PartitionData) -> Result<()> {
-        self.high_watermark = data.high_watermark;
+        self.end = match self.isolation {
+            Isolation::ReadUncommitted => data.high_watermark,
+            Isolation::ReadCommitted => data.last_stable_offset,
+        };
+        let mut aborted = Aborted::new(data.aborted_transactions.as_deref().unwrap_or_default());
         let mut bytes = data
             .records
             .as_ref()
@@ -92,12 +107,16 @@ impl Partition {
         while let Some(whole) = batch_length(&bytes).filter(|length| *length <= bytes.len()) {
             let batch = bytes.split_to(whole);
             let header = BatchHeader::parse(&batch).map_err(|error| self.damaged(error))?;
+            let is_aborted = aborted.has(&batch, &header);
             if header.next_offset() <= self.next_fetch {
                 continue;
             }
             self.next_fetch = header.next_offset();
             self.ready_bytes += batch.len();
-            self.ready.push_back(batch);
+            self.ready.push_back(Ready {
+                bytes: batch,
+                is_aborted,
+            });
         }
         self.note_end();
         Ok(())
@@ -110,7 +129,7 @@ impl Partition {
         batch_bytes_max: usize,
     ) -> Result<Option<Vec<ConsumedRecord>>> {
         while let Some(batch) = self.ready.pop_front() {
-            self.ready_bytes -= batch.len();
+            self.ready_bytes -= batch.bytes.len();
             let records = self.read_batch(&batch, scratch, batch_bytes_max)?;
             self.note_end();
             if !records.is_empty() {
@@ -122,17 +141,17 @@ impl Partition {
 
     fn read_batch(
         &mut self,
-        batch: &Bytes,
+        Ready { bytes, is_aborted }: &Ready,
         scratch: &mut Scratch,
         bytes_max: usize,
     ) -> Result<Vec<ConsumedRecord>> {
         let position = self.position.unwrap_or(self.next_fetch);
-        let view = BatchView::parse(batch).map_err(|error| self.damaged(error))?;
+        let view = BatchView::parse(bytes).map_err(|error| self.damaged(error))?;
         let header = *view.header();
         view.verify_crc().map_err(|error| self.damaged(error))?;
         let mut records = Vec::new();
         // Control batches are the broker's own marks; the caller sees only that offsets move on.
-        if !header.attributes.is_control() {
+        if !header.attributes.is_control() && !is_aborted {
             for record in view
                 .records(scratch, bytes_max)
                 .map_err(|error| self.damaged(error))?
@@ -168,8 +187,7 @@ impl Partition {
     }
 
     fn note_end(&mut self) {
-        self.reached_end |=
-            self.ready.is_empty() && self.position.is_some_and(|at| at >= self.high_watermark);
+        self.reached_end |= self.ready.is_empty() && self.position.is_some_and(|at| at >= self.end);
     }
 
     fn damaged(&self, reason: impl ToString) -> Error {
@@ -182,10 +200,127 @@ impl Partition {
     }
 }
 
+/// Which batches of an answer are of aborted transactions (KIP-98: the answer names them, their markers end them).
+struct Aborted<'a> {
+    /// Those that begin later, in their order.
+    ahead: Vec<&'a AbortedTransaction>,
+    /// Producers whose batches do not count, until their marker.
+    producers: BTreeSet<i64>,
+}
+
+impl<'a> Aborted<'a> {
+    fn new(named: &'a [AbortedTransaction]) -> Self {
+        let mut ahead: Vec<_> = named.iter().collect();
+        ahead.sort_unstable_by_key(|aborted| std::cmp::Reverse(aborted.first_offset));
+        Self {
+            ahead,
+            producers: BTreeSet::new(),
+        }
+    }
+
+    /// Whether the next batch is of one of them.
+    fn has(&mut self, batch: &Bytes, header: &BatchHeader) -> bool {
+        while let Some(aborted) = self
+            .ahead
+            .pop_if(|aborted| aborted.first_offset < header.next_offset())
+        {
+            self.producers.insert(aborted.producer_id);
+        }
+        if !header.attributes.is_control() {
+            return header.attributes.is_transactional() && self.producers.contains(&header.producer_id);
+        }
+        let end = BatchView::parse(batch).ok();
+        let end = end.and_then(|view| EndTransaction::of(header, view.payload()));
+        if end.is_some_and(|end| !end.is_commit) {
+            self.producers.remove(&header.producer_id);
+        }
+        false
+    }
+}
+
 /// Length of the batch that the bytes begin with, as its header says.
 fn batch_length(bytes: &[u8]) -> Option<usize> {
     let length = i32::from_be_bytes(bytes.get(8..12)?.try_into().expect("four bytes"));
     usize::try_from(length)
         .ok()?
         .checked_add(millstream_kafka::records::LOG_OVERHEAD_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_kafka::records::BatchBuilder;
+    use millstream_kafka::wire::Payload;
+
+    use super::*;
+
+    fn written(offset: i64, producer: i64, value: &str) -> Vec<u8> {
+        let mut batch = BatchBuilder::new()
+            .base_offset(offset)
+            .producer(producer, 0, 0)
+            .transactional(true);
+        batch.append(0, None, Some(value.as_bytes()), &[]).unwrap();
+        batch.finish().unwrap().to_vec()
+    }
+
+    fn ended(offset: i64, producer: i64, is_commit: bool) -> Vec<u8> {
+        let marker = EndTransaction {
+            is_commit,
+            coordinator_epoch: 0,
+        };
+        let mut batch = marker.to_batch(producer, 0, 0).to_vec();
+        batch[..8].copy_from_slice(&offset.to_be_bytes());
+        batch
+    }
+
+    /// Two producers in turn: 7 aborts its first transaction and commits its second, 8 commits and leaves one open.
+    fn answer() -> PartitionData {
+        let batches = [
+            written(0, 7, "aborted"),
+            written(1, 8, "kept"),
+            ended(2, 7, false),
+            ended(3, 8, true),
+            written(4, 7, "kept too"),
+            ended(5, 7, true),
+        ];
+        PartitionData {
+            high_watermark: 7,
+            last_stable_offset: 6,
+            aborted_transactions: Some(vec![AbortedTransaction {
+                producer_id: 7,
+                first_offset: 0,
+                ..Default::default()
+            }]),
+            records: Some(Payload::from(Bytes::from(batches.concat()))),
+            ..Default::default()
+        }
+    }
+
+    fn values(isolation: Isolation, mut data: PartitionData) -> (Vec<String>, Option<i64>, bool) {
+        let mut partition = Partition::new(TopicPartition::new("t", 0), isolation);
+        partition.seek(0);
+        if isolation == Isolation::ReadUncommitted {
+            data.aborted_transactions = None;
+        }
+        partition.accept(&data).unwrap();
+        let mut found = Vec::new();
+        while let Some(records) = partition.read(&mut Scratch::default(), 1 << 20).unwrap() {
+            let text = |record: ConsumedRecord| String::from_utf8(record.value.unwrap().to_vec()).unwrap();
+            found.extend(records.into_iter().map(text));
+        }
+        (found, partition.position, partition.reached_end)
+    }
+
+    #[test]
+    fn what_was_aborted_is_left_out_where_what_is_committed_is_read() {
+        let (found, position, at_end) = values(Isolation::ReadCommitted, answer());
+        assert_eq!(found, ["kept", "kept too"]);
+        assert_eq!((position, at_end), (Some(6), true));
+    }
+
+    #[test]
+    fn who_reads_everything_is_at_the_end_behind_what_is_open() {
+        let (found, position, at_end) = values(Isolation::ReadUncommitted, answer());
+        assert_eq!(found, ["aborted", "kept", "kept too"]);
+        assert_eq!((position, at_end), (Some(6), false));
+    }
 }

@@ -51,6 +51,26 @@ pub enum OffsetReset {
     Fail,
 }
 
+/// What is read of transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// Everything, also what may still be aborted or was.
+    #[default]
+    ReadUncommitted,
+    /// What is committed: nothing behind the first record of a transaction that is open.
+    ReadCommitted,
+}
+
+impl Isolation {
+    /// Where there is nothing to read yet.
+    fn latest(self) -> OffsetSpec {
+        match self {
+            Self::ReadUncommitted => OffsetSpec::Latest,
+            Self::ReadCommitted => OffsetSpec::LatestStable,
+        }
+    }
+}
+
 /// Settings of a [`Consumer`].
 #[derive(Debug, Clone)]
 pub struct ConsumerConfig {
@@ -60,6 +80,8 @@ pub struct ConsumerConfig {
     pub group_instance_id: Option<String>,
     /// What to do without a valid offset.
     pub offset_reset: OffsetReset,
+    /// What is read of transactions.
+    pub isolation: Isolation,
     /// How often positions are committed while polling; `None`: only [`Consumer::commit`] does.
     pub commit_interval: Option<Duration>,
     /// Bytes that one fetch may bring.
@@ -84,6 +106,7 @@ impl Default for ConsumerConfig {
             group: None,
             group_instance_id: None,
             offset_reset: OffsetReset::Latest,
+            isolation: Isolation::default(),
             commit_interval: None,
             fetch_bytes_max: 16 << 20,
             partition_bytes_max: 1 << 20,
@@ -194,7 +217,7 @@ impl Consumer {
         let positions = match start {
             Start::Offset(offset) => partitions.iter().map(|at| (at.clone(), offset)).collect(),
             Start::Earliest => self.look_up(partitions, OffsetSpec::Earliest).await?,
-            Start::Latest => self.look_up(partitions, OffsetSpec::Latest).await?,
+            Start::Latest => self.look_up(partitions, self.config.isolation.latest()).await?,
             Start::Timestamp(ms) => {
                 let mut found = self.look_up(partitions, OffsetSpec::Timestamp(ms)).await?;
                 let missing: Vec<_> = partitions
@@ -202,7 +225,7 @@ impl Consumer {
                     .filter(|at| !found.contains_key(at))
                     .cloned()
                     .collect();
-                found.extend(self.look_up(&missing, OffsetSpec::Latest).await?);
+                found.extend(self.look_up(&missing, self.config.isolation.latest()).await?);
                 found
             }
         };
@@ -346,7 +369,7 @@ impl Consumer {
             .into_iter()
             .map(|at| {
                 let position = positions.get(&at).copied();
-                let mut partition = Partition::new(at);
+                let mut partition = Partition::new(at, self.config.isolation);
                 if let Some(offset) = position {
                     partition.seek(offset);
                 }
@@ -383,7 +406,7 @@ impl Consumer {
         if !lost.is_empty() {
             let spec = match self.config.offset_reset {
                 OffsetReset::Earliest => OffsetSpec::Earliest,
-                OffsetReset::Latest => OffsetSpec::Latest,
+                OffsetReset::Latest => self.config.isolation.latest(),
                 OffsetReset::Fail => {
                     return Err(Error::Invalid(format!(
                         "{} has no valid offset to read on from",
@@ -501,6 +524,10 @@ impl Consumer {
             max_wait_ms: self.config.fetch_wait.as_millis() as i32,
             min_bytes: self.config.fetch_bytes_min as i32,
             max_bytes: self.config.fetch_bytes_max as i32,
+            isolation_level: match self.config.isolation {
+                Isolation::ReadUncommitted => 0,
+                Isolation::ReadCommitted => 1,
+            },
             session_id: 0,
             session_epoch: -1,
             topics: topics.into_values().collect(),
