@@ -28,6 +28,35 @@ def judge(senders, passes, final, committed):
     return verdict
 
 
+def judge_effects(sources, sent, effects, belongs):
+    """Compares what a transform made with what it read: `sources` has the values of each (topic, partition) in their order,
+    `effects` what is read of its sinks, `belongs` says which sink a value belongs to."""
+    verdict = Verdict()
+    places = {(topic, value): (partition, at) for (topic, partition), values in sources.items() for at, value in enumerate(values)}
+    seen, last = {}, {}
+    for sink, partition, offset, topic, value in sorted(effects):
+        here = (sink, partition, offset)
+        place = places.get((topic, value))
+        if place is None:
+            kind = "effects of what was not stored" if value in sent else "effects of what nobody sent"
+            verdict.add(kind, (here, topic, value))
+            continue
+        if (topic, value) in seen:
+            verdict.add("effects that came twice", (topic, value, seen[topic, value], here))
+        seen[topic, value] = here
+        if sink != belongs(value):
+            verdict.add("effects in the wrong sink", (here, topic, value))
+        # What comes of one partition comes in its order, on each partition of a sink.
+        source, at = place
+        before = last.get((sink, partition, topic, source), -1)
+        if at < before:
+            verdict.add("effects out of order", (here, topic, value, at, before))
+        last[sink, partition, topic, source] = at
+    for topic, value in places.keys() - seen.keys():
+        verdict.add("lost effects", (topic, value, places[topic, value]))
+    return verdict
+
+
 def offsets_of_values(verdict, senders, passes, final):
     """At one offset there is one record, whoever looks and whenever; and a record is at one offset."""
     at = {}

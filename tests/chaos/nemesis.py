@@ -12,11 +12,13 @@ MARGIN_S = 0.5
 class Nemesis:
     """Does something bad, holds it for a while, and makes it good again."""
 
-    def __init__(self, cluster, chance, topic):
-        self.cluster, self.chance, self.topic = cluster, chance, topic
+    def __init__(self, cluster, chance, topic, transform=None):
+        self.cluster, self.chance, self.topic, self.transform = cluster, chance, topic, transform
         self.cuts = Cuts() if can_cut() else None
         self.told = []
         self.faults = [self.kill, self.pause, self.restart, self.rolling_restart, self.move_partitions]
+        if transform:
+            self.faults += [transform.change, transform.change]
         if self.cuts:
             self.faults += [self.part_one, self.part_one_way, self.part_quorum, self.lossy]
         if any(node.environment for node in cluster.nodes.values()):
@@ -153,3 +155,5 @@ class Nemesis:
                 node.start()
         wait_until(lambda: self.cluster.partitions(self.topic), 30, "the cluster answers")
         self.cluster.wait_in_sync(self.topic, seconds=60)
+        if self.transform:
+            self.transform.resume()

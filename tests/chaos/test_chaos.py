@@ -11,14 +11,15 @@ import time
 import pytest
 from brokers import Cluster, mount_small
 from confluent_kafka.admin import AdminClient, NewTopic
+from deployed import PLUGIN, SINK_PARTITIONS, SINKS, Deployed, sink_of
 from harness import wait_until
-from judge import judge
+from judge import judge, judge_effects
 from nemesis import Nemesis
-from workload import Committer, Mover, Reader, Sender, read_all, read_committed
+from workload import PARTITIONS, Committer, Mover, Reader, Sender, read_all, read_committed
 
 MINUTES = float(os.environ.get("CHAOS_MINUTES", "3"))
 SEED = int(os.environ.get("CHAOS_SEED") or random.randrange(1 << 32))
-TOPIC, MOVED, PARTITIONS = "chaos", "moved", 6
+TOPIC, MOVED = "chaos", "moved"
 SMALL_DISK_MIB = 512
 
 
@@ -62,6 +63,7 @@ def test_what_was_acknowledged_outlives_whatever_happens(cluster):
     chance = random.Random(SEED)
     make_topic(cluster, TOPIC)
     make_topic(cluster, MOVED)
+    transform = deploy(cluster, chance)
     senders = [Sender(cluster.bootstrap, TOPIC, PARTITIONS, number) for number in range(2)]
     reader = Reader(cluster.bootstrap, TOPIC, PARTITIONS, chance.random())
     committer = Committer(cluster.bootstrap, TOPIC, PARTITIONS)
@@ -69,7 +71,7 @@ def test_what_was_acknowledged_outlives_whatever_happens(cluster):
     clients = [*senders, reader, committer, mover]
     for client in clients:
         client.start()
-    nemesis = Nemesis(cluster, chance, TOPIC)
+    nemesis = Nemesis(cluster, chance, TOPIC, transform)
     until = time.monotonic() + MINUTES * 60
     try:
         while time.monotonic() < until:
@@ -87,17 +89,26 @@ def test_what_was_acknowledged_outlives_whatever_happens(cluster):
     tell(senders, final, nemesis)
     verdict = judge(senders, reader.passes, final, committer.events)
     assert not verdict, f"seed {SEED}: {verdict}"
-    moved_once(cluster, mover, final)
+    moved = moved_once(cluster, mover, final)
+    transformed_once(transform, senders, {TOPIC: in_order(final), MOVED: moved})
     assert sum(len(sender.acknowledged) for sender in senders) > 1000
     cluster.check_logs()
 
 
-def make_topic(cluster, topic):
+def deploy(cluster, chance):
+    """A transform that reads what senders write and what the mover does, aborted transactions among it."""
+    assert PLUGIN.exists(), f"{PLUGIN} is missing: `cargo xtask plugins` builds it"
+    for sink in SINKS:
+        make_topic(cluster, sink, SINK_PARTITIONS)
+    return Deployed(cluster, [TOPIC, MOVED], chance)
+
+
+def make_topic(cluster, topic, partitions=PARTITIONS):
     admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
 
     def made():
         # On a busy machine a broker may be taken for dead for a moment, and three replicas need three.
-        admin.create_topics([NewTopic(topic, PARTITIONS, 3, config={"min.insync.replicas": "2"})])[topic].result(30)
+        admin.create_topics([NewTopic(topic, partitions, 3, config={"min.insync.replicas": "2"})])[topic].result(30)
         return True
 
     wait_until(made, 30, "the topic is made")
@@ -114,10 +125,8 @@ def writes_go_on(senders):
 
 
 def moved_once(cluster, mover, final):
-    """Every record of the source is in the sink, once and in its order."""
-    source = {partition: [] for partition in range(PARTITIONS)}
-    for partition, _, value in sorted(final, key=lambda record: record[:2]):
-        source[partition].append(value)
+    """Every record of the source is in the sink, once and in its order. Gives the sink."""
+    source = in_order(final)
     sink = read_committed(cluster.bootstrap, MOVED, {partition: len(values) for partition, values in source.items()})
     print(f"{mover.committed} transactions by {mover.incarnations} producers; {len(mover.errors)} errors: {sorted(set(mover.errors))}")
     for partition, values in source.items():
@@ -125,6 +134,29 @@ def moved_once(cluster, mover, final):
         at = next((at for at, pair in enumerate(zip(values, found)) if pair[0] != pair[1]), min(len(values), len(found)))
         assert found == values, f"partition {partition}: {len(values)} records, {len(found)} moved; from {at} on {values[at : at + 3]}, not {found[at : at + 3]}"
     assert mover.committed > 10
+    return sink
+
+
+def transformed_once(transform, senders, topics):
+    """The transform runs everywhere and has nothing left to do a minute after the last fault at the latest; and whatever is in
+    its sources has had its effect, once and in order."""
+    began = time.monotonic()
+    rows = transform.wait_done(60)
+    effects = transform.effects()
+    print(f"{len(effects)} effects on {len(rows)} partitions; all were done after {time.monotonic() - began:.1f} s", flush=True)
+    sources = {(topic, partition): values for topic, partitions in topics.items() for partition, values in partitions.items()}
+    sent = {value for sender in senders for value in sender.sent}
+    verdict = judge_effects(sources, sent, effects, sink_of)
+    assert not verdict, f"seed {SEED}: {verdict}"
+    transform.check_logs()
+
+
+def in_order(final):
+    """The values of each partition."""
+    values = {partition: [] for partition in range(PARTITIONS)}
+    for partition, _, value in sorted(final):
+        values[partition].append(value)
+    return values
 
 
 def tell(senders, final, nemesis):

@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from judge import judge
+from judge import judge, judge_effects
 
 
 def verdict(final, acknowledged=None, refused=(), passes=(), committed=()):
@@ -34,3 +34,25 @@ def test_what_is_wrong_is_found():
     assert "polls that skip" in verdict(GOOD, passes=[[GOOD[0], GOOD[2]]])
     assert "polls that go back" in verdict(GOOD, passes=[[GOOD[1], GOOD[0]]])
     assert "committed offsets that went back" in verdict(GOOD, committed=[("committed", 0, 2), ("found", 0, 1)])
+
+
+SOURCES = {("in", 0): ["0-0-0", "0-0-2"], ("in", 1): ["0-1-1"]}
+SENT = {"0-0-0", "0-0-2", "0-1-1", "0-0-4"}
+EFFECTS = [("even", 0, 0, "in", "0-0-0"), ("odd", 1, 0, "in", "0-1-1"), ("even", 0, 2, "in", "0-0-2")]
+
+
+def effects_verdict(effects):
+    return judge_effects(SOURCES, SENT, effects, lambda value: "odd" if value == "0-1-1" else "even")
+
+
+def test_effects_that_are_right_are_right():
+    assert not effects_verdict(EFFECTS)
+
+
+def test_effects_that_are_wrong_are_found():
+    assert list(effects_verdict(EFFECTS[:2])) == ["lost effects"]
+    assert list(effects_verdict([*EFFECTS, ("even", 1, 0, "in", "0-0-2")])) == ["effects that came twice"]
+    assert list(effects_verdict([*EFFECTS, ("even", 1, 0, "in", "0-0-4")])) == ["effects of what was not stored"]
+    assert list(effects_verdict([*EFFECTS, ("even", 1, 0, "other", "0-0-9")])) == ["effects of what nobody sent"]
+    assert list(effects_verdict([("odd", 0, 0, "in", "0-0-0"), *EFFECTS[1:]])) == ["effects in the wrong sink"]
+    assert list(effects_verdict([("even", 0, 3, "in", "0-0-0"), *EFFECTS[1:]])) == ["effects out of order"]

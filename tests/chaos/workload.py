@@ -1,5 +1,6 @@
 """Clients that go on whatever happens, and keep a record of what they sent, had acknowledged and read."""
 
+import json
 import random
 import threading
 import time
@@ -9,6 +10,24 @@ from harness import wait_until
 
 # Clients that look again soon after a broker was gone: else most of a run is their waiting.
 PATIENCE = {"reconnect.backoff.max.ms": 250, "topic.metadata.refresh.interval.ms": 5000, "socket.timeout.ms": 5000}
+
+
+def record(value):
+    """The record of a value: a key that no other has, and JSON, so that transforms have something to choose by."""
+    return {"key": value, "value": json.dumps({"is": value, "odd": is_odd(value)})}
+
+
+def is_odd(value):
+    """Of each sender and partition every other value is."""
+    _, partition, count = map(int, value.split("-"))
+    return (count - partition) // PARTITIONS % 2 == 1
+
+
+def said(message):
+    """The value of a record."""
+    value = json.loads(message.value())["is"]
+    assert message.key().decode() == value, f"the key of {value} is {message.key()}"
+    return value
 
 
 class Sender(threading.Thread):
@@ -39,7 +58,7 @@ class Sender(threading.Thread):
             partition = count % self.partitions
             value = f"{self.number}-{partition}-{count}"
             try:
-                producer.produce(self.topic, value, partition=partition, on_delivery=self.report)
+                producer.produce(self.topic, **record(value), partition=partition, on_delivery=self.report)
                 self.sent[value] = partition
                 count += 1
             except BufferError:
@@ -56,7 +75,7 @@ class Sender(threading.Thread):
         assert left == 0, f"{left} records were neither acknowledged nor refused within two minutes of quiet"
 
     def report(self, error, message):
-        value = message.value().decode()
+        value = message.key().decode()
         if error is None:
             now = time.monotonic()
             if self.acknowledged_at:
@@ -102,7 +121,7 @@ class Reader(threading.Thread):
                     if message.error():
                         self.errors.append(message.error().name())
                     else:
-                        seen.append((message.partition(), message.offset(), message.value().decode()))
+                        seen.append((message.partition(), message.offset(), said(message)))
         self.consumer.close()
 
 
@@ -201,14 +220,14 @@ class Mover(threading.Thread):
             consumer.assign([TopicPartition(b.topic, b.partition, b.offset if b.offset >= 0 else OFFSET_BEGINNING) for b in begun])
             replaced = time.monotonic() + self.chance.uniform(5, 20)
             while True:
-                records = [record for record in consumer.consume(500, 0.2) if not record.error()]
-                if not records:
+                messages = [message for message in consumer.consume(500, 0.2) if not message.error()]
+                if not messages:
                     if self.done.is_set() and self.is_at_the_end(consumer):
                         return True
                     continue
                 producer.begin_transaction()
-                for record in records:
-                    producer.produce(self.sink, record.value(), partition=record.partition())
+                for message in messages:
+                    producer.produce(self.sink, message.value(), message.key(), partition=message.partition(), headers={"by": self.name})
                 if time.monotonic() > replaced and not self.done.is_set():
                     producer.flush(5)
                     return False
@@ -236,9 +255,9 @@ def read_committed(bootstrap, topic, counts):
         heard = time.monotonic()
         # Whoever has all waits a little for one more, which there should not be.
         while time.monotonic() - heard < (1 if len(values) >= count else 15):
-            for record in consumer.consume(1000, 0.2):
-                assert record.error() is None, record.error()
-                values.append(record.value().decode())
+            for message in consumer.consume(1000, 0.2):
+                assert message.error() is None, message.error()
+                values.append(said(message))
                 heard = time.monotonic()
     consumer.close()
     return found
@@ -258,10 +277,12 @@ def read_all(bootstrap, topic, partitions):
             assert time.monotonic() < deadline, f"{topic}-{partition} cannot be read to its end {end}"
             for message in consumer.consume(1000, 0.5):
                 assert message.error() is None, message.error()
-                found.append((message.partition(), message.offset(), message.value().decode()))
+                found.append((message.partition(), message.offset(), said(message)))
     consumer.close()
     return found
 
 
+# Of every topic that the clients write.
+PARTITIONS = 6
 # After these a record is known not to be stored; after any other error it may be.
 DEFINITE = {"MSG_SIZE_TOO_LARGE", "_QUEUE_FULL", "TOPIC_AUTHORIZATION_FAILED", "INVALID_RECORD"}
