@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Transforms, count, sinks};
 use crate::Global;
 use crate::amount::show_duration;
-use crate::output::{Format, Rows, print_json, print_text};
+use crate::output::{Format, Rows, bytes, print_json, print_text};
 use crate::time::show_time;
 
 /// What `transform describe` takes.
@@ -81,9 +81,9 @@ fn head(described: &Value) -> String {
             sinks(&spec["sinks"]).join(", ")
         ),
         format!(
-            "commits every {} or {} bytes, on errors: {}",
+            "commits every {} or {}, on errors: {}",
             show_duration(spec["commit-interval-ms"].as_i64().unwrap_or(0)),
-            spec["commit-bytes"],
+            bytes(spec["commit-bytes"].as_u64().unwrap_or(0)),
             text(&spec["on-error"]),
         ),
     ];
@@ -176,7 +176,9 @@ fn wrong(partition: &Value) -> Vec<String> {
         lines.push(format!("{place} is {state}: {reason}"));
     }
     let error = &partition["last-error"];
-    if let Some(reason) = error["reason"].as_str() {
+    // What stopped the partition is told already.
+    let is_told = |reason: &&str| lines.iter().any(|line| line.contains(reason));
+    if let Some(reason) = error["reason"].as_str().filter(|reason| !is_told(reason)) {
         let (offset, time) = (
             &error["offset"],
             show_time(error["time-ms"].as_i64().unwrap_or(0)),
@@ -215,7 +217,7 @@ mod tests {
             "paused": false,
             "partitions": [
                 {
-                    "topic": "flights", "partition": 0, "state": "failed", "reason": "record 812: no JSON", "worker": 0,
+                    "topic": "flights", "partition": 0, "state": "failed", "reason": "record at offset 812: no JSON", "worker": 0,
                     "broker": 2, "plugin": "enrich@1.3.0", "canary": true, "committed": 812, "lag": 9, "records-in": 813,
                     "records-out": 800, "dropped": 12, "dead-lettered": 0, "errors": 1, "ns-per-record": 512.4,
                     "last-error": {"offset": 812, "reason": "no JSON", "time-ms": 0},
@@ -223,8 +225,8 @@ mod tests {
                 {
                     "topic": "flights", "partition": 1, "state": "unassigned", "reason": null, "worker": 0, "broker": -1,
                     "plugin": "enrich@1.2.0", "canary": false, "committed": -1, "lag": -1, "records-in": 0,
-                    "records-out": 0, "dropped": 0, "dead-lettered": 0, "errors": 0, "ns-per-record": 0.0,
-                    "last-error": null,
+                    "records-out": 0, "dropped": 0, "dead-lettered": 0, "errors": 3, "ns-per-record": 0.0,
+                    "last-error": {"offset": 7, "reason": "no key", "time-ms": 0},
                 },
             ],
         })
@@ -239,7 +241,7 @@ mod tests {
             [
                 "transform enrich: running, enrich@1.2.0, exactly-once, 1 worker at most",
                 "from flights to late=flights.late, flights.early",
-                "commits every 100 ms or 1048576 bytes, on errors: fail",
+                "commits every 100 ms or 1.0 MiB, on errors: fail",
                 "on trial: enrich@1.3.0 on 10% of the partitions for 1 m 0 s, with 10‰ errors at most",
             ]
         );
@@ -253,8 +255,8 @@ mod tests {
         assert_eq!(
             &lines[9..],
             [
-                "flights-0 is failed: record 812: no JSON",
-                "flights-0: 1 error, the last at offset 812 (1970-01-01T00:00:00.000Z): no JSON",
+                "flights-0 is failed: record at offset 812: no JSON",
+                "flights-1: 3 errors, the last at offset 7 (1970-01-01T00:00:00.000Z): no key",
             ]
         );
     }
