@@ -70,6 +70,8 @@ mutations! {
     ForgetPrepared = "forget-prepared",
     /// `group`: offsets of a transaction count before it is committed.
     EarlyOffsets = "early-offsets",
+    /// `group`: a new coordinator waits for members for ever.
+    ForgetSessions = "forget-sessions",
     /// `storage`: what is decided counts as stable although its marker is not replicated.
     UnreplicatedMarkers = "unreplicated-markers",
     /// `storage`: a marker that comes again ends the next transaction of its producer.

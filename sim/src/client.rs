@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use millstream_core::group::GroupError;
+use millstream_core::group::consumer::ConsumerAnswer;
 use millstream_core::ids::LeaderEpoch;
 use millstream_core::transaction::{Producer, TransactionError};
 use millstream_kafka::records::BatchBuilder;
@@ -11,7 +13,7 @@ use millstream_storage::sim_disk::Random;
 
 use crate::bus::{Bus, Event};
 use crate::judge::Judge;
-use crate::transactions::{PartRequest, committed_records};
+use crate::transactions::{Member, PartRequest, committed_records};
 
 /// What a client asks of a broker.
 #[derive(Debug, Clone)]
@@ -73,6 +75,8 @@ pub enum Answer {
     Producer(Producer),
     /// The offset that a group has committed; -1 if none.
     Offset(i64),
+    /// To a member of a group.
+    Member(Result<ConsumerAnswer, GroupError>),
     /// It is done.
     Done,
     /// The log holds only these.
@@ -105,6 +109,7 @@ enum Work {
         of_leader: bool,
         committed: bool,
     },
+    Belong(Member),
 }
 
 impl Client {
@@ -128,6 +133,11 @@ impl Client {
         Self::new(id, partition, seed, work)
     }
 
+    /// A member of the group of readers, that reads nothing.
+    pub fn of_group(id: u64, seed: u64) -> Self {
+        Self::new(id, 0, seed, Work::Belong(Member::new(id)))
+    }
+
     fn new(id: u64, partition: i32, seed: u64, work: Work) -> Self {
         Self {
             id,
@@ -145,7 +155,23 @@ impl Client {
     pub fn next(&self) -> Option<i64> {
         match self.work {
             Work::Read { next, .. } => Some(next),
-            Work::Produce { .. } => None,
+            _ => None,
+        }
+    }
+
+    /// The member that it is, if it is one.
+    pub fn member(&self) -> Option<&Member> {
+        match &self.work {
+            Work::Belong(member) => Some(member),
+            _ => None,
+        }
+    }
+
+    /// As [`Client::member`].
+    pub fn member_mut(&mut self) -> Option<&mut Member> {
+        match &mut self.work {
+            Work::Belong(member) => Some(member),
+            _ => None,
         }
     }
 
@@ -180,10 +206,21 @@ impl Client {
     }
 
     fn ask(&mut self, bus: &Bus, now_ms: u64) {
+        let Some(request) = self.next_request(now_ms) else {
+            return;
+        };
         self.request += 1;
         self.sent_ms = Some(now_ms);
+        bus.request(self.id, self.request, self.target, request);
+    }
+
+    fn next_request(&mut self, now_ms: u64) -> Option<Request> {
         let partition = self.partition;
         let request = match &mut self.work {
+            Work::Belong(member) => {
+                let beat = Box::new(member.beat(now_ms, &mut self.random)?);
+                Request::Part(PartRequest::Heartbeat(beat))
+            }
             Work::Produce {
                 sequence,
                 values,
@@ -224,7 +261,7 @@ impl Client {
                 committed: *committed,
             },
         };
-        bus.request(self.id, self.request, self.target, request);
+        Some(request)
     }
 
     /// Hears an answer.
@@ -268,6 +305,12 @@ impl Client {
                     }
                 }
                 self.done += 1;
+            }
+            (Answer::Member(answer), Work::Belong(member)) => {
+                self.done += 1;
+                if !member.hears(answer) {
+                    self.guess();
+                }
             }
             (Answer::OutOfRange { start, .. }, Work::Read { next, .. }) if *next < start => *next = start,
             (

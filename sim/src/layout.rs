@@ -42,7 +42,8 @@ impl Population {
             | Mutation::LoseAborted
             | Mutation::EndBeforeDurable
             | Mutation::OldOffsets
-            | Mutation::SkipVerification => Self::Transactions,
+            | Mutation::SkipVerification
+            | Mutation::ForgetSessions => Self::Transactions,
             _ => Self::Log,
         }
     }

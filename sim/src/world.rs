@@ -448,6 +448,10 @@ fn clients(population: Population, random: &mut Random) -> BTreeMap<u64, Client>
             clients.insert(first + n, reader);
         }
     }
+    let members = MEMBERS.filter(|_| population == Population::Transactions);
+    for id in members {
+        clients.insert(id, Client::of_group(id, random.next_u64()));
+    }
     clients
 }
 
@@ -460,5 +464,7 @@ fn addressee(event: &Event) -> Option<u64> {
     }
 }
 
+/// Members of the group of readers.
+const MEMBERS: std::ops::Range<u64> = 201..204;
 /// After the last fault, all is well again within this time.
 const WELL_MS_MAX: u64 = 30_000;

@@ -41,6 +41,8 @@ use state::Group;
 use timers::{Timer, Timers};
 use transactional::Transactions;
 
+use crate::mutation::{Mutation, is_on};
+
 /// All groups of one partition of `__consumer_offsets`.
 #[derive(Debug, Clone, Default)]
 pub struct Groups {
@@ -192,6 +194,9 @@ impl Groups {
             }
         }
         for id in self.groups.keys().cloned().collect::<Vec<_>>() {
+            if is_on(Mutation::ForgetSessions) {
+                break;
+            }
             self.begin_sessions(&id, now_ms);
         }
         step

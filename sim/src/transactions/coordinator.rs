@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream_core::cluster::TRANSACTION_STATE;
+use millstream_core::group::consumer::{ConsumerHeartbeat, Topics};
 use millstream_core::group::{GroupError, Groups, Identity, OffsetCommit, Step, TxnCommitRequest};
 use millstream_core::mutation::{Mutation, is_on};
 use millstream_core::transaction::{
@@ -12,9 +13,11 @@ use millstream_core::transaction::{
 use millstream_storage::AppendError;
 
 use super::markers::Decided;
+use super::member::Beat;
 use super::shard::{Machine, Release, Shard};
 use super::{Ask, Here, Job};
 use crate::client::Answer;
+use crate::judge::Judge;
 use crate::layout::STATES;
 use crate::replica::{Fatal, Replica, Role};
 
@@ -182,6 +185,32 @@ impl Here<'_, '_> {
         Ok(())
     }
 
+    /// A member lives, joins or gives something back.
+    pub(super) fn heartbeat(&mut self, ask: Ask, request: &ConsumerHeartbeat) -> Result<(), Fatal> {
+        let place = self.scene.judge.layout.offsets_place();
+        let beat = |groups: &mut Groups, now_ms| groups.consumer_heartbeat(now_ms, request);
+        let Some((result, step)) = self.with_groups(ask, place, beat) else {
+            return Ok(());
+        };
+        let owned = request.owned.iter().flatten();
+        let beat = result.as_ref().ok().map(|answer| Beat {
+            member: request.member.clone(),
+            owned: owned
+                .map(|(topic, partitions)| (*topic, partitions.iter().copied().collect()))
+                .collect(),
+            assignment: answer.assignment.clone(),
+            heard_ms: self.scene.now_ms,
+        });
+        let release = Release {
+            beat,
+            ..Release::of(ask, Answer::Member(result))
+        };
+        if self.keep_offsets(place, step, release)?.is_err() {
+            self.answer(ask, Answer::Later);
+        }
+        Ok(())
+    }
+
     fn with_transactions<T>(
         &mut self,
         ask: Ask,
@@ -235,9 +264,21 @@ impl Here<'_, '_> {
         shard.take(replica, &step.records, step.producer, release, self.scene)
     }
 
-    /// Aborts what took too long.
+    /// Aborts what took too long, and ends the sessions of members that are silent.
     pub(super) fn time_passes(&mut self) -> Result<(), Fatal> {
         let now_ms = self.scene.local_ms;
+        for place in self.parts.offsets.keys().copied().collect::<Vec<_>>() {
+            let shard = self.parts.offsets.get_mut(&place);
+            let Some(groups) = shard.and_then(Shard::machine_mut) else {
+                continue;
+            };
+            groups.topics_changed(Arc::new(Topics::of(self.image)));
+            let step = groups.tick(now_ms);
+            if !step.records.is_empty() {
+                // What cannot be written is due again when somebody asks.
+                let _ = self.keep_offsets(place, step, Release::default())?;
+            }
+        }
         for place in self.parts.states.keys().copied().collect::<Vec<_>>() {
             let machine = self.parts.states[&place].machine();
             let Some(step) = machine.map(|transactions| transactions.tick(now_ms)) else {
@@ -273,8 +314,9 @@ impl Here<'_, '_> {
             self.not_leader(ask);
         }
         if begun && let Some(Some(groups)) = self.parts.offsets.get_mut(&place).map(Shard::machine_mut) {
+            groups.topics_changed(Arc::new(Topics::of(self.image)));
             let step = groups.loaded(self.scene.local_ms);
-            assert!(step.records.is_empty(), "there are no members");
+            assert!(step.records.is_empty(), "nobody follows the classic protocol");
         }
         Ok(())
     }
@@ -321,6 +363,11 @@ impl Here<'_, '_> {
             self.scene.judge.safe(place, end);
             if let Some((id, producer)) = release.holder {
                 self.scene.judge.ledger.has_id(&id, producer);
+            }
+            let is_leader = |judge: &Judge| judge.is_leader(self.life.node, place, epoch.0);
+            if let Some(beat) = release.beat.filter(|_| is_leader(self.scene.judge)) {
+                let kept = self.scene.judge.ledger.grants.beats(beat);
+                self.scene.judge.must(kept);
             }
             for decided in release.decided {
                 self.decided(place, epoch, decided)?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use millstream_core::transaction::Producer;
 
 use super::job::{Job, Stage};
+use super::member::Grants;
 use crate::layout::{INPUT, LANES};
 
 /// Knows all transactions, by their producer.
@@ -24,6 +25,8 @@ pub struct Ledger {
     /// As far as all partitions know.
     finished: BTreeMap<Job, i64>,
     commits: BTreeMap<Job, u64>,
+    /// What members of the group were given.
+    pub grants: Grants,
     /// The number that each reader is to see next, of each source and each way to where it reads.
     next: BTreeMap<(u64, Way), i64>,
     /// When faults ended: what each job had committed, and where each place ended.

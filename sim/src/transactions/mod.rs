@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use millstream_core::cluster::Image;
 use millstream_core::group::Groups;
+use millstream_core::group::consumer::{ConsumerDescription, ConsumerHeartbeat};
 use millstream_core::transaction::{Producer, Transactions};
 use millstream_storage::EndMarker;
 
@@ -28,6 +29,7 @@ mod coordinator;
 mod job;
 mod ledger;
 mod markers;
+mod member;
 mod reading;
 mod shard;
 mod verify;
@@ -36,6 +38,7 @@ mod worker;
 
 pub use job::Job;
 pub use ledger::Ledger;
+pub use member::Member;
 pub use reading::committed_records;
 
 use markers::{Marked, Telling};
@@ -68,6 +71,8 @@ pub enum PartRequest {
         producer: Producer,
         is_commit: bool,
     },
+    /// Of the leader of a group: a member lives.
+    Heartbeat(Box<ConsumerHeartbeat>),
     /// Of a leader: the transaction has ended.
     Mark { place: i32, marker: EndMarker },
 }
@@ -96,6 +101,12 @@ impl Parts {
         let (topic, partition) = job.source();
         let value = groups.offset(&job.group(), topic, partition);
         Some(value.map_or(0, |value| value.offset))
+    }
+
+    /// What a coordinator of groups that is led here knows of the members.
+    pub fn members(&self) -> Option<ConsumerDescription> {
+        let groups = self.offsets.values().find_map(Shard::machine)?;
+        groups.describe_consumer(member::GROUP)
     }
 }
 
@@ -144,6 +155,7 @@ impl Here<'_, '_> {
                 self.ask_to_commit((asker, id), job, producer, offset);
                 Ok(())
             }
+            PartRequest::Heartbeat(request) => self.heartbeat((asker, id), &request),
             PartRequest::Mark { place, marker } => self.mark((asker, id), place, marker),
         }
     }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use millstream_core::group::consumer::ConsumerConfig;
 use millstream_core::group::{self, GroupConfig, Groups};
 use millstream_core::ids::LeaderEpoch;
 use millstream_core::transaction::{self, Producer, TransactionConfig, Transactions};
@@ -12,6 +13,7 @@ use millstream_storage::{AppendError, EndMarker};
 
 use super::Ask;
 use super::markers::Decided;
+use super::member::{Beat, SESSION_MS};
 use crate::client::Answer;
 use crate::replica::{Fatal, Replica, Scene};
 
@@ -32,6 +34,8 @@ pub struct Release {
     /// Who has a transactional id from now on.
     pub holder: Option<(Arc<str>, Producer)>,
     pub decided: Vec<Decided>,
+    /// A member's heartbeat.
+    pub beat: Option<Beat>,
     /// A transaction whose markers are all written.
     pub finished: Option<(Arc<str>, Producer)>,
 }
@@ -191,7 +195,14 @@ impl Machine for Groups {
     type Record = group::Record;
 
     fn empty() -> Self {
-        Self::new(GroupConfig::default())
+        let config = GroupConfig {
+            consumer: ConsumerConfig {
+                session_timeout_ms: SESSION_MS,
+                ..ConsumerConfig::default()
+            },
+            ..GroupConfig::default()
+        };
+        Self::new(config)
     }
 
     fn read(&mut self, batch: &BatchView<'_>) {

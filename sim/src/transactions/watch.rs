@@ -1,11 +1,13 @@
 //! What the world sees of transactions: faults of workers, and whether all is well in the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::reading::{committed_records, marked_records};
 use super::worker::Worker;
 use super::{Job, Ledger};
-use crate::layout::Population;
+use crate::client::Client;
+use crate::layout::{LANES, Population};
+use crate::node::Process;
 use crate::replica::{Fatal, Replica};
 use crate::world::World;
 
@@ -15,6 +17,9 @@ impl World {
         let jobs: Vec<_> = Job::all().collect();
         let job = jobs[self.random.below(jobs.len() as u64) as usize];
         let span_ms = 200 + self.random.below(4000);
+        if self.random.below(4) == 0 {
+            return self.member_fault(now_ms + span_ms);
+        }
         if self.random.below(2) == 0 {
             return self.intrude(job, now_ms + span_ms);
         }
@@ -33,6 +38,57 @@ impl World {
             true => format!("{hit} workers of {} crash", job.id()),
             false => format!("{hit} workers of {} are stalled for {span_ms} ms", job.id()),
         }
+    }
+
+    /// A member of the group is silent for a while, or gone for good and another one there.
+    fn member_fault(&mut self, until_ms: u64) -> String {
+        let crashes = self.random.below(2) == 0;
+        let members = self.clients.values_mut().filter_map(Client::member_mut);
+        let mut members: Vec<_> = members.collect();
+        let at = self.random.below(members.len() as u64) as usize;
+        let name = members[at].name();
+        members[at].is_silent_until(until_ms);
+        if crashes {
+            members[at].begin_anew();
+            return format!("{name} is gone, and another one comes at {until_ms}");
+        }
+        format!("{name} is silent until {until_ms}")
+    }
+
+    /// A member that lacks something, or has it although it is gone.
+    fn lacking_members(&self) -> Option<String> {
+        let living = self.clients.values().filter_map(Client::member);
+        let living: BTreeMap<_, _> = living.map(|member| (member.name(), &member.owned)).collect();
+        let known = self
+            .coordinator_of_groups()
+            .and_then(|process| process.parts.members());
+        let known: BTreeMap<String, usize> = known
+            .iter()
+            .flat_map(|group| &group.members)
+            .map(|member| {
+                let assigned = member.assigned.iter();
+                let count = assigned.map(|topic| topic.partitions.len()).sum();
+                (member.member.to_string(), count)
+            })
+            .collect();
+        let counts = living
+            .iter()
+            .map(|(name, owned)| (name.clone(), owned.values().map(BTreeSet::len).sum()));
+        let counts: BTreeMap<String, usize> = counts.collect();
+        let all: BTreeSet<_> = living
+            .values()
+            .flat_map(|owned| owned.iter())
+            .flat_map(|(topic, partitions)| partitions.iter().map(move |p| (topic, p)))
+            .collect();
+        let is_good =
+            known == counts && all.len() == 2 * LANES && counts.values().sum::<usize>() == all.len();
+        (!is_good).then(|| format!("the group has {known:?}, and its members believe {counts:?}"))
+    }
+
+    fn coordinator_of_groups(&self) -> Option<&Process> {
+        let mut running = self.nodes.values().filter_map(|node| node.process.as_ref());
+        let leader = self.judge.entry(self.judge.layout.offsets_place())?.leader?;
+        running.find(|process| process.life.node == leader.0 as u64)
     }
 
     /// A broker runs what it is not to run, as one does that has an image of before.
@@ -90,7 +146,7 @@ impl World {
                 return Some(format!("{} has {workers} workers", job.id()));
             }
         }
-        self.judge.ledger.lacking()
+        self.lacking_members().or_else(|| self.judge.ledger.lacking())
     }
 
     /// Looks at everything once more, at the end.
@@ -113,11 +169,7 @@ impl World {
     }
 
     fn committed_offset(&self, job: Job) -> Option<i64> {
-        let mut running = self.nodes.values().filter_map(|node| node.process.as_ref());
-        let place = self.judge.layout.offsets_place();
-        let leader = self.judge.entry(place)?.leader?;
-        let process = running.find(|process| process.life.node == leader.0 as u64)?;
-        process.parts.committed(job)
+        self.coordinator_of_groups()?.parts.committed(job)
     }
 
     /// What was committed in each partition, as the markers in the log have it. What readers get has to be the same.
