@@ -86,7 +86,7 @@ pub struct Part {
 
 impl Trouble {
     /// What a code means.
-    fn of(code: ErrorCode, doing: &str) -> Self {
+    pub fn of(code: ErrorCode, doing: &str) -> Self {
         let text = format!("{doing}: {code}");
         match code {
             ErrorCode::InvalidProducerEpoch
@@ -96,8 +96,10 @@ impl Trouble {
             | ErrorCode::InvalidProducerIdMapping
             | ErrorCode::UnknownProducerId
             | ErrorCode::OutOfOrderSequenceNumber
+            | ErrorCode::DuplicateSequenceNumber
             | ErrorCode::TransactionCoordinatorFenced => Self::Over(text),
-            ErrorCode::UnknownServerError => Self::Passing(text),
+            // A coordinator that has not heard of a partition yet attempts nothing for the others.
+            ErrorCode::UnknownServerError | ErrorCode::OperationNotAttempted => Self::Passing(text),
             code if code.retriable() => Self::Passing(text),
             _ => Self::Refused(text),
         }
@@ -397,6 +399,7 @@ impl Who {
         let image = context.controller.image();
         let mut by_leader: BTreeMap<BrokerId, Vec<TopicProduceData>> = BTreeMap::new();
         let mut later = Ok(());
+        let mut taken = 0;
         for part in parts.iter() {
             let Some(leader) = leader(&image, &part.topic, part.partition) else {
                 later = Err(format!("nobody leads {}-{}", part.topic, part.partition));
@@ -446,6 +449,7 @@ impl Who {
                             };
                             if let Some(part) = parts.iter_mut().find(same) {
                                 part.batches.pop_front();
+                                taken += 1;
                             }
                         }
                         Err(Trouble::Passing(reason)) => later = Err(reason),
@@ -458,7 +462,10 @@ impl Who {
                 }
             }
         }
-        Ok(later)
+        Ok(match taken {
+            0 => later.and(Err("writing: an answer without what was asked for".to_owned())),
+            _ => later,
+        })
     }
 
     /// Commits an offset: with the producer's transaction, or at once where there is none.
