@@ -53,6 +53,11 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
     }
 
+    /// Whether it may be otherwise later.
+    pub fn is_passing(&self) -> bool {
+        self.status == StatusCode::SERVICE_UNAVAILABLE || self.status == StatusCode::GATEWAY_TIMEOUT
+    }
+
     /// Something that cannot go because others use it.
     pub fn in_use(message: impl Into<String>, users: Vec<String>) -> Self {
         let mut error = Self::new(StatusCode::CONFLICT, "in_use", message);

@@ -12,7 +12,7 @@ mod hosts;
 mod metrics;
 mod plugins;
 mod topics;
-mod transforms;
+pub(crate) mod transforms;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

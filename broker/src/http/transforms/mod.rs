@@ -80,18 +80,22 @@ pub async fn delete(
     let transform = find(&context, &name)?;
     let command = Command::DeleteTransform { name };
     context.controller.apply(command).await.map_err(refuse::command)?;
-    if !keep_offsets {
-        // It is done to its end although the client may have gone.
-        let forgetting = tokio::spawn(async move { forget(&context, &transform).await });
-        let forgotten = forgetting.await;
-        forgotten.map_err(|error| ApiError::internal(error.to_string()))??;
-    }
+    // It is done to its end although the client may have gone.
+    let ending = tokio::spawn(async move {
+        fence(&context, &transform).await;
+        match keep_offsets {
+            true => Ok(()),
+            false => forget(&context, &transform).await,
+        }
+    });
+    let ended = ending.await;
+    ended.map_err(|error| ApiError::internal(error.to_string()))??;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Forgets how far a transform was that is gone.
-async fn forget(context: &Arc<Context>, transform: &Transform) -> Result<(), ApiError> {
-    // Other brokers may not have heard yet: what they commit late would stay behind.
+/// Sees to it that a transform that is gone commits nothing any more. Other brokers may not have heard yet: what they
+/// commit late would stay behind, or come in between one that is deployed under the same name and goes on at its offsets.
+async fn fence(context: &Arc<Context>, transform: &Transform) {
     let fenced = tokio::time::timeout(FENCE_WAIT, reset::fence(context, transform)).await;
     if !matches!(fenced, Ok(Ok(()))) {
         let name = &transform.spec.name;
@@ -100,6 +104,10 @@ async fn forget(context: &Arc<Context>, transform: &Transform) -> Result<(), Api
             "whoever ran a transform that is deleted was not fenced in time"
         );
     }
+}
+
+/// Forgets how far a transform was that is gone.
+async fn forget(context: &Arc<Context>, transform: &Transform) -> Result<(), ApiError> {
     let name = &transform.spec.name;
     reset::delete_offsets(context, name).await.map_err(|reason| {
         let message = format!(

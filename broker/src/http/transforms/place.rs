@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
 use bytes::Bytes;
-use millstream_core::cluster::{CONSUMER_OFFSETS, Transform, TransformChange};
+use millstream_core::cluster::{CONSUMER_OFFSETS, Outcome, Transform, TransformChange};
 use millstream_kafka::api::offset_fetch::{OffsetFetchRequest, OffsetFetchRequestGroup};
 use millstream_kafka::wire::Text;
+use tokio::time::Instant;
 
 use super::body::{ChangedBody, DryRun, MovedBody, ResetBody, RollbackBody};
 use super::refuse;
@@ -91,11 +94,17 @@ pub async fn change_and_move(
         return Ok(ChangedBody { moved, ..changed });
     }
     let changing = tokio::spawn(async move {
-        if !transform.paused {
-            super::change(&context, &name, TransformChange::Pause, false).await?;
-        }
         let changing = async {
+            if !transform.paused {
+                super::change(&context, &name, TransformChange::Pause, false).await?;
+            }
             let paused = super::find(&context, &name)?;
+            let (image, outcome) = super::check_change(&context, &name, &change)?;
+            let takes_back = matches!(change, TransformChange::Rollback { .. });
+            if takes_back && matches!(outcome, Outcome::Unchanged) {
+                // Another release is meant: this one is not to do its work again.
+                return super::changed(&image, &name, &outcome);
+            }
             let moved = move_to(&context, &paused, to, false).await?;
             let changed = super::change(&context, &name, change, false).await?;
             Ok::<_, ApiError>(ChangedBody { moved, ..changed })
@@ -104,7 +113,8 @@ pub async fn change_and_move(
         if transform.paused {
             return changed;
         }
-        let resumed = super::change(&context, &name, TransformChange::Resume, false).await;
+        // Also where it is not known what became of the pause.
+        let resumed = resume(&context, &name).await;
         let (changed, resumed) = (changed?, resumed?);
         Ok(ChangedBody {
             transform: resumed.transform,
@@ -114,6 +124,28 @@ pub async fn change_and_move(
     changing
         .await
         .map_err(|error| ApiError::internal(error.to_string()))?
+}
+
+/// Has a transform run again, for which the cluster may need a while.
+async fn resume(context: &Arc<Context>, name: &str) -> Result<ChangedBody, ApiError> {
+    let deadline = Instant::now() + RESUME_WAIT;
+    loop {
+        match super::change(context, name, TransformChange::Resume, false).await {
+            Err(error) if error.is_passing() && Instant::now() < deadline => {
+                tokio::time::sleep(RESUME_PAUSE).await;
+            }
+            Err(error) if error.is_passing() => {
+                let message =
+                    format!("transform '{name}' is paused and cannot be resumed now: resume it later");
+                return Err(ApiError::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "unavailable",
+                    message,
+                ));
+            }
+            done => return done,
+        }
+    }
 }
 
 async fn move_to(
@@ -211,6 +243,9 @@ pub fn parse(text: &str) -> Result<ResetTo, ApiError> {
     })
 }
 
+/// How long it is tried to have a transform run again.
+const RESUME_WAIT: Duration = Duration::from_secs(30);
+const RESUME_PAUSE: Duration = Duration::from_millis(200);
 /// A version that asks for groups one by one, and names topics.
 const OFFSET_FETCH_VERSION: i16 = 9;
 
