@@ -33,18 +33,20 @@ impl Plugins {
     /// Starts a worker. Blocks, for seconds where the component is large and was not compiled before.
     ///
     /// # Errors
-    /// The component cannot run, is no transform or filter, or refuses its configuration: why, for people.
+    /// The component cannot run, is no transform or filter, or refuses its configuration; or there is no place for an
+    /// instance now: why, for people.
     pub fn worker(
         &self,
         plugin: &Plugin,
         config: &str,
         limits: &PluginLimits,
         sinks: &Arc<[String]>,
-    ) -> Result<Worker, String> {
-        let compiled = self.compiled(plugin)?;
+    ) -> Result<Worker, CallFailure> {
+        let compiled = self.compiled(plugin).map_err(CallFailure::Plugin)?;
         let world = compiled.world();
         if world == World::Partitioner {
-            return Err("the component is a partitioner, which makes no records".to_owned());
+            let reason = "the component is a partitioner, which makes no records";
+            return Err(CallFailure::Plugin(reason.to_owned()));
         }
         let mut limits = seat::limits(&self.settings, &plugin.limits, limits);
         limits.instances = 1;
@@ -56,7 +58,7 @@ impl Plugins {
         Ok(Worker {
             plugin: plugin.clone(),
             world,
-            pool: pool.map_err(|error| error.to_string())?,
+            pool: pool.map_err(failure)?,
             pools: self.pools.clone(),
             turn: Arc::new(Semaphore::new(1)),
         })
@@ -102,10 +104,17 @@ impl Worker {
         let mut instance = match taken {
             Ok(Some(instance)) => instance,
             Ok(None) => return Err(CallFailure::Busy("the worker's instance is in use".to_owned())),
-            Err(error @ InstantiateError::Busy) => return Err(CallFailure::Busy(error.to_string())),
-            Err(error) => return Err(CallFailure::Plugin(error.to_string())),
+            Err(error) => return Err(failure(error)),
         };
         work(&mut instance).map_err(|error| CallFailure::Plugin(error.to_string()))
+    }
+}
+
+/// What it means that an instance cannot be started.
+fn failure(error: InstantiateError) -> CallFailure {
+    match error {
+        InstantiateError::Busy => CallFailure::Busy(error.to_string()),
+        error => CallFailure::Plugin(error.to_string()),
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use millstream_core::config::OnError;
@@ -17,6 +18,7 @@ use millstream_kafka::records::{
 use millstream_runtime::{Made, MadeRow, Part, RowsBuilder, Transformed, Verdict};
 
 use super::tally::Tally;
+use crate::context::now_ms;
 use crate::plugins::CallFailure;
 use crate::plugins::dead_letter as letter;
 use crate::plugins::slice::{Outgoing, Slice, count_headers};
@@ -39,7 +41,7 @@ pub struct Shape {
     /// Which of its partitions.
     pub partition: i32,
     /// The sinks, by place; behind them the topic of dead letters, if there is one.
-    pub sinks: Vec<Sink>,
+    pub sinks: Arc<[Sink]>,
     /// Names of the sinks that the plugin may write to.
     pub declared: Arc<[String]>,
     /// What happens to records that the plugin fails on.
@@ -49,7 +51,7 @@ pub struct Shape {
 }
 
 /// A topic that is written to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sink {
     /// Its name.
     pub topic: TopicName,
@@ -57,6 +59,31 @@ pub struct Sink {
     pub partitions: i32,
     /// Bytes of the largest batch that it takes.
     pub batch_bytes_max: usize,
+    /// Whether it takes no record without a key.
+    pub is_compacted: bool,
+    /// How far timestamps may lie before the time of day, and behind it, in milliseconds; none if it stamps records itself.
+    pub timestamps_ms_max: Option<(i64, i64)>,
+}
+
+impl Sink {
+    /// Why it would not take a record, if it would not.
+    fn refuses(&self, wanted: &Wanted<'_>) -> Option<String> {
+        let (topic, bytes) = (&self.topic, wanted.bytes());
+        if bytes > self.batch_bytes_max {
+            let max = self.batch_bytes_max;
+            return Some(format!(
+                "{bytes} bytes for '{topic}', which takes {max} (max.message.bytes)"
+            ));
+        }
+        if self.is_compacted && wanted.key.is_none() {
+            return Some(format!("no key for '{topic}', which is compacted"));
+        }
+        let (before, after) = self.timestamps_ms_max?;
+        let (timestamp, now) = (wanted.timestamp_ms, now_ms());
+        let is_far = timestamp.saturating_sub(now) > after || now.saturating_sub(timestamp) > before;
+        (timestamp != -1 && is_far)
+            .then(|| format!("a timestamp that is further from now than '{topic}' allows"))
+    }
 }
 
 /// What comes out, until it is written.
@@ -70,6 +97,53 @@ pub struct Output {
     pub bytes_read: usize,
     /// What happened.
     pub tally: Tally,
+    room: Room,
+}
+
+/// How many bytes of output all partitions of a broker have in memory.
+#[derive(Debug, Clone, Default)]
+pub struct Room(Arc<AtomicUsize>);
+
+impl Room {
+    /// Of which so many bytes are taken.
+    #[cfg(test)]
+    pub fn with(taken: usize) -> Self {
+        Self(Arc::new(AtomicUsize::new(taken)))
+    }
+
+    /// How many bytes are taken.
+    pub fn taken(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Output {
+    /// Nothing yet. What comes takes room until it is dropped.
+    pub fn of(room: &Room) -> Self {
+        Self {
+            parts: BTreeMap::new(),
+            bytes: 0,
+            bytes_read: 0,
+            tally: Tally::default(),
+            room: room.clone(),
+        }
+    }
+
+    /// Whether it is to be written before there is more. Where all partitions together have much, each may have less.
+    pub fn is_full(&self) -> bool {
+        self.bytes >= OUTPUT_BYTES_MAX || (self.bytes >= SHARE_BYTES_MIN && self.room.taken() > ROOM_BYTES)
+    }
+
+    fn grow(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.room.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        self.room.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// Why computing ended before the end of what was read.
@@ -77,6 +151,8 @@ pub struct Output {
 pub enum Halt {
     /// Enough came out for now.
     Full,
+    /// Its time is over: what came out is to be written, and others have their turn.
+    Over,
     /// The plugin failed on this record, and that is to stop the partition.
     Record {
         /// The record.
@@ -90,22 +166,26 @@ pub enum Halt {
     Corrupt(String),
 }
 
-/// Runs everything from the offset `from` on that is in `input`. Gives the offset behind the last record whose output is in
-/// `output` now, and why it is not the last one of the input.
+/// Runs everything from the offset `from` on that is in `input`, or a part of it if that is so much that `is_over` becomes
+/// true meanwhile. Gives the offset behind the last record whose output is in `output` now, and why it is not the last one
+/// of the input.
 pub fn run(
     worker: &Worker,
     shape: &Shape,
     input: &Input,
     from: i64,
     output: &mut Output,
+    is_over: &dyn Fn() -> bool,
 ) -> (i64, Option<Halt>) {
     let mut scratch = Scratch::default();
     let mut run = Run {
         worker,
         shape,
         output,
+        begun: from,
         next: from,
         rows: RowsBuilder::new(),
+        is_over,
     };
     let mut skipped = Aborted::new(&input.aborted);
     for batch in records::batches(&input.batches) {
@@ -173,8 +253,11 @@ struct Run<'a> {
     worker: &'a Worker,
     shape: &'a Shape,
     output: &'a mut Output,
+    /// Where it began.
+    begun: i64,
     next: i64,
     rows: RowsBuilder,
+    is_over: &'a dyn Fn() -> bool,
 }
 
 impl Run<'_> {
@@ -203,9 +286,7 @@ impl Run<'_> {
             let Some(last) = spans.last().map(|span| span.offset_delta) else {
                 return Ok(());
             };
-            if self.output.bytes >= OUTPUT_BYTES_MAX {
-                return Err(Halt::Full);
-            }
+            self.may_go_on()?;
             self.output.tally.records_in += spans.len() as u64;
             let passed = self.pass(&header, data, &spans);
             if let Err(halt) = passed {
@@ -219,6 +300,17 @@ impl Run<'_> {
             self.output.bytes_read += bytes;
             self.next = header.base_offset + i64::from(last) + 1;
             spans.clear();
+        }
+    }
+
+    /// Between two calls of the plugin: whether there is to be another one. There is, until a record is done.
+    fn may_go_on(&self) -> Result<(), Halt> {
+        if self.output.is_full() {
+            return Err(Halt::Full);
+        }
+        match self.next > self.begun && (self.is_over)() {
+            true => Err(Halt::Over),
+            false => Ok(()),
         }
     }
 
@@ -254,6 +346,7 @@ impl Run<'_> {
             Err(CallFailure::Plugin(_)) => {
                 let (first, second) = spans.split_at(spans.len() / 2);
                 self.pass(header, data, first)?;
+                self.may_go_on()?;
                 self.pass(header, data, second)
             }
         }
@@ -354,13 +447,10 @@ impl Run<'_> {
             value,
             headers,
         };
-        match wanted.bytes() <= sink.batch_bytes_max {
-            true => Ok(wanted),
-            false => Err(format!(
-                "the plugin made a record of {} bytes for '{}', which takes {} (max.message.bytes)",
-                wanted.bytes(),
-                sink.topic,
-                sink.batch_bytes_max
+        match sink.refuses(&wanted) {
+            None => Ok(wanted),
+            Some(reason) => Err(format!(
+                "the plugin made a record that its sink would not take: {reason}"
             )),
         }
     }
@@ -391,7 +481,7 @@ impl Run<'_> {
             wanted.headers,
         );
         appended.expect("a batch is far from two gigabytes, and its offsets rise");
-        self.output.bytes += bytes;
+        self.output.grow(bytes);
     }
 
     /// Does with a record that failed what was chosen.
@@ -408,23 +498,22 @@ impl Run<'_> {
                 reason: reason.to_owned(),
             }),
             OnError::Skip => Ok(()),
-            OnError::DeadLetter(_) => {
-                self.dead_letter(record, offset, reason);
-                Ok(())
-            }
+            OnError::DeadLetter(_) => self.dead_letter(record, offset, reason),
         }
     }
 
-    fn dead_letter(&mut self, record: &Outgoing<'_>, offset: i64, reason: &str) {
+    /// # Errors
+    /// The topic would not take it: then nobody is to believe that it is kept.
+    fn dead_letter(&mut self, record: &Outgoing<'_>, offset: i64, reason: &str) -> Result<(), Halt> {
         let (plugin, version) = self.worker.plugin();
         let (version, partition) = (version.to_string(), self.shape.partition.to_string());
-        let offset = offset.to_string();
+        let place = offset.to_string();
         let own = [
             (letter::PLUGIN, plugin),
             (letter::VERSION, &version),
             (letter::TOPIC, self.shape.topic.as_str()),
             (letter::PARTITION, &partition),
-            (letter::OFFSET, &offset),
+            (letter::OFFSET, &place),
             (letter::REASON, reason),
         ];
         let mut raw = record.headers.raw().to_vec();
@@ -437,14 +526,22 @@ impl Run<'_> {
         }
         let count = record.headers.len() + own.len();
         let headers = Headers::parse(&raw, count as u32).expect("headers that were written just now");
-        self.put(&Wanted {
+        let letter = Wanted {
             sink: self.shape.declared.len(),
             timestamp_ms: record.timestamp_ms,
             key: record.key,
             value: record.value,
             headers,
-        });
+        };
+        if let Some(refusal) = self.shape.sinks[letter.sink].refuses(&letter) {
+            return Err(Halt::Record {
+                offset,
+                reason: format!("{reason}; and it can be no dead letter: {refusal}"),
+            });
+        }
+        self.put(&letter);
         self.output.tally.dead_lettered += 1;
+        Ok(())
     }
 }
 
@@ -482,6 +579,10 @@ fn kept(source: u32) -> MadeRow {
 const SLICE_BYTES: usize = 96 * 1024;
 /// Bytes of output from which on no more is computed before it is written.
 const OUTPUT_BYTES_MAX: usize = 8 << 20;
+/// Bytes of the output of all partitions from which on each may have less.
+const ROOM_BYTES: usize = 256 << 20;
+/// What a partition may have in any case.
+const SHARE_BYTES_MIN: usize = 512 << 10;
 /// Bytes of one batch, about, even where larger ones may be written.
 const BATCH_BYTES: usize = 512 << 10;
 /// What a record takes in a batch beside its parts, and the batch's own header, at most.

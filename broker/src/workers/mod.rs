@@ -18,12 +18,13 @@ mod task;
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
 use millstream_core::cluster::{Assigned, Guarantee, Image, PluginRef, Release, Transform, TransformSpec};
-use millstream_core::config::{BrokerDefaults, OnError};
+use millstream_core::config::BrokerDefaults;
 use millstream_core::ids::{PartitionIndex, TopicName};
 use millstream_kafka::wire::Text;
 use tokio::runtime::Handle;
@@ -32,8 +33,10 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::context::Context;
+use crate::handlers::admin;
+use crate::plugins::CallFailure;
 use crate::settings::Settings;
-use compute::{Shape, Sink};
+use compute::{Room, Shape, Sink};
 use platform::Who;
 use tally::Board;
 use task::{Instance, Task};
@@ -43,9 +46,14 @@ pub use tally::{Face, LastError, State, Tally};
 /// The partitions of transforms that this broker runs.
 pub struct Workers {
     running: Mutex<BTreeMap<Key, Running>>,
+    /// Those that were told to stop and that nobody has followed yet. Locked after `running`.
+    ending: Mutex<BTreeMap<Key, JoinHandle<()>>>,
+    /// Whether nothing is started any more.
+    is_ended: AtomicBool,
     /// Instances of workers, while a partition uses them.
     instances: Mutex<HashMap<InstanceKey, Weak<Instance>>>,
     threads: Arc<Semaphore>,
+    room: Room,
     decompressed_max: usize,
     /// Images are carried out on threads of their own.
     runtime: Handle,
@@ -73,6 +81,8 @@ struct How {
     canary: bool,
     /// Of sources and sinks: they may grow, or be made anew under their names.
     topics: Vec<(Uuid, usize)>,
+    /// What sinks take may change, too.
+    sinks: Arc<[Sink]>,
 }
 
 impl Workers {
@@ -87,8 +97,11 @@ impl Workers {
         };
         Self {
             running: Mutex::default(),
+            ending: Mutex::default(),
+            is_ended: AtomicBool::new(false),
             instances: Mutex::default(),
             threads: Arc::new(Semaphore::new(threads)),
+            room: Room::default(),
             decompressed_max: settings.decompressed_max_bytes as usize,
             runtime: Handle::current(),
         }
@@ -102,15 +115,24 @@ impl Workers {
         if running.is_empty() && image.transforms().len() == 0 {
             return;
         }
-        let is_ending = *context.shutdown.borrow();
+        let is_ending = self.is_ended.load(Ordering::SeqCst);
+        let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        ending.retain(|_, task| !task.is_finished());
+        let defaults = admin::broker_defaults(context);
         let mut before = std::mem::take(&mut *running);
         let active = image
             .transforms()
             .filter(|transform| !transform.paused && !is_ending);
         for transform in active {
+            if mine(context, transform).next().is_none() {
+                continue;
+            }
+            let Some(sinks) = sinks(&image, &transform.spec, &defaults) else {
+                continue;
+            };
             for assigned in mine(context, transform) {
                 let key = (transform.id, assigned.topic.clone(), assigned.partition);
-                let Some(how) = how(&image, transform, assigned) else {
+                let Some(how) = how(&image, transform, assigned, &sinks) else {
                     continue;
                 };
                 let kept = before.remove(&key);
@@ -120,15 +142,19 @@ impl Workers {
                         old.stop.send_replace(true);
                         self.start(context, &image, (transform, assigned), how, Some(old.task))
                     }
-                    None => self.start(context, &image, (transform, assigned), how, None),
+                    None => {
+                        let before = ending.remove(&key);
+                        self.start(context, &image, (transform, assigned), how, before)
+                    }
                 };
                 if let Some(next) = next {
                     running.insert(key, next);
                 }
             }
         }
-        for left in before.values() {
+        for (key, left) in before {
             left.stop.send_replace(true);
+            ending.insert(key, left.task);
         }
         let mut instances = self.instances.lock().unwrap_or_else(PoisonError::into_inner);
         instances.retain(|_, instance| instance.strong_count() > 0);
@@ -147,7 +173,7 @@ impl Workers {
         let task = Task {
             name: spec.name.clone(),
             who: who(transform, &assigned.topic, assigned.partition),
-            shape: Arc::new(self.shape(image, spec, assigned)?),
+            shape: Arc::new(self.shape(spec, assigned, &how.sinks)),
             guarantee: spec.guarantee,
             start: spec.start,
             interval: Duration::from_millis(u64::from(spec.commit_interval_ms)),
@@ -156,6 +182,7 @@ impl Workers {
             canary: transform.canary.clone().filter(|_| how.canary),
             instance: self.instance(image, transform, assigned)?,
             threads: self.threads.clone(),
+            room: self.room.clone(),
             board: board.clone(),
         };
         let (stop, stopping) = watch::channel(false);
@@ -183,21 +210,24 @@ impl Workers {
         Some(instance)
     }
 
-    fn shape(&self, image: &Image, spec: &TransformSpec, assigned: &Assigned) -> Option<Shape> {
-        let sinks = spec.sinks.iter().map(|sink| &sink.topic);
-        let letters = match &spec.on_error {
-            OnError::DeadLetter(topic) => Some(topic),
-            OnError::Fail | OnError::Skip => None,
-        };
-        let sinks: Option<Vec<Sink>> = sinks.chain(letters).map(|topic| sink(image, topic)).collect();
-        Some(Shape {
+    fn shape(&self, spec: &TransformSpec, assigned: &Assigned, sinks: &Arc<[Sink]>) -> Shape {
+        Shape {
             topic: assigned.topic.clone(),
             partition: assigned.partition.0,
-            sinks: sinks?,
+            sinks: sinks.clone(),
             declared: names(spec),
             on_error: spec.on_error.clone(),
             decompressed_max: self.decompressed_max,
-        })
+        }
+    }
+
+    /// Whether anything of a transform runs here, if only to its end.
+    pub fn runs(&self, transform: Uuid) -> bool {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        let unfinished = ending.iter().filter(|(_, task)| !task.is_finished());
+        let mut keys = running.keys().chain(unfinished.map(|(key, _)| key));
+        keys.any(|(id, ..)| *id == transform)
     }
 
     /// How a partition is that this broker runs.
@@ -209,13 +239,16 @@ impl Workers {
 
     /// Ends everything, and waits for what is under way, not for long.
     pub async fn end(&self) {
+        self.is_ended.store(true, Ordering::SeqCst);
         let running = std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
+        let ending = std::mem::take(&mut *self.ending.lock().unwrap_or_else(PoisonError::into_inner));
         for one in running.values() {
             one.stop.send_replace(true);
         }
         let deadline = tokio::time::Instant::now() + END_WAIT;
-        for one in running.into_values() {
-            let _ = tokio::time::timeout_at(deadline, one.task).await;
+        let running = running.into_values().map(|one| one.task);
+        for task in running.chain(ending.into_values()) {
+            let _ = tokio::time::timeout_at(deadline, task).await;
         }
     }
 }
@@ -237,9 +270,11 @@ pub async fn check(
         .clone();
     let instance = Instance::new(found, config.to_owned(), spec.limits.clone(), names(spec));
     let started = instance.get(context).await;
-    started
-        .map(|_| ())
-        .map_err(|reason| format!("plugin '{plugin}': {reason}"))
+    let refused = |failure| {
+        let (CallFailure::Plugin(reason) | CallFailure::Busy(reason)) = failure;
+        format!("plugin '{plugin}': {reason}")
+    };
+    started.map(|_| ()).map_err(refused)
 }
 
 /// What of a transform this broker runs.
@@ -265,17 +300,25 @@ fn who(transform: &Transform, topic: &TopicName, partition: PartitionIndex) -> W
     }
 }
 
-fn sink(image: &Image, topic: &TopicName) -> Option<Sink> {
+/// Where a transform writes; behind its sinks the topic of dead letters.
+fn sinks(image: &Image, spec: &TransformSpec, defaults: &BrokerDefaults) -> Option<Arc<[Sink]>> {
+    spec.outputs().map(|topic| sink(image, topic, defaults)).collect()
+}
+
+fn sink(image: &Image, topic: &TopicName, defaults: &BrokerDefaults) -> Option<Sink> {
     let found = image.topic(topic)?;
-    let config = found.config(&BrokerDefaults::default()).ok()?;
+    let config = found.config(defaults).ok()?;
+    let timestamps_ms_max = (config.timestamp_before_max_ms, config.timestamp_after_max_ms);
     Some(Sink {
         topic: topic.clone(),
         partitions: i32::try_from(image.partitions(found).len()).ok()?,
         batch_bytes_max: config.max_message_bytes as usize,
+        is_compacted: config.compact,
+        timestamps_ms_max: (!config.log_append_time).then_some(timestamps_ms_max),
     })
 }
 
-fn how(image: &Image, transform: &Transform, assigned: &Assigned) -> Option<How> {
+fn how(image: &Image, transform: &Transform, assigned: &Assigned, sinks: &Arc<[Sink]>) -> Option<How> {
     let spec = &transform.spec;
     let release: &Release = transform.release(assigned);
     let topics = spec.sinks.iter().map(|sink| &sink.topic).chain([&assigned.topic]);
@@ -289,6 +332,7 @@ fn how(image: &Image, transform: &Transform, assigned: &Assigned) -> Option<How>
         worker: assigned.worker,
         canary: assigned.canary && transform.canary.is_some(),
         topics: topics.collect::<Option<_>>()?,
+        sinks: sinks.clone(),
     })
 }
 

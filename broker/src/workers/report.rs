@@ -70,6 +70,8 @@ enum Asked {
     Reports(Uuid),
     /// What a plugin logged there.
     Log(String),
+    /// Whether anything of a transform runs there, if only to its end.
+    Runs(Uuid),
 }
 
 /// How every partition is, in the order of the assignment, then what nobody runs.
@@ -174,6 +176,7 @@ pub fn serve(context: &Arc<Context>, message: &Bytes) -> Result<Bytes, String> {
     let answer = match asked {
         Asked::Reports(id) => serde_json::to_vec(&own(context, id)),
         Asked::Log(plugin) => serde_json::to_vec(&context.plugins.log(&plugin)),
+        Asked::Runs(id) => serde_json::to_vec(&context.workers.runs(id)),
     };
     answer.map(Bytes::from).map_err(|error| error.to_string())
 }
@@ -214,10 +217,7 @@ fn report(transform: &Transform, assigned: &Assigned, face: Face, end: Option<i6
     let release = transform.release(assigned);
     let tally = face.tally;
     let committed = face.committed.unwrap_or(UNKNOWN);
-    let end = end.unwrap_or(match face.end {
-        0 => UNKNOWN,
-        end => end,
-    });
+    let end = end.or(face.end).unwrap_or(UNKNOWN);
     let lag = match (face.committed.or(face.from), end) {
         (None, _) | (_, UNKNOWN) => UNKNOWN,
         (Some(done), end) => (end - done).max(0),
@@ -244,6 +244,30 @@ fn report(transform: &Transform, assigned: &Assigned, face: Face, end: Option<i6
         commits: tally.commits,
         last_error: tally.last_error,
     }
+}
+
+/// Whether any broker that serves still runs something of a transform.
+///
+/// # Errors
+/// One does not say.
+pub async fn runs(context: &Arc<Context>, id: Uuid) -> Result<bool, String> {
+    if context.workers.runs(id) {
+        return Ok(true);
+    }
+    let image = context.controller.image();
+    let serving = image.brokers().values().filter(|broker| !broker.fenced);
+    let mut asked = JoinSet::new();
+    for broker in serving.filter(|broker| broker.id != context.node) {
+        let (context, broker) = (context.clone(), broker.id);
+        asked.spawn(async move { ask(&context, broker, &Asked::Runs(id)).await });
+    }
+    while let Some(answer) = asked.join_next().await {
+        let answer = answer.map_err(|error| error.to_string())??;
+        if serde_json::from_slice(&answer).map_err(|error| error.to_string())? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The last lines that a plugin logged, on all brokers that serve, oldest first.

@@ -1,14 +1,17 @@
 //! Where a transform goes on: its offsets are set anew, or removed, by who deployed it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_core::cluster::{Guarantee, Image, TRANSACTION_STATE, Transform, transform_group};
 use millstream_core::ids::{PartitionIndex, TopicName};
 use millstream_kafka::ErrorCode;
 use millstream_kafka::api::delete_groups::DeleteGroupsRequest;
 use millstream_kafka::wire::Text;
+use tokio::time::Instant;
 
 use super::platform::{self, Place, Trouble, Who};
+use super::report;
 use super::task::Beside;
 use crate::context::Context;
 use crate::coordinators::places;
@@ -25,7 +28,7 @@ pub enum ResetTo {
     Time(i64),
     /// At this offset, or the nearest one that there is.
     Offset(i64),
-    /// Where the release that runs now began.
+    /// Where the release began that a rollback takes back: on partitions that it has run on.
     UpgradePoint,
 }
 
@@ -61,6 +64,9 @@ pub async fn reset(
         return Err(ResetError::NotPaused(transform.spec.name.clone()));
     }
     platform::prepare(context, transform.spec.guarantee).await?;
+    if !dry_run {
+        ended(context, transform).await?;
+    }
     let image = context.controller.image();
     let mut plan = Vec::new();
     for (topic, partition) in partitions(&image, transform) {
@@ -86,20 +92,42 @@ pub async fn reset(
     Ok(done)
 }
 
-/// Sees to it that whoever still runs a transform that is paused or deleted commits nothing any more. One that promises
-/// output at least once has nothing that could be fenced.
+/// Sees to it that whoever still runs a transform that is paused or deleted commits nothing any more.
 ///
 /// # Errors
 /// The cluster cannot do it now.
 pub async fn fence(context: &Arc<Context>, transform: &Transform) -> Result<(), ResetError> {
     let image = context.controller.image();
-    if transform.spec.guarantee != Guarantee::ExactlyOnce || image.topic(TRANSACTION_STATE).is_none() {
+    if transform.spec.guarantee != Guarantee::ExactlyOnce {
+        return ended(context, transform).await;
+    }
+    if image.topic(TRANSACTION_STATE).is_none() {
         return Ok(());
     }
     for (topic, partition) in partitions(&image, transform) {
         super::who(transform, &topic, partition).init(context).await?;
     }
     Ok(())
+}
+
+/// Waits until no broker that serves runs anything of a transform any more that could not be fenced: without transactions,
+/// what is under way would be committed over offsets that are set anew.
+async fn ended(context: &Arc<Context>, transform: &Transform) -> Result<(), ResetError> {
+    if transform.spec.guarantee == Guarantee::ExactlyOnce {
+        return Ok(());
+    }
+    let deadline = Instant::now() + END_WAIT;
+    loop {
+        let reason = match report::runs(context, transform.id).await {
+            Ok(false) => return Ok(()),
+            Ok(true) => "some of it still runs".to_owned(),
+            Err(reason) => reason,
+        };
+        if Instant::now() > deadline {
+            return Err(ResetError::Unavailable(reason));
+        }
+        tokio::time::sleep(END_LOOK).await;
+    }
 }
 
 /// All partitions of the sources.
@@ -134,9 +162,9 @@ async fn target(
             let known = who.committed(context).await?;
             let beside = known.as_ref().and_then(Beside::of);
             // A partition that the release has committed nothing on is where the one before left it.
-            let releases = transform.canary.as_ref().map(|canary| canary.release.generation);
-            let begun = beside
-                .filter(|b| b.generation == transform.current.generation || Some(b.generation) == releases);
+            let canary = transform.canary.as_ref().map(|canary| &canary.release);
+            let taken_back = canary.unwrap_or(&transform.current).generation;
+            let begun = beside.filter(|beside| beside.generation == taken_back);
             begun.map(|beside| beside.from.max(first))
         }
     })
@@ -173,3 +201,6 @@ pub async fn delete_offsets(context: &Arc<Context>, name: &str) -> Result<(), St
 const EARLIEST: i64 = -2;
 const LATEST: i64 = -1;
 const DELETE_GROUPS_VERSION: i16 = 2;
+/// How long partitions may take to end.
+const END_WAIT: Duration = Duration::from_secs(9);
+const END_LOOK: Duration = Duration::from_millis(10);

@@ -80,8 +80,8 @@ pub struct Face {
     pub committed: Option<i64>,
     /// Where it began; none before it has.
     pub from: Option<i64>,
-    /// The end of the partition that a reader of committed records saw last.
-    pub end: i64,
+    /// The end of the partition that a reader of committed records saw last; none before the first.
+    pub end: Option<i64>,
 }
 
 /// What a partition of a transform does.

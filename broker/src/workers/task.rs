@@ -18,10 +18,11 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::compute::{self, Halt, Input, Output, Shape};
+use super::compute::{self, Halt, Input, Output, Room, Shape};
 use super::platform::{Part, Place, Trouble, Who, prepare};
 use super::tally::{Board, State, Tally};
 use crate::context::{Context, now_ms};
+use crate::plugins::CallFailure;
 use crate::plugins::worker::Worker;
 
 /// A partition of a transform, and how it is to be run.
@@ -49,6 +50,8 @@ pub struct Task {
     pub instance: Arc<Instance>,
     /// Batches that compute at a time on this broker.
     pub threads: Arc<Semaphore>,
+    /// What all partitions on this broker have in memory.
+    pub room: Room,
     /// Where it shows how it is.
     pub board: Arc<Board>,
 }
@@ -78,14 +81,15 @@ impl Instance {
     /// The instance.
     ///
     /// # Errors
-    /// It cannot be started: why, for people.
-    pub async fn get(&self, context: &Arc<Context>) -> Result<Arc<Worker>, String> {
+    /// It cannot be started, or not now: why, for people.
+    pub async fn get(&self, context: &Arc<Context>) -> Result<Arc<Worker>, CallFailure> {
         let start = || async {
             let (plugins, plugin) = (context.plugins.clone(), self.plugin.clone());
             let (config, limits, sinks) = (self.config.clone(), self.limits.clone(), self.sinks.clone());
             let work = move || plugins.worker(&plugin, &config, &limits, &sinks);
             let started = tokio::task::spawn_blocking(work).await;
-            started.map_err(|error| error.to_string())?.map(Arc::new)
+            let started = started.map_err(|error| CallFailure::Plugin(error.to_string()))?;
+            started.map(Arc::new)
         };
         self.started.get_or_try_init(start).await.cloned()
     }
@@ -140,7 +144,7 @@ impl Task {
     ) {
         if let Some(before) = before {
             // One that hangs is fenced like any other.
-            let _ = tokio::time::timeout(COMMIT_WAIT, before).await;
+            let _ = tokio::time::timeout(BEFORE_WAIT, before).await;
         }
         let mut pause = PAUSE_MIN;
         loop {
@@ -194,13 +198,21 @@ impl Task {
     fn change(&self, context: &Arc<Context>, change: TransformChange) {
         let (context, name) = (context.clone(), self.name.clone());
         tokio::spawn(async move {
-            let command = Command::ChangeTransform {
-                name: name.clone(),
-                change,
-                at_ms: now_ms(),
-            };
-            if let Err(refused) = context.controller.apply(command).await {
+            // The change says which release it is about, so that it may come late, or twice.
+            for _ in 0..CHANGES_MAX {
+                let command = Command::ChangeTransform {
+                    name: name.clone(),
+                    change: change.clone(),
+                    at_ms: now_ms(),
+                };
+                let Err(refused) = context.controller.apply(command).await else {
+                    return;
+                };
                 tracing::warn!(transform = name, reason = refused.message, "a trial is not ended");
+                if refused.refusal.is_some() || *context.shutdown.borrow() {
+                    return;
+                }
+                tokio::time::sleep(PAUSE_MAX).await;
             }
         });
     }
@@ -263,7 +275,7 @@ impl<'a> Life<'a> {
                 from: 0,
             },
             next: 0,
-            output: Output::default(),
+            output: Output::of(&task.room),
             open: None,
             held: None,
             producer: None,
@@ -291,17 +303,12 @@ impl<'a> Life<'a> {
                 break end;
             }
         };
-        match end {
-            // What is under way is let finish, so that nothing of it is done again.
-            End::Stopped => {
-                if let Some(commit) = self.commit.take() {
-                    let _ = tokio::time::timeout(COMMIT_WAIT, commit).await;
-                }
-            }
-            _ => {
-                if let Some(commit) = self.commit.take() {
-                    commit.abort();
-                }
+        if let Some(mut commit) = self.commit.take() {
+            // What is under way is let finish, so that nothing of it is done again; but it does not outlive this.
+            let is_done =
+                matches!(end, End::Stopped) && tokio::time::timeout(COMMIT_WAIT, &mut commit).await.is_ok();
+            if !is_done {
+                commit.abort();
             }
         }
         end
@@ -309,7 +316,19 @@ impl<'a> Life<'a> {
 
     async fn take_over(&mut self) -> Result<Arc<Worker>, End> {
         let (task, context) = (self.task, self.context.clone());
-        let worker = task.instance.get(&context).await.map_err(End::Failed)?;
+        while !context.lease.is_valid() {
+            // Somebody else may have the partition by now. Taking it from there would help nobody.
+            task.show(
+                State::Starting,
+                Some("this broker has lost touch with its cluster".to_owned()),
+            );
+            tokio::time::sleep(PAUSE_MIN).await;
+        }
+        let worker = task.instance.get(&context).await;
+        let worker = worker.map_err(|failure| match failure {
+            CallFailure::Plugin(reason) => End::Failed(reason),
+            CallFailure::Busy(reason) => End::Again(reason),
+        })?;
         prepare(&context, task.guarantee).await?;
         let producer = task.who.init(&context).await?;
         let known = task.who.committed(&context).await?;
@@ -348,15 +367,15 @@ impl<'a> Life<'a> {
     async fn step(&mut self, worker: &Arc<Worker>, stop: &mut watch::Receiver<bool>) -> Result<(), End> {
         self.judge();
         if self.is_due() {
-            self.commit_finished().await?;
+            self.commit_finished(stop).await?;
             self.begin_commit();
             return Ok(());
         }
         if let Some(input) = self.held.take() {
-            return self.compute(worker, input).await;
+            return self.compute(worker, input, stop).await;
         }
         let wait = match self.open {
-            Some(at) => self.task.interval.saturating_sub(at.elapsed()),
+            Some(_) => self.time_left(),
             None => self.idle_wait(),
         };
         let (task, context) = (self.task, self.context.clone());
@@ -376,7 +395,7 @@ impl<'a> Life<'a> {
             }
         };
         task.board.write(|face| {
-            face.end = data.last_stable_offset;
+            face.end = Some(data.last_stable_offset);
             face.reason = None;
         });
         let batches = data.records.and_then(|records| records.bytes().cloned());
@@ -402,7 +421,14 @@ impl<'a> Life<'a> {
             at.elapsed() >= self.task.interval
                 || self.output.bytes_read >= self.task.bytes
                 || self.output.bytes >= OUTPUT_BYTES
+                || self.output.is_full()
         })
+    }
+
+    /// How long it is until a commit is due.
+    fn time_left(&self) -> Duration {
+        let passed = self.open.map_or(Duration::ZERO, |at| at.elapsed());
+        self.task.interval.saturating_sub(passed)
     }
 
     /// How long there is nothing to do but read.
@@ -414,14 +440,32 @@ impl<'a> Life<'a> {
         left.map_or(IDLE_WAIT, |left| left.clamp(PAUSE_MIN, IDLE_WAIT))
     }
 
-    async fn compute(&mut self, worker: &Arc<Worker>, input: Input) -> Result<(), End> {
-        let turn = worker.turn().await;
-        let thread = self.task.threads.clone().acquire_owned().await;
+    async fn compute(
+        &mut self,
+        worker: &Arc<Worker>,
+        input: Input,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<(), End> {
+        let room = async {
+            (
+                worker.turn().await,
+                self.task.threads.clone().acquire_owned().await,
+            )
+        };
+        let (turn, thread) = tokio::select! {
+            () = stopped(stop) => return Err(End::Stopped),
+            room = room => room,
+        };
         let thread = thread.expect("the semaphore is never closed");
         let (worker, shape, from) = (worker.clone(), self.task.shape.clone(), self.next);
         let mut output = std::mem::take(&mut self.output);
+        let (until, stopping) = (
+            Instant::now() + COMPUTE_TIME_MAX.min(self.time_left()),
+            stop.clone(),
+        );
         let computing = tokio::task::spawn_blocking(move || {
-            let (next, halt) = compute::run(&worker, &shape, &input, from, &mut output);
+            let is_over = || Instant::now() >= until || *stopping.borrow();
+            let (next, halt) = compute::run(&worker, &shape, &input, from, &mut output, &is_over);
             drop((turn, thread));
             (next, halt, output, input)
         });
@@ -430,9 +474,13 @@ impl<'a> Life<'a> {
         (self.next, self.output) = (next, output);
         match halt {
             None => Ok(()),
+            Some(Halt::Over) => {
+                self.held = Some(input);
+                Ok(())
+            }
             Some(Halt::Full) => {
                 self.held = Some(input);
-                self.commit_finished().await?;
+                self.commit_finished(stop).await?;
                 self.begin_commit();
                 Ok(())
             }
@@ -443,9 +491,9 @@ impl<'a> Life<'a> {
                 Ok(())
             }
             Some(Halt::Record { offset, reason }) => {
-                self.commit_finished().await?;
+                self.commit_finished(stop).await?;
                 self.begin_commit();
-                self.commit_finished().await?;
+                self.commit_finished(stop).await?;
                 Err(End::Failed(format!("record at offset {offset}: {reason}")))
             }
             Some(Halt::Corrupt(reason)) => Err(End::Failed(format!(
@@ -480,7 +528,7 @@ impl<'a> Life<'a> {
         let bundle = Bundle {
             producer,
             sequences,
-            output: std::mem::take(&mut self.output),
+            output: std::mem::replace(&mut self.output, Output::of(&self.task.room)),
             place: Place {
                 offset: self.next,
                 metadata: self.beside.text(),
@@ -495,13 +543,13 @@ impl<'a> Life<'a> {
     }
 
     /// Waits for the commit that is under way.
-    async fn commit_finished(&mut self) -> Result<(), End> {
-        match self.commit.is_some() {
-            true => {
-                let finished = finished(&mut self.commit).await;
-                self.note(finished)
-            }
-            false => Ok(()),
+    async fn commit_finished(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), End> {
+        if self.commit.is_none() {
+            return Ok(());
+        }
+        tokio::select! {
+            () = stopped(stop) => Err(End::Stopped),
+            finished = finished(&mut self.commit) => self.note(finished),
         }
     }
 
@@ -523,8 +571,9 @@ impl<'a> Life<'a> {
         };
         let trial = canary.trial;
         let (errors, records) = (self.tally.errors, self.tally.records_in);
-        let is_bad =
-            records >= JUDGED_RECORDS_MIN && errors * 1000 > u64::from(trial.errors_permille_max) * records;
+        let is_over = self.begun.elapsed() >= Duration::from_millis(trial.promote_after_ms);
+        let is_known = is_over || records >= JUDGED_RECORDS_MIN;
+        let is_bad = is_known && errors * 1000 > u64::from(trial.errors_permille_max) * records;
         let change = if is_bad {
             let reason = format!(
                 "{errors} of {records} records failed on {}-{}",
@@ -534,7 +583,7 @@ impl<'a> Life<'a> {
                 generation: Some(self.task.generation),
                 reason: Some(reason),
             }
-        } else if self.begun.elapsed() >= Duration::from_millis(trial.promote_after_ms) {
+        } else if is_over {
             TransformChange::Promote {
                 generation: self.task.generation,
             }
@@ -561,10 +610,13 @@ async fn write(context: &Arc<Context>, task: &Task, bundle: Bundle) -> Result<Co
     let Bundle {
         producer,
         mut sequences,
-        output,
+        mut output,
         place,
     } = bundle;
-    let Output { parts, mut tally, .. } = output;
+    let (parts, mut tally) = (
+        std::mem::take(&mut output.parts),
+        std::mem::take(&mut output.tally),
+    );
     let is_transactional = task.guarantee == Guarantee::ExactlyOnce;
     let mut wanted = Vec::with_capacity(parts.len());
     for (key, builders) in parts {
@@ -614,6 +666,12 @@ const LATEST: i64 = -1;
 const IDLE_WAIT: Duration = Duration::from_secs(10);
 /// How long a commit that is under way may take when the partition is given up.
 const COMMIT_WAIT: Duration = Duration::from_secs(3);
+/// How long whoever had the partition before may take to be done with it.
+const BEFORE_WAIT: Duration = Duration::from_secs(5);
+/// How long a partition computes before others have their turn, but for the call that is under way.
+const COMPUTE_TIME_MAX: Duration = Duration::from_millis(200);
+/// How often a change is asked for that nobody can decide.
+const CHANGES_MAX: usize = 60;
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Bytes of one read.
@@ -621,5 +679,5 @@ const READ_BYTES_MIN: usize = 64 << 10;
 const READ_BYTES_MAX: usize = 1 << 20;
 /// Bytes of output from which on a commit is due.
 const OUTPUT_BYTES: usize = 4 << 20;
-/// Records that a release on trial must have seen before its errors count.
+/// Records that a release on trial must have seen before its errors count while its time is not over.
 const JUDGED_RECORDS_MIN: u64 = 100;

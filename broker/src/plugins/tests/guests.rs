@@ -85,6 +85,22 @@ pub fn router() -> Vec<u8> {
     )
 }
 
+/// A transform that makes a value of 100,000 bytes of every record.
+pub fn amplifier() -> Vec<u8> {
+    let body = "(i64.store (local.get $row) (i64.extend_i32_u (local.get $i)))
+        (i64.store offset=8 (local.get $row) (i64.const 0))
+        (i64.store offset=16 (local.get $row) (i64.const 0))
+        (i64.store offset=24 (local.get $row) (i64.const 0))
+        (i32.store16 offset=4 (local.get $row) (i32.const 2))
+        (i32.store offset=20 (local.get $row) (i32.const 100000))";
+    component(
+        "transform",
+        "",
+        &loop_over_rows(body),
+        "(call $answer (local.get $rows) (local.get $rows_len) (i32.const 48) (i32.const 100000))",
+    )
+}
+
 const FILTER: &str = "(i32.store8 (i32.add (local.get $rows) (local.get $i)) (i32.or
     (i32.shl (i32.eq (local.get $byte) (i32.const 'e')) (i32.const 1))
     (i32.and (i32.eq (local.get $byte) (i32.const 'k')) (i32.ne (local.get $byte) (i32.const 'd')))))";

@@ -148,3 +148,57 @@ async fn a_plugin_that_cannot_be_is_refused_when_it_is_checked() {
     assert!(refused.contains("no such thing"), "{refused}");
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_that_cannot_be_stops_the_partition_in_front_of_its_record() {
+    let world = world().await;
+    world
+        .configure("letters", &[("max.message.bytes", "500")])
+        .await
+        .unwrap();
+    deploy(&world, with(OnError::DeadLetter(topic("letters"))), "router")
+        .await
+        .unwrap();
+    let large = format!("e {}", "x".repeat(300));
+    world
+        .produce("in", 0, &batch(&["0 a", &large, "0 b"]))
+        .await
+        .unwrap();
+    let report = failed(&world, "split").await;
+    let reason = report.reason.unwrap();
+    assert!(
+        reason.contains("record at offset 1") && reason.contains("no dead letter"),
+        "{reason}"
+    );
+    assert_eq!(report.committed, 1);
+    comes_out(&world, "a", 0, &["0 a"]).await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_sinks_take_is_known_also_when_it_changes() {
+    let world = world().await;
+    deploy(&world, with(OnError::Skip), "router").await.unwrap();
+    world.produce("in", 0, &batch(&["0 a"])).await.unwrap();
+    until_done(&world, "split").await;
+    world
+        .configure("a", &[("max.message.bytes", "300")])
+        .await
+        .unwrap();
+    world
+        .configure("b", &[("cleanup.policy", "compact")])
+        .await
+        .unwrap();
+    let large = format!("0 {}", "x".repeat(500));
+    world
+        .produce("in", 0, &batch(&[&large, "1 without a key", "0 b"]))
+        .await
+        .unwrap();
+    comes_out(&world, "a", 0, &["0 a", "0 b"]).await;
+    until_done(&world, "split").await;
+    let report = look(&world, "split").await.remove(0);
+    assert_eq!((report.errors, report.records_out), (2, 1));
+    let reason = report.last_error.unwrap().reason;
+    assert!(reason.contains("no key for 'b'"), "{reason}");
+    world.end().await;
+}

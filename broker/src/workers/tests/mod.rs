@@ -1,5 +1,7 @@
 //! Transforms at work in a whole broker, without the network.
 
+mod bounds;
+mod ends;
 mod errors;
 mod releases;
 mod stories;

@@ -124,3 +124,73 @@ async fn a_trial_that_fails_is_taken_back() {
     comes_out(&world, "b", 0, &["1 a", "1 a", "1 b"]).await;
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trial_that_saw_few_records_is_not_promoted_if_they_failed() {
+    let world = world().await;
+    let spec = TransformSpec {
+        on_error: OnError::Skip,
+        ..spec("split")
+    };
+    world.push(PLAIN, guests::router()).await.unwrap();
+    world.push("before", guests::transform()).await.unwrap();
+    deploy(&world, spec, "before").await.unwrap();
+    let trial = Trial {
+        percent: 50,
+        errors_permille_max: 10,
+        promote_after_ms: 1000,
+    };
+    change(&world, "split", upgrade(Some(trial))).await.unwrap();
+    world
+        .produce("in", 0, &batch(&["1 a", "e", "1 b"]))
+        .await
+        .unwrap();
+    until("the trial has ended", async || {
+        let image = world.context().controller.image();
+        image.transform("split").unwrap().canary.is_none()
+    })
+    .await;
+    let image = world.context().controller.image();
+    let reason = image.transform("split").unwrap().rolled_back.clone();
+    assert_eq!(reason.as_deref(), Some("1 of 3 records failed on in-0"));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trial_is_taken_back_to_where_it_began_and_only_where_it_ran() {
+    use crate::workers::reset::{ResetTo, reset};
+    let world = upgraded_world().await;
+    let trial = Trial {
+        percent: 50,
+        errors_permille_max: 10,
+        promote_after_ms: 3_600_000,
+    };
+    change(&world, "split", upgrade(Some(trial))).await.unwrap();
+    world.produce("in", 0, &batch(&["1 b"])).await.unwrap();
+    world.produce("in", 1, &batch(&["1 b"])).await.unwrap();
+    until_done(&world, "split").await;
+    let image = world.context().controller.image();
+    let transform = image.transform("split").unwrap();
+    let planned = reset(world.context(), transform, ResetTo::UpgradePoint, true).await;
+    assert_eq!(planned.unwrap(), [("in".to_owned(), 0, 1)]);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_that_means_another_release_moves_nothing() {
+    use crate::http::transforms::place;
+    let world = upgraded_world().await;
+    let image = world.context().controller.image();
+    let before = image.transform("split").unwrap().current.generation;
+    change(&world, "split", upgrade(None)).await.unwrap();
+    world.produce("in", 0, &batch(&["1 b"])).await.unwrap();
+    until_done(&world, "split").await;
+    let body = format!("{{\"generation\": {before}, \"to-upgrade-point\": true}}");
+    let context = axum::extract::State(world.context().clone());
+    let answer = place::rollback(context, axum::extract::Path("split".to_owned()), Ok(body.into())).await;
+    let answer = answer.unwrap_or_else(|_| panic!("it is refused"));
+    assert!(!answer.changed && answer.moved.is_empty());
+    until_done(&world, "split").await;
+    comes_out(&world, "a", 0, &["1 b"]).await;
+    world.end().await;
+}
