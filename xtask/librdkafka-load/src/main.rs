@@ -2,9 +2,11 @@
 //!
 //! Prints `{"bytes": .., "records": .., "seconds": ..}` for what was acknowledged or received.
 //! `librdkafka-load trickle ADDRESS TOPIC PARTITIONS` sends without end and prints when each record of partition 0 was acknowledged.
+//! `librdkafka-load transactions ADDRESS TOPIC PARTITIONS RECORDS RECORD_BYTES PRODUCERS SECONDS` commits transactions of so many records.
 //! `librdkafka-load round-trip ADDRESS TOPIC RECORDS` is a test: it fails if a record does not come back as it was sent.
 
 mod round_trip;
+mod transactions;
 mod trickle;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,9 +32,31 @@ fn main() -> anyhow::Result<()> {
     {
         return trickle::run(address, topic, partitions.parse()?);
     }
+    if let [
+        mode,
+        address,
+        topic,
+        partitions,
+        records,
+        record_bytes,
+        producers,
+        seconds,
+    ] = &arguments[..]
+        && mode == "transactions"
+    {
+        let shape = transactions::Shape {
+            address,
+            topic,
+            partitions: partitions.parse()?,
+            records: records.parse()?,
+            record_bytes: record_bytes.parse()?,
+        };
+        let duration = Duration::from_secs(seconds.parse()?);
+        return transactions::run(shape, producers.parse()?, duration);
+    }
     let [mode, address, topic, record_bytes, seconds] = &arguments[..] else {
         anyhow::bail!(
-            "usage: librdkafka-load produce|consume ADDRESS TOPIC RECORD_BYTES SECONDS, trickle ADDRESS TOPIC PARTITIONS, or round-trip ADDRESS TOPIC RECORDS"
+            "usage: librdkafka-load produce|consume ADDRESS TOPIC RECORD_BYTES SECONDS, trickle ADDRESS TOPIC PARTITIONS, transactions ADDRESS TOPIC PARTITIONS RECORDS RECORD_BYTES PRODUCERS SECONDS, or round-trip ADDRESS TOPIC RECORDS"
         );
     };
     let duration = Duration::from_secs(seconds.parse()?);

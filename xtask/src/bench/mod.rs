@@ -2,18 +2,24 @@
 //!
 //! Both are loaded in turn, several times each, by a generator that sends requests encoded beforehand, so that the
 //! client is not what is measured. The servers' CPU time and memory are read from `/proc`. Kafka runs with its
-//! defaults (it does not wait for the disk), this broker with its own (it does).
+//! defaults (it does not wait for the disk), this broker with its own (it does). A transform runs inside of our broker;
+//! beside Kafka it is a program of Kafka Streams, whose CPU time is added to that of the broker.
 
 mod baseline;
 mod cluster;
 mod codec;
 mod fetch;
+mod idle_transforms;
+mod java;
 mod librdkafka;
 mod load;
+mod rebalance;
 mod report;
 mod scenarios;
 mod server;
 mod setup;
+mod transactions;
+mod transform;
 mod view;
 mod wasm;
 mod wire;

@@ -9,7 +9,7 @@ use super::fetch::Fetches;
 use super::load::{self, Load};
 use super::report::Report;
 use super::server::{Kind, Server};
-use super::{BenchArgs, librdkafka, setup, view};
+use super::{BenchArgs, idle_transforms, librdkafka, rebalance, setup, transactions, transform, view};
 
 /// A scenario: loads the server and adds figures to the report.
 pub struct Scenario {
@@ -87,6 +87,26 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "view-read",
         what: "a filter on a JSON field, first read and from the cache",
         run: view::read,
+    },
+    Scenario {
+        name: "transform",
+        what: "filter and map of 200 B JSON, exactly once, beside Kafka Streams; then its delay at 5,000 records/s",
+        run: transform::run,
+    },
+    Scenario {
+        name: "transactions",
+        what: "librdkafka commits: 10 records of 100 B, from one producer and from eight, and 1,000 of 1 KiB",
+        run: transactions::run,
+    },
+    Scenario {
+        name: "rebalance",
+        what: "10 members join a group with 900 partitions at once, Java's consumer, KIP-848 and classic",
+        run: rebalance::run,
+    },
+    Scenario {
+        name: "idle-transforms",
+        what: "100 transforms with 6 partitions each while nothing comes in: CPU and memory",
+        run: idle_transforms::run,
     },
     Scenario {
         name: "recovery",

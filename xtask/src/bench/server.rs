@@ -152,17 +152,14 @@ impl Server {
 
     /// Processor time used so far, milliseconds: user and system, all threads.
     pub fn cpu_ms(&self) -> anyhow::Result<f64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The name in brackets may hold spaces: count the fields behind it.
-        let behind = stat.rsplit_once(')').context("a process has a name")?.1;
-        let ticks = |field: usize| {
-            behind
-                .split_whitespace()
-                .nth(field)
-                .and_then(|ticks| ticks.parse::<f64>().ok())
-        };
-        let (user, system) = ticks(11).zip(ticks(12)).context("a process has used time")?;
-        Ok((user + system) * 1000.0 / rustix::param::clock_ticks_per_second() as f64)
+        cpu_ms_of(self.child.id())
+    }
+
+    /// Runs our own command line against it, and gives what that printed.
+    pub fn admin(&self, words: &[&str]) -> anyhow::Result<String> {
+        let mut command = Command::new(self.binary());
+        command.args(["--admin", &format!("http://{}", self.http_address)]);
+        shell::read(command.args(words))
     }
 
     /// Memory that is resident, MiB.
@@ -251,6 +248,21 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Processor time that a process has used so far, milliseconds: user and system, all threads.
+pub fn cpu_ms_of(process: u32) -> anyhow::Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name in brackets may hold spaces: count the fields behind it.
+    let behind = stat.rsplit_once(')').context("a process has a name")?.1;
+    let ticks = |field: usize| {
+        behind
+            .split_whitespace()
+            .nth(field)
+            .and_then(|ticks| ticks.parse::<f64>().ok())
+    };
+    let (user, system) = ticks(11).zip(ticks(12)).context("a process has used time")?;
+    Ok((user + system) * 1000.0 / rustix::param::clock_ticks_per_second() as f64)
 }
 
 fn spawn(command: &[String], environment: &[(&'static str, String)], folder: &Path) -> anyhow::Result<Child> {
@@ -359,10 +371,8 @@ fn kafka_member(classpath: &str, member: &Member<'_>, address: &str) -> anyhow::
         "formatting Kafka's storage: {}",
         String::from_utf8_lossy(&format.stderr)
     );
-    let options = "-Xmx1G -Xms1G -server -XX:+UseG1GC -XX:MaxGCPauseMillis=20 \
-                   -XX:InitiatingHeapOccupancyPercent=35 -XX:+ExplicitGCInvokesConcurrent";
     let mut command = vec!["java".to_owned()];
-    command.extend(options.split_whitespace().map(str::to_owned));
+    command.extend(JAVA_OPTIONS.map(str::to_owned));
     command.extend(["-cp", classpath, "kafka.Kafka", &properties].map(str::to_owned));
     Ok(command)
 }
@@ -397,3 +407,14 @@ fn millstream_member(binary: &Path, member: &Member<'_>, address: &str, http: &s
 pub fn free_address() -> anyhow::Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
+
+/// What Kafka's own scripts start Java with: its heap, its collector.
+pub const JAVA_OPTIONS: [&str; 7] = [
+    "-Xmx1G",
+    "-Xms1G",
+    "-server",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+    "-XX:+ExplicitGCInvokesConcurrent",
+];

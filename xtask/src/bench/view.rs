@@ -2,9 +2,8 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::process::Command;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use millstream_kafka::records::{BatchBuilder, Compression};
 
 use super::fetch::Fetches;
@@ -172,23 +171,8 @@ fn push_plugin(server: &Server) -> anyhow::Result<()> {
         "{} is not there: run `cargo xtask plugins` first",
         component.display()
     );
-    let output = Command::new(server.binary())
-        .args([
-            "--admin",
-            &format!("http://{}", server.http_address),
-            "plugin",
-            "push",
-            "--name",
-            "filter-json",
-        ])
-        .arg(component)
-        .output()
-        .context("cannot run our own command line")?;
-    ensure!(
-        output.status.success(),
-        "the plugin was refused: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let component = component.display().to_string();
+    server.admin(&["plugin", "push", "--name", "filter-json", &component])?;
     Ok(())
 }
 

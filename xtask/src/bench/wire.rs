@@ -5,7 +5,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
 
@@ -148,6 +148,65 @@ impl Client {
         Ok(fetched(&answer.bytes).is_ok())
     }
 
+    /// The offsets that a group has committed for the partitions of a topic; -1 where there is none, or nobody can tell yet.
+    pub fn committed(&mut self, group: &str, topic: &str, partitions: usize) -> anyhow::Result<Vec<i64>> {
+        let mut frame = Frame::new(9, 5)
+            .text(group)
+            .i32(1)
+            .text(topic)
+            .i32(partitions as i32);
+        for partition in 0..partitions {
+            frame = frame.i32(partition as i32);
+        }
+        let mut answer = self.ask(&frame.done())?;
+        let mut offsets = vec![-1; partitions];
+        answer.i32()?;
+        for _ in 0..answer.i32()? {
+            answer.text()?;
+            for _ in 0..answer.i32()? {
+                let (partition, offset, _) = (answer.i32()?, answer.i64()?, answer.i32()?);
+                answer.text()?;
+                let error = answer.i16()?;
+                let place = offsets.get_mut(partition as usize);
+                *place.context("a partition that was asked for")? = if error == 0 { offset } else { -1 };
+            }
+        }
+        Ok(offsets)
+    }
+
+    /// Where each partition ends: for readers of what is committed, or for those of everything.
+    pub fn ends(&mut self, topic: &str, partitions: usize, isolation: Isolation) -> anyhow::Result<Vec<i64>> {
+        let mut frame = Frame::new(2, 5)
+            .i32(-1)
+            .u8(isolation as u8)
+            .i32(1)
+            .text(topic)
+            .i32(partitions as i32);
+        for partition in 0..partitions {
+            frame = frame.i32(partition as i32).i32(-1).i64(LATEST);
+        }
+        let mut answer = self.ask(&frame.done())?;
+        let mut ends = vec![0; partitions];
+        answer.i32()?;
+        for _ in 0..answer.i32()? {
+            answer.text()?;
+            for _ in 0..answer.i32()? {
+                let (partition, error) = (answer.i32()?, answer.i16()?);
+                ensure!(
+                    error == 0,
+                    "the end of partition {partition} of {topic}: error {error}"
+                );
+                answer.i64()?;
+                let end = answer.i64()?;
+                answer.i32()?;
+                *ends
+                    .get_mut(partition as usize)
+                    .context("a partition that was asked for")? = end;
+            }
+        }
+        Ok(ends)
+    }
+
     /// Deletes a topic.
     pub fn delete_topic(&mut self, name: &str) -> anyhow::Result<()> {
         self.ask(&Frame::new(20, 3).i32(1).text(name).i32(30_000).done())
@@ -187,17 +246,30 @@ pub fn read_frame(stream: &mut impl Read, bytes: &mut Vec<u8>) -> anyhow::Result
 
 /// A produce request, acks=all: `batch` for each of `partitions`.
 pub fn produce(topic: &str, partitions: &[usize], batch: &[u8]) -> Vec<u8> {
+    let parts: Vec<_> = partitions.iter().map(|partition| (*partition, batch)).collect();
+    produce_each(topic, &parts)
+}
+
+/// A produce request, acks=all: partitions with a batch for each.
+pub fn produce_each(topic: &str, parts: &[(usize, &[u8])]) -> Vec<u8> {
     let mut frame = Frame::new(0, 7)
         .i16(-1)
         .i16(-1)
         .i32(30_000)
         .i32(1)
         .text(topic)
-        .i32(partitions.len() as i32);
-    for partition in partitions {
+        .i32(parts.len() as i32);
+    for (partition, batch) in parts {
         frame = frame.i32(*partition as i32).bytes(batch);
     }
     frame.done()
+}
+
+/// Milliseconds since 1970, as records have them.
+pub fn now_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as i64)
 }
 
 /// Checks the answer to [`produce`].
@@ -220,14 +292,31 @@ pub fn check_produced(bytes: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A fetch request without a session for one partition.
+/// A fetch request without a session for one partition. The server answers at once at the end of a partition, too: a
+/// wait there would count as time of the fetch.
 pub fn fetch(topic: &str, partition: usize, offset: i64, max_bytes: i32) -> Vec<u8> {
+    fetch_as(Isolation::Uncommitted, 0, topic, partition, offset, max_bytes)
+}
+
+/// The same, of what is committed; the server waits so long for something to come.
+pub fn fetch_committed(topic: &str, partition: usize, offset: i64, wait_ms: i32, max_bytes: i32) -> Vec<u8> {
+    fetch_as(Isolation::Committed, wait_ms, topic, partition, offset, max_bytes)
+}
+
+fn fetch_as(
+    isolation: Isolation,
+    wait_ms: i32,
+    topic: &str,
+    partition: usize,
+    offset: i64,
+    max_bytes: i32,
+) -> Vec<u8> {
     let frame = Frame::new(1, 11)
         .i32(-1)
-        .i32(NO_WAIT_MS)
+        .i32(wait_ms)
         .i32(1)
         .i32(50 << 20)
-        .u8(0)
+        .u8(isolation as u8)
         .i32(0)
         .i32(-1);
     let frame = frame
@@ -242,8 +331,16 @@ pub fn fetch(topic: &str, partition: usize, offset: i64, max_bytes: i32) -> Vec<
     frame.i32(0).text("").done()
 }
 
-/// The server answers at once at the end of a partition, too: a wait there would count as time of the fetch.
-const NO_WAIT_MS: i32 = 0;
+/// What a reader is to see.
+#[derive(Debug, Clone, Copy)]
+#[repr(u8)]
+pub enum Isolation {
+    Uncommitted = 0,
+    Committed = 1,
+}
+
+/// Asks for the end rather than for a time.
+const LATEST: i64 = -1;
 
 /// The records in the answer to [`fetch`].
 pub fn fetched(bytes: &[u8]) -> anyhow::Result<&[u8]> {
@@ -351,6 +448,10 @@ impl<B: AsRef<[u8]>> Answer<B> {
 
     fn i32(&mut self) -> anyhow::Result<i32> {
         self.take().map(i32::from_be_bytes)
+    }
+
+    fn i64(&mut self) -> anyhow::Result<i64> {
+        self.take().map(i64::from_be_bytes)
     }
 
     fn text(&mut self) -> anyhow::Result<Option<String>> {
