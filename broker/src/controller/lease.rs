@@ -52,7 +52,7 @@ impl Lease {
     }
 
     /// A heartbeat that was sent at `sent` was answered.
-    pub(super) fn renew(&self, sent: Instant, length: Duration) {
+    pub(crate) fn renew(&self, sent: Instant, length: Duration) {
         let until_ms = self.since_start(sent) + length.as_millis() as u64;
         self.until_ms.fetch_max(until_ms, Ordering::Relaxed);
     }

@@ -23,11 +23,9 @@ async fn what_is_under_way_without_a_transaction_ends_before_offsets_are_set_ane
     deploy(&world, relaxed, "router").await.unwrap();
     world.produce("in", 0, &batch(&["0 a", "0 b"])).await.unwrap();
     until_done(&world, "split").await;
-    // The sink takes nothing for a while.
-    world
-        .configure("a", &[("min.insync.replicas", "2")])
-        .await
-        .unwrap();
+    // Sinks take nothing for a while.
+    let lease = &world.context().lease;
+    lease.end();
     world.produce("in", 0, &batch(&["0 c"])).await.unwrap();
     until("it has read the record", async || {
         look(&world, "split").await[0].lag == 1
@@ -39,7 +37,7 @@ async fn what_is_under_way_without_a_transaction_ends_before_offsets_are_set_ane
     let transform = image.transform("split").unwrap().clone();
     let asked = tokio::spawn(async move { reset(&context, &transform, ResetTo::Offset(1), false).await });
     tokio::time::sleep(Duration::from_millis(300)).await;
-    world.configure("a", &[]).await.unwrap();
+    lease.renew(std::time::Instant::now(), Duration::from_secs(60));
     assert!(asked.await.unwrap().is_ok());
     tokio::time::sleep(Duration::from_millis(300)).await;
     let known = who(&world, "split").committed(world.context()).await.unwrap();
