@@ -16,7 +16,7 @@ pub struct ChaosArgs {
     /// Which faults, when and to whom; without it a seed is drawn, and told
     #[arg(long)]
     seed: Option<u32>,
-    /// Our binary; built first if this is not given
+    /// Our binary; built first, with the plugins, if this is not given
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
 }
@@ -27,8 +27,14 @@ pub struct ChaosArgs {
 /// Something that was acknowledged is lost, changed or out of order, or the cluster does not go on.
 pub fn run(args: &ChaosArgs) -> anyhow::Result<()> {
     let binary = match &args.binary {
-        Some(binary) => std::path::absolute(binary)?,
-        None => plugins::millstream()?,
+        Some(binary) => {
+            plugins::built()?;
+            std::path::absolute(binary)?
+        }
+        None => {
+            plugins::build()?;
+            plugins::millstream()?
+        }
     };
     shell::run(&mut command(&binary, args.minutes, args.seed)?)
 }

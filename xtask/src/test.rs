@@ -365,6 +365,7 @@ fn clusters(args: &TestArgs, count: &mut Count) -> anyhow::Result<()> {
 
 fn chaotic(_: &TestArgs, count: &mut Count) -> anyhow::Result<()> {
     let broker = plugins::millstream()?;
+    plugins::build()?;
     count.run(&mut chaos::command(&broker, CHAOS_MINUTES, None)?)
 }
 
@@ -375,7 +376,8 @@ fn simulated(_: &TestArgs, _: &mut Count) -> anyhow::Result<()> {
 
 fn demo(_: &TestArgs, _: &mut Count) -> anyhow::Result<()> {
     demo::run(&demo::DemoArgs::of(1))?;
-    demo::run(&demo::DemoArgs::of(3))
+    demo::run(&demo::DemoArgs::of(3))?;
+    demo::run(&demo::DemoArgs::transforms())
 }
 
 const STEPS: &[Step] = &[
@@ -429,7 +431,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "demo",
-        what: "the flights example, on one broker and on three",
+        what: "the flights example, on one broker and on three, and with a transform",
         needs: &["rustup"],
         run: demo,
     },
@@ -468,7 +470,14 @@ const STEPS: &[Step] = &[
 /// Minutes of faults in a test run; `cargo xtask chaos` takes longer ones.
 const CHAOS_MINUTES: f64 = 2.0;
 /// Bugs that the simulator must find in every test run; `cargo xtask sim --mutations` tries all.
-const MUTATIONS: [&str; 3] = ["cut-at-high", "ack-unsynced", "elect-anybody"];
+const MUTATIONS: [&str; 6] = [
+    "cut-at-high",
+    "ack-unsynced",
+    "elect-anybody",
+    "early-offsets",
+    "same-producer-epoch",
+    "skip-verification",
+];
 
 const WORKSPACES: [&str; 6] = [
     ".",

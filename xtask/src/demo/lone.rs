@@ -31,7 +31,7 @@ pub fn run(binary: &Path, components: &[PathBuf], stay: bool) -> anyhow::Result<
             ),
             format!("kcat -b {at} -C -t {VIEW} -e -q | head"),
         ],
-        1,
+        "--stay",
         stay,
     );
     if stay {

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: the flights example, with the release binary and the shipped plugins.
+//! `cargo xtask demo`: the flights example, with the release binary and the shipped plugins; or with a deployed transform.
 //!
 //! Everything is done with the commands that a user would type, and every number that is printed is read from the
 //! brokers or from records that came out of them.
@@ -23,6 +23,9 @@ pub struct DemoArgs {
     /// Brokers: with three or more, a cluster of which one is killed on the way
     #[arg(long, default_value_t = 1, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=9))]
     brokers: u16,
+    /// Deploys a transform, on a cluster of three brokers at least, of which one is killed on the way
+    #[arg(long)]
+    transforms: bool,
     /// Leaves the brokers up until Ctrl-C, with everything in them
     #[arg(long)]
     stay: bool,
@@ -36,8 +39,17 @@ impl DemoArgs {
     pub fn of(brokers: u16) -> Self {
         Self {
             brokers,
+            transforms: false,
             stay: false,
             binary: None,
+        }
+    }
+
+    /// The one with transforms, to the end.
+    pub fn transforms() -> Self {
+        Self {
+            transforms: true,
+            ..Self::of(TRANSFORM_BROKERS)
         }
     }
 }
@@ -47,20 +59,22 @@ impl DemoArgs {
 /// # Errors
 /// A build or a command fails, or what comes out is not what went in.
 pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
+    if args.transforms {
+        let binary = match &args.binary {
+            Some(binary) => found(binary)?,
+            None => plugins::millstream()?,
+        };
+        return cluster::transforms::run(&binary, args.brokers.max(TRANSFORM_BROKERS), args.stay);
+    }
     if args.brokers == 2 {
         bail!("two brokers cannot go on without one of them: name three or more, or one");
     }
     let (binary, components) = match &args.binary {
-        Some(binary) => {
-            let binary = binary
-                .canonicalize()
-                .with_context(|| format!("cannot find {}", binary.display()))?;
-            (binary, components()?)
-        }
+        Some(binary) => (found(binary)?, plugins::built()?),
         None => {
             println!("building the release binary and the plugins (a few minutes the first time)");
             let components = plugins::build()?;
-            (shell::target_dir().join("release/millstream"), components)
+            (plugins::millstream()?, components)
         }
     };
     match args.brokers {
@@ -69,37 +83,16 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     }
 }
 
-/// The plugins that were built, which are built where there are none.
-fn components() -> anyhow::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    if let Ok(folder) = std::fs::read_dir(shell::target_dir().join("plugins")) {
-        for entry in folder {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "wasm") {
-                found.push(path);
-            }
-        }
-    }
-    found.sort();
-    if found.is_empty() {
-        return plugins::build();
-    }
-    Ok(found)
-}
-
 /// Where brokers of this demo keep their data.
 fn data_dir() -> PathBuf {
     shell::target_dir().join(format!("demo-data-{}", std::process::id()))
 }
 
-/// Prints what to try next at these brokers.
-fn try_next(commands: &[String], brokers: u16, stay: bool) {
-    let hint = match (stay, brokers) {
-        (true, _) => String::new(),
-        (false, 1) => " (start with `cargo xtask demo --stay` to keep the broker)".to_owned(),
-        (false, _) => {
-            format!(" (start with `cargo xtask demo --brokers {brokers} --stay` to keep the brokers)")
-        }
+/// Prints what to try next at what the options started.
+fn try_next(commands: &[String], options: &str, stay: bool) {
+    let hint = match stay {
+        true => String::new(),
+        false => format!(" (`cargo xtask demo {options}` leaves what runs up)"),
     };
     println!("\nTwo commands to try next{hint}:");
     for command in commands {
@@ -107,8 +100,16 @@ fn try_next(commands: &[String], brokers: u16, stay: bool) {
     }
 }
 
+fn found(binary: &Path) -> anyhow::Result<PathBuf> {
+    let found = binary.canonicalize();
+    found.with_context(|| format!("cannot find {}", binary.display()))
+}
+
 /// The binary as one would type it in the repository's root folder.
 fn shown(binary: &Path) -> String {
     let binary = binary.strip_prefix(shell::root()).unwrap_or(binary);
     binary.display().to_string()
 }
+
+/// Brokers of the demo of transforms at least: it goes on without one of them.
+const TRANSFORM_BROKERS: u16 = 3;

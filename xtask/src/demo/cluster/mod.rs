@@ -3,6 +3,7 @@
 
 mod nodes;
 mod traffic;
+pub mod transforms;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,28 @@ use verdict::judge;
 
 /// Runs it.
 pub fn run(binary: &Path, components: &[PathBuf], brokers: u16, stay: bool) -> anyhow::Result<()> {
+    let next = |commands: &Commands| {
+        let (shown, at) = (super::shown(&commands.binary), &commands.bootstrap);
+        vec![
+            format!("{shown} topic describe {TOPIC} --bootstrap {at}"),
+            format!("{shown} cluster brokers --admin http://{}", commands.http),
+        ]
+    };
+    let options = format!("--brokers {brokers}");
+    on_cluster(binary, brokers, (&options, stay), next, |cluster| {
+        show(cluster, components, brokers)
+    })
+}
+
+/// Starts a cluster, shows something on it and what to try next, and ends it, or stays if that is asked for. The options
+/// are those that do so again.
+fn on_cluster(
+    binary: &Path,
+    brokers: u16,
+    (options, stay): (&str, bool),
+    next: impl FnOnce(&Commands) -> Vec<String>,
+    show: impl FnOnce(&mut Cluster) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let (mut cluster, took) = Cluster::start(binary, super::data_dir(), brokers)?;
     let commands = cluster.commands()?;
     println!(
@@ -31,21 +54,12 @@ pub fn run(binary: &Path, components: &[PathBuf], brokers: u16, stay: bool) -> a
         commands.bootstrap,
         commands.http
     );
-    if let Err(error) = show(&mut cluster, components, brokers) {
+    if let Err(error) = show(&mut cluster) {
         cluster.keep();
         let place = cluster.place.display();
         return Err(error.context(format!("what the brokers wrote is left in {place}")));
     }
-    let at = &commands.bootstrap;
-    let shown = super::shown(binary);
-    super::try_next(
-        &[
-            format!("{shown} topic describe {TOPIC} --bootstrap {at}"),
-            format!("{shown} cluster brokers --admin http://{}", commands.http),
-        ],
-        brokers,
-        stay,
-    );
+    super::try_next(&next(&commands), &format!("{options} --stay"), stay);
     if stay {
         println!("\nThe brokers stay up; Ctrl-C ends them.");
         process::stay(|| cluster.is_up())?;
