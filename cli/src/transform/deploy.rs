@@ -53,7 +53,7 @@ pub struct DeployArgs {
     /// Limit that replaces that of the plugin, such as fuel=10000000; may be repeated
     #[arg(long = "limit", value_name = "NAME=NUMBER", value_parser = read_limit)]
     limits: Vec<(String, u64)>,
-    /// Makes topics that it writes to where there are none, with as many partitions as the first that it reads
+    /// Makes topics that it writes to where there are none, with as many partitions and replicas as the first that it reads
     #[arg(long)]
     create_sinks: bool,
     /// Checks everything, and deploys nothing

@@ -47,7 +47,7 @@ pub struct DeployBody {
     #[serde(default)]
     #[schema(value_type = Object)]
     pub limits: PluginLimits,
-    /// Whether topics that it writes to are made, with as many partitions as the first source, where there are none.
+    /// Whether topics that it writes to are made, with as many partitions and replicas as the first source, where there are none.
     #[serde(default)]
     pub create_sinks: bool,
 }

@@ -112,9 +112,10 @@ struct Wish {
     plugin: PluginRef,
     config: String,
     id: Uuid,
-    /// Topics that are missing and are to be made, with so many partitions.
+    /// Topics that are missing and are to be made, with so many partitions and replicas.
     missing: Vec<TopicName>,
     partitions: i32,
+    replicas: i16,
 }
 
 impl Wish {
@@ -151,14 +152,17 @@ impl Wish {
             }
         }
         let first = spec.sources.first().and_then(|name| image.topic(name));
-        let partitions = first.map_or(1, |topic| image.partitions(topic).len());
+        let partitions = first.map_or(&[][..], |topic| image.partitions(topic));
+        // A sink that stands still with a broker would hold up what outlives it.
+        let replicas = partitions.first().map_or(1, |partition| partition.replicas.len());
         Ok(Self {
             spec,
             plugin: plugin(&asked.plugin)?,
             config: asked.config,
             id: Uuid::new_v4(),
             missing,
-            partitions: i32::try_from(partitions).unwrap_or(i32::MAX),
+            partitions: i32::try_from(partitions.len()).unwrap_or(i32::MAX),
+            replicas: i16::try_from(replicas).unwrap_or(i16::MAX),
         })
     }
 
@@ -177,7 +181,7 @@ impl Wish {
         let asked = CreatableTopic {
             name: Text::from(name.as_str()),
             num_partitions: self.partitions,
-            replication_factor: -1,
+            replication_factor: self.replicas,
             ..Default::default()
         };
         create_topics::command(context, &asked).map_err(refuse::topic)
