@@ -6,7 +6,9 @@
 import os
 import random
 import subprocess
+import sys
 import time
+import traceback
 
 import pytest
 from brokers import Cluster, mount_small
@@ -84,7 +86,7 @@ def test_what_was_acknowledged_outlives_whatever_happens(cluster):
         # The last one moves what the others have written.
         client.done.set()
         client.join(180)
-        assert not client.is_alive(), f"{client.name} does not come to an end"
+        assert not client.is_alive(), f"{client.name} does not come to an end: {where(client)}"
     final = read_all(cluster.bootstrap, TOPIC, PARTITIONS)
     tell(senders, final, nemesis)
     verdict = judge(senders, reader.passes, final, committer.events)
@@ -113,6 +115,12 @@ def make_topic(cluster, topic, partitions=PARTITIONS):
 
     wait_until(made, 30, "the topic is made")
     cluster.wait_in_sync(topic)
+
+
+def where(thread):
+    """What a thread is about just now."""
+    frame = sys._current_frames().get(thread.ident)
+    return "".join(traceback.format_stack(frame)[-3:]) if frame else "it is at its end"
 
 
 def writes_go_on(senders):
