@@ -146,8 +146,8 @@ def moved_once(cluster, mover, final):
 
 
 def transformed_once(transform, senders, topics):
-    """The transform runs everywhere and has nothing left to do a minute after the last fault at the latest; and whatever is in
-    its sources has had its effect, once and in order."""
+    """A minute after nothing comes any more, at the latest, the transform runs everywhere and has nothing left to do; and whatever
+    is in its sources has had its effect, once and in order."""
     began = time.monotonic()
     rows = transform.wait_done(60)
     effects = transform.effects()
