@@ -1,6 +1,6 @@
 //! The plugin instance that the partitions of one worker share.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use millstream_core::cluster::{Plugin, PluginLimits, PluginVersion};
@@ -18,6 +18,8 @@ pub struct Worker {
     pool: Arc<Pool>,
     pools: Arc<Pools>,
     turn: Arc<Semaphore>,
+    /// When it was last called.
+    called: Mutex<Instant>,
 }
 
 /// What a plugin made of records.
@@ -61,6 +63,7 @@ impl Plugins {
             pool: pool.map_err(failure)?,
             pools: self.pools.clone(),
             turn: Arc::new(Semaphore::new(1)),
+            called: Mutex::new(Instant::now()),
         })
     }
 }
@@ -88,12 +91,17 @@ impl Worker {
             World::Filter => instance.filter(rows, data).map(Answer::Verdicts),
             _ => instance.transform(rows, data).map(Answer::Transformed),
         });
+        *self.called.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         (answer, begun.elapsed())
     }
 
-    /// Gives back the memory of the instance until it is needed again.
+    /// Gives back the memory of the instance until it is needed again, if no partition of the worker has needed it for a
+    /// while: to start one costs more than most calls.
     pub fn rest(&self) {
-        self.pool.shrink();
+        let called = *self.called.lock().unwrap_or_else(PoisonError::into_inner);
+        if called.elapsed() >= REST_AFTER {
+            self.pool.shrink();
+        }
     }
 
     fn instance<T>(
@@ -125,5 +133,7 @@ pub fn merge(mut lines: Vec<LogLine>) -> Vec<LogLine> {
     lines.split_off(first)
 }
 
+/// How long an instance is kept that nobody needs.
+const REST_AFTER: Duration = Duration::from_secs(5);
 /// Log lines that one answer shows.
 const LINES_SHOWN_MAX: usize = 1000;

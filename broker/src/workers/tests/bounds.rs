@@ -106,3 +106,21 @@ async fn partitions_that_wait_together_have_less_in_memory_each() {
     assert_eq!(room.taken(), 300 << 20, "it is given back");
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_stays_while_one_of_its_partitions_needs_it() {
+    let world = world().await;
+    let (worker, shape, input) = (worker(&world, "router"), shape(), input(1, "0"));
+    // Each start logs a line.
+    let starts = || world.context().plugins.log("router").len();
+    let before = starts();
+    assert!(before > 0);
+    for _ in 0..3 {
+        let mut output = Output::default();
+        assert_eq!(run(&worker, &shape, &input, 0, &mut output, &|| false), (1, None));
+        // Another partition has nothing to do.
+        worker.rest();
+    }
+    assert_eq!(starts(), before);
+    world.end().await;
+}
