@@ -8,7 +8,9 @@
     reason = "messages get fields with new versions: a worker that asks brokers names those that it decides on"
 )]
 
+mod bundle;
 mod compute;
+mod instance;
 mod platform;
 pub mod report;
 pub mod reset;
@@ -37,9 +39,10 @@ use crate::handlers::admin;
 use crate::plugins::CallFailure;
 use crate::settings::Settings;
 use compute::{Room, Shape, Sink};
+use instance::Instance;
 use platform::Who;
 use tally::Board;
-use task::{Instance, Task};
+use task::Task;
 
 pub use tally::{Face, LastError, State, Tally};
 

@@ -6,20 +6,20 @@
 //! read and not written yet is bounded. When anything goes wrong that is not the plugin's fault, the life ends and
 //! another begins: nothing of it was visible.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::cluster::{Canary, Command, Guarantee, Plugin, PluginLimits, Start, TransformChange};
+use millstream_core::cluster::{Canary, Command, Guarantee, Start, TransformChange};
 use millstream_core::transaction::Producer;
-use millstream_kafka::wire::Text;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::bundle::{Bundle, Committed, Sequences, write};
 use super::compute::{self, Halt, Input, Output, Room, Shape};
-use super::platform::{Part, Place, Trouble, Who, prepare};
+use super::instance::Instance;
+use super::platform::{Place, Trouble, Who, prepare};
 use super::tally::{Board, State, Tally};
 use crate::context::{Context, now_ms};
 use crate::plugins::CallFailure;
@@ -54,45 +54,6 @@ pub struct Task {
     pub room: Room,
     /// Where it shows how it is.
     pub board: Arc<Board>,
-}
-
-/// The plugin instance of a worker, started by whichever partition comes first.
-#[derive(Debug)]
-pub struct Instance {
-    plugin: Arc<Plugin>,
-    config: String,
-    limits: PluginLimits,
-    sinks: Arc<[String]>,
-    started: tokio::sync::OnceCell<Arc<Worker>>,
-}
-
-impl Instance {
-    /// None yet.
-    pub fn new(plugin: Arc<Plugin>, config: String, limits: PluginLimits, sinks: Arc<[String]>) -> Self {
-        Self {
-            plugin,
-            config,
-            limits,
-            sinks,
-            started: tokio::sync::OnceCell::new(),
-        }
-    }
-
-    /// The instance.
-    ///
-    /// # Errors
-    /// It cannot be started, or not now: why, for people.
-    pub async fn get(&self, context: &Arc<Context>) -> Result<Arc<Worker>, CallFailure> {
-        let start = || async {
-            let (plugins, plugin) = (context.plugins.clone(), self.plugin.clone());
-            let (config, limits, sinks) = (self.config.clone(), self.limits.clone(), self.sinks.clone());
-            let work = move || plugins.worker(&plugin, &config, &limits, &sinks);
-            let started = tokio::task::spawn_blocking(work).await;
-            let started = started.map_err(|error| CallFailure::Plugin(error.to_string()))?;
-            started.map(Arc::new)
-        };
-        self.started.get_or_try_init(start).await.cloned()
-    }
 }
 
 /// What stands beside a committed offset.
@@ -223,25 +184,6 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     // Whoever could say so is gone: so is the broker.
     let _ = stop.wait_for(|stop| *stop).await;
 }
-
-/// What one commit is to write.
-struct Bundle {
-    producer: Producer,
-    sequences: Sequences,
-    output: Output,
-    place: Place,
-}
-
-/// What it left.
-struct Committed {
-    producer: Producer,
-    sequences: Sequences,
-    tally: Tally,
-    offset: i64,
-}
-
-/// Next sequence numbers by the place of a sink and partition, where an epoch outlives a commit.
-type Sequences = HashMap<(usize, i32), i32>;
 
 /// From taking over to the first trouble.
 struct Life<'a> {
@@ -603,60 +545,6 @@ async fn finished(commit: &mut Option<JoinHandle<Result<Committed, Trouble>>>) -
     let finished = running.await;
     *commit = None;
     finished.unwrap_or_else(|error| Err(Trouble::Passing(error.to_string())))
-}
-
-/// Writes what came out, and the offset behind it.
-async fn write(context: &Arc<Context>, task: &Task, bundle: Bundle) -> Result<Committed, Trouble> {
-    let Bundle {
-        producer,
-        mut sequences,
-        mut output,
-        place,
-    } = bundle;
-    let (parts, mut tally) = (
-        std::mem::take(&mut output.parts),
-        std::mem::take(&mut output.tally),
-    );
-    let is_transactional = task.guarantee == Guarantee::ExactlyOnce;
-    let mut wanted = Vec::with_capacity(parts.len());
-    for (key, builders) in parts {
-        let sequence = sequences.entry(key).or_default();
-        let mut batches = VecDeque::with_capacity(builders.len());
-        for builder in builders {
-            let count = builder.len() as i32;
-            let builder = builder
-                .producer(producer.id, producer.epoch, *sequence)
-                .transactional(is_transactional);
-            *sequence = sequence.wrapping_add(count) & i32::MAX;
-            let batch = builder.finish();
-            batches.push_back(batch.map_err(|error| Trouble::Refused(error.to_string()))?);
-        }
-        wanted.push(Part {
-            topic: Text::from(task.shape.sinks[key.0].topic.as_str()),
-            partition: key.1,
-            batches,
-        });
-    }
-    let who = &task.who;
-    let next = if is_transactional {
-        who.begin(context, producer, &wanted).await?;
-        let written = who.write(context, wanted);
-        tokio::try_join!(written, who.commit(context, producer, &place))?;
-        // Every transaction has an epoch of its own.
-        sequences.clear();
-        who.end(context, producer).await?
-    } else {
-        who.write(context, wanted).await?;
-        who.commit(context, producer, &place).await?;
-        producer
-    };
-    tally.commits += 1;
-    Ok(Committed {
-        producer: next,
-        sequences,
-        tally,
-        offset: place.offset,
-    })
 }
 
 /// Kafka's times for the first offset of a log, and for the one behind the last.
