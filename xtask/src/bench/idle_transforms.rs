@@ -26,6 +26,8 @@ pub fn run(server: &mut Server, args: &BenchArgs, report: &mut Report) -> anyhow
         setup::topic(server, &sink(index), PARTITIONS)?;
         feed(server, &source(index))?;
     }
+    // Memory that was used for something else before would hide what is used now.
+    server.restart()?;
     let (cpu_without, memory_without) = (idle_share(server, duration)?, server.resident_mib()?);
     let start = Instant::now();
     for index in 0..count {
