@@ -64,7 +64,10 @@ impl Pools {
     ///
     /// # Errors
     /// As `work`.
-    pub fn with_room<T>(&self, work: impl Fn() -> Result<T, InstantiateError>) -> Result<T, InstantiateError> {
+    pub fn with_room<T>(
+        &self,
+        work: impl Fn() -> Result<T, InstantiateError>,
+    ) -> Result<T, InstantiateError> {
         match work() {
             Err(InstantiateError::Busy) => {
                 let pools = self.0.lock().unwrap_or_else(PoisonError::into_inner);
