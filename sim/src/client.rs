@@ -308,7 +308,9 @@ impl Client {
             }
             (Answer::Member(answer), Work::Belong(member)) => {
                 self.done += 1;
-                if !member.hears(answer) {
+                let is_heard = member.hears(answer);
+                judge.ledger.grants.has(member.name(), &member.owned);
+                if !is_heard {
                     self.guess();
                 }
             }

@@ -88,7 +88,7 @@ impl World {
     }
 
     /// It does not learn what the quorum decides, and goes on with others.
-    fn part_from_controller(&mut self, id: u64, span_ms: u64) -> String {
+    pub fn part_from_controller(&mut self, id: u64, span_ms: u64) -> String {
         let running = self.nodes.values().filter_map(|node| node.process.as_ref());
         let controller = running
             .filter(|process| process.is_controller())

@@ -1,15 +1,17 @@
 //! A whole cluster in one thread: the real decisions, log and quorum under a seeded clock, network and disk.
 //!
-//! Real are `core::cluster`, `core::replica`, `storage` on its simulated disk, and the quorum: openraft with its store.
-//! What the broker does around them (roles, streams, registration, heartbeats) is done here again, synchronously, in
-//! `node` and `replica`, with the same messages. The clock is tokio's, paused; every random number comes from the seed.
+//! Real are `core::cluster`, `core::replica`, `core::transaction`, `core::group`, `storage` on its simulated disk, and the
+//! quorum: openraft with its store. What the broker does around them (roles, streams, registration, heartbeats,
+//! coordinators, workers) is done here again, synchronously, in `node`, `replica` and `transactions`, with the same
+//! messages. The clock is tokio's, paused; every random number comes from the seed.
 //!
 //! A seed makes a cluster of three to five nodes, clients, and faults for some seconds; then all is healed, and within
-//! half a simulated minute all has to be well. [`run`] tells which rule was broken first, if any.
+//! half a simulated minute all has to be well. Who lives in the cluster is its [`Population`]. [`run`] tells which rule was
+//! broken first, if any.
 //!
 //! # Not simulated
-//! Groups, plugins and throttles; a clock that drifts inside of openraft (brokers' own clocks do); bits that rot on a
-//! disk, which storage has its own simulation for.
+//! Plugins, throttles, and groups of the classic protocol; a clock that drifts inside of openraft (brokers' own clocks
+//! do); bits that rot on a disk, which storage has its own simulation for.
 
 use std::cell::RefCell;
 

@@ -192,12 +192,8 @@ impl Here<'_, '_> {
         let Some((result, step)) = self.with_groups(ask, place, beat) else {
             return Ok(());
         };
-        let owned = request.owned.iter().flatten();
         let beat = result.as_ref().ok().map(|answer| Beat {
             member: request.member.clone(),
-            owned: owned
-                .map(|(topic, partitions)| (*topic, partitions.iter().copied().collect()))
-                .collect(),
             assignment: answer.assignment.clone(),
             heard_ms: self.scene.now_ms,
         });
@@ -221,7 +217,7 @@ impl Here<'_, '_> {
         match self.parts.states.get_mut(&place).map(Shard::machine_mut) {
             Some(Some(machine)) => return Some(work(machine, now_ms)),
             Some(None) => self.answer(ask, Answer::Later),
-            None => self.not_leader(ask),
+            None => self.not_leader(ask, place),
         }
         None
     }
@@ -236,7 +232,7 @@ impl Here<'_, '_> {
         match self.parts.offsets.get_mut(&place).map(Shard::machine_mut) {
             Some(Some(machine)) => return Some(work(machine, now_ms)),
             Some(None) => self.answer(ask, Answer::Later),
-            None => self.not_leader(ask),
+            None => self.not_leader(ask, place),
         }
         None
     }
@@ -301,7 +297,7 @@ impl Here<'_, '_> {
             let (replica, shards) = (self.replicas.get(&place), &mut self.parts.states);
             let (begun, ended) = in_term(replica, place, shards)?;
             for ask in ended {
-                self.not_leader(ask);
+                self.not_leader(ask, place);
             }
             if begun {
                 self.resume(place)?;
@@ -311,7 +307,7 @@ impl Here<'_, '_> {
         let (replica, shards) = (self.replicas.get(&place), &mut self.parts.offsets);
         let (begun, ended) = in_term(replica, place, shards)?;
         for ask in ended {
-            self.not_leader(ask);
+            self.not_leader(ask, place);
         }
         if begun && let Some(Some(groups)) = self.parts.offsets.get_mut(&place).map(Shard::machine_mut) {
             groups.topics_changed(Arc::new(Topics::of(self.image)));

@@ -174,11 +174,11 @@ impl Here<'_, '_> {
     /// A leader writes a marker.
     pub(super) fn mark(&mut self, ask: Ask, place: i32, marker: EndMarker) -> Result<(), Fatal> {
         let Some(replica) = self.replicas.get_mut(&place) else {
-            self.not_leader(ask);
+            self.not_leader(ask, place);
             return Ok(());
         };
         if !matches!(replica.role, Role::Leader { .. }) {
-            self.not_leader(ask);
+            self.not_leader(ask, place);
             return Ok(());
         }
         let written = if place == self.scene.judge.layout.offsets_place() {
@@ -230,7 +230,7 @@ impl Here<'_, '_> {
                     self.answer(marked.ask, Answer::Done);
                 }
                 Some(_) => self.parts.marked.push(marked),
-                None => self.not_leader(marked.ask),
+                None => self.not_leader(marked.ask, marked.place),
             }
         }
     }

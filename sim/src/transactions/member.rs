@@ -95,8 +95,6 @@ impl Member {
 #[derive(Debug, Clone)]
 pub struct Beat {
     pub member: String,
-    /// What the member said that it has.
-    pub owned: Partitions,
     /// What it may have from now on, where it is told.
     pub assignment: Option<Partitions>,
     pub heard_ms: u64,
@@ -114,10 +112,14 @@ struct Grant {
 }
 
 impl Grants {
+    /// What a member has since it heard an answer.
+    pub fn has(&mut self, member: String, owned: &Partitions) {
+        self.0.entry(member).or_default().owned.clone_from(owned);
+    }
+
     /// The coordinator answers a heartbeat. A partition that it gives must not be somebody else's who may live.
     pub fn beats(&mut self, beat: Beat) -> Result<(), String> {
         let grant = self.0.entry(beat.member.clone()).or_default();
-        grant.owned = beat.owned;
         grant.heard_ms = grant.heard_ms.max(beat.heard_ms);
         let Some(assignment) = beat.assignment else {
             return Ok(());

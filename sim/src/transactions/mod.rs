@@ -219,8 +219,12 @@ impl Here<'_, '_> {
         matches!(replica.role, Role::Leader { .. }).then_some(replica)
     }
 
-    fn not_leader(&self, ask: Ask) {
-        self.answer(ask, Answer::NotLeader(None));
+    /// Says who leads a place, as far as it is known here.
+    fn not_leader(&self, ask: Ask, place: i32) {
+        let entry = self.scene.judge.layout.entry(self.image, place);
+        let leader = entry.and_then(|entry| entry.leader).map(|id| id.0 as u64);
+        let other = leader.filter(|leader| *leader != self.life.node);
+        self.answer(ask, Answer::NotLeader(other));
     }
 }
 

@@ -165,7 +165,7 @@ impl Here<'_, '_> {
         }
         let header = BatchHeader::parse(&batch).expect("it was read before");
         let Some(replica) = self.led(place) else {
-            self.not_leader(ask);
+            self.not_leader(ask, place);
             return Ok(());
         };
         let begins = !replica
@@ -194,7 +194,7 @@ impl Here<'_, '_> {
     pub(super) fn ask_to_commit(&mut self, ask: Ask, job: Job, producer: Producer, offset: i64) {
         let place = self.scene.judge.layout.offsets_place();
         let Some(replica) = self.led(place) else {
-            self.not_leader(ask);
+            self.not_leader(ask, place);
             return;
         };
         let is_open = replica.log.open_transaction(producer.id, producer.epoch);
@@ -237,7 +237,7 @@ impl Here<'_, '_> {
         }
         let place = self.scene.judge.layout.offsets_place();
         let Some(replica) = self.led(place) else {
-            self.not_leader(ask);
+            self.not_leader(ask, place);
             return Ok(());
         };
         let is_open = replica.log.open_transaction(producer.id, producer.epoch);

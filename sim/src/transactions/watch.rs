@@ -20,6 +20,10 @@ impl World {
         if self.random.below(4) == 0 {
             return self.member_fault(now_ms + span_ms);
         }
+        if self.random.below(4) == 0 {
+            let told = self.part_coordinator(job, now_ms);
+            return told.unwrap_or_else(|| "nothing".to_owned());
+        }
         if self.random.below(2) == 0 {
             return self.intrude(job, now_ms + span_ms);
         }
@@ -38,6 +42,20 @@ impl World {
             true => format!("{hit} workers of {} crash", job.id()),
             false => format!("{hit} workers of {} are stalled for {span_ms} ms", job.id()),
         }
+    }
+
+    /// Who coordinates the group does not learn that it is replaced, and a worker is beside it.
+    fn part_coordinator(&mut self, job: Job, now_ms: u64) -> Option<String> {
+        let span_ms = 1500 + self.random.below(2500);
+        let coordinator = self.coordinator_of_groups()?;
+        if coordinator.is_controller() {
+            return None;
+        }
+        let node = coordinator.life.node;
+        let process = self.nodes.get_mut(&node)?.process.as_mut()?;
+        let worker = process.parts.workers.entry(job).or_insert_with(Worker::new);
+        worker.intrudes_until_ms = now_ms + span_ms;
+        Some(self.part_from_controller(node, span_ms))
     }
 
     /// A member of the group is silent for a while, or gone for good and another one there.

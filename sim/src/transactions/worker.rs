@@ -178,18 +178,7 @@ impl Here<'_, '_> {
                     }
                 }
             }
-            (Step::Commit, Answer::Done) => {
-                let is_commit = self.scene.random.below(7) > 0;
-                let producer = worker.producer;
-                worker.step = Step::End { is_commit };
-                let place = job.state_place(self.scene.judge.layout);
-                let end = PartRequest::End {
-                    job,
-                    producer,
-                    is_commit,
-                };
-                worker.errands = vec![errand(place, end)];
-            }
+            (Step::Commit, Answer::Done) => self.end_transaction(job, worker),
             (Step::End { is_commit }, Answer::Producer(next)) => {
                 if is_commit {
                     let kept = self.scene.judge.ledger.told(job, worker.producer);
@@ -216,8 +205,25 @@ impl Here<'_, '_> {
                 worker.errands[at].again_ms = pause_ms;
             }
             // Somebody else has the transactional id, or the coordinator has given it up.
-            _ => self.start_over(job, worker),
+            _ => {
+                self.start_over(job, worker);
+                // Or two that take it from each other never get anything done.
+                worker.errands[0].again_ms = self.scene.now_ms + self.scene.random.below(BACK_OFF_MS_MAX);
+            }
         }
+    }
+
+    /// Commits, mostly.
+    fn end_transaction(&mut self, job: Job, worker: &mut Worker) {
+        let is_commit = self.scene.random.below(7) > 0;
+        worker.step = Step::End { is_commit };
+        let place = job.state_place(self.scene.judge.layout);
+        let end = PartRequest::End {
+            job,
+            producer: worker.producer,
+            is_commit,
+        };
+        worker.errands = vec![errand(place, end)];
     }
 
     /// Takes the transactional id.
@@ -351,6 +357,8 @@ fn batch_of(producer: Producer, sequence: i32, values: &[String], now_ms: i64) -
     batch.finish().expect("a batch with records")
 }
 
+/// Longest pause of a worker that somebody else has fenced.
+const BACK_OFF_MS_MAX: u64 = 600;
 /// Records that are read at a time.
 const RECORDS_MAX: usize = 3;
 /// A transaction that is not done by then is given up.
