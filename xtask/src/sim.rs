@@ -18,6 +18,9 @@ pub struct SimArgs {
     /// Stop after so many minutes, whatever is left
     #[arg(long)]
     minutes: Option<u64>,
+    /// Who lives in the clusters: `log` or `transactions`; both if it is not said
+    #[arg(long)]
+    population: Option<String>,
     /// Print all that happens
     #[arg(long)]
     trace: bool,
@@ -48,6 +51,7 @@ impl SimArgs {
             seeds: 20,
             seed: 1,
             minutes: None,
+            population: None,
             trace: false,
             mutations: !bugs.is_empty(),
             only: bugs.iter().map(|bug| (*bug).to_owned()).collect(),
@@ -75,6 +79,9 @@ pub fn run(args: &SimArgs) -> anyhow::Result<()> {
     command.args(["--seeds", &args.seeds.to_string()]);
     if let Some(minutes) = args.minutes {
         command.args(["--minutes", &minutes.to_string()]);
+    }
+    if let Some(population) = &args.population {
+        command.args(["--population", population]);
     }
     for (is_on, flag) in [(args.trace, "--trace"), (args.mutations, "--mutations")] {
         if is_on {
