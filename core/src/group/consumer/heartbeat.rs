@@ -52,7 +52,8 @@ impl Groups {
             "" => request.unique.as_str().into(),
             member => member.into(),
         };
-        let (beat, mut step, records, settled);
+        let (beat, mut step, records, settled, interval_ms, restless_until_ms);
+        let usual_ms = self.config.consumer.heartbeat_interval_ms;
         {
             let (group, conversion) = self.consumer_group_to_join(&id, joins)?;
             if group.members.len() >= self.config.consumer.members_max
@@ -64,6 +65,11 @@ impl Groups {
             let before = draft.welcome(&member_id, request)?;
             beat = draft.beat(&member_id, &before, request)?;
             settled = draft.has_settled();
+            if !settled || draft.group.state() != super::ConsumerState::Stable {
+                draft.group.to_mut().restless_until_ms = now_ms + i64::from(usual_ms);
+            }
+            interval_ms = draft.group.interval_ms(now_ms, usual_ms);
+            restless_until_ms = draft.group.restless_until_ms;
             records = draft.records;
             step = conversion;
         }
@@ -78,8 +84,11 @@ impl Groups {
                 ..Step::default()
             });
         }
+        if let Some(group) = self.groups.get_mut(&id).and_then(|group| group.consumer.as_mut()) {
+            group.restless_until_ms = restless_until_ms;
+        }
         let answer = ConsumerAnswer {
-            heartbeat_interval_ms: self.config.consumer.heartbeat_interval_ms,
+            heartbeat_interval_ms: interval_ms,
             ..beat.answer
         };
         let session_ms = i64::from(self.config.consumer.session_timeout_ms);

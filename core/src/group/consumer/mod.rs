@@ -58,6 +58,8 @@ pub(super) struct ConsumerGroup {
     patterns: BTreeMap<Arc<str>, Arc<PatternValue>>,
     /// The version of the topics for which nothing had to be done; not in the log.
     settled_at: Option<u64>,
+    /// Until then members are to come again soon: they hear only in answers what they have to give back; not in the log.
+    restless_until_ms: i64,
 }
 
 impl ConsumerGroup {
@@ -123,6 +125,17 @@ impl ConsumerGroup {
     /// Whether it has no members.
     pub(super) fn is_empty(&self) -> bool {
         self.members.is_empty()
+    }
+
+    /// How long a member may be silent that comes now, out of what is usual. While the group changes, and for a while after
+    /// that, members come often, the less so the more they are.
+    fn interval_ms(&self, now_ms: i64, usual_ms: i32) -> i32 {
+        let often_ms = i32::try_from(self.members.len()).unwrap_or(i32::MAX);
+        let often_ms = often_ms.saturating_mul(RESTLESS_MS_EACH).max(RESTLESS_MS_MIN);
+        match now_ms < self.restless_until_ms {
+            true => usual_ms.min(often_ms),
+            false => usual_ms,
+        }
     }
 
     pub(super) fn state(&self) -> ConsumerState {
@@ -252,6 +265,10 @@ fn record(group: &Arc<str>, part: Part, value: Option<ConsumerValue>) -> Record 
         value: value.map(Value::Consumer),
     }
 }
+
+/// How often members come while their group changes: so many milliseconds for each of them, and at least so many in all.
+const RESTLESS_MS_EACH: i32 = 2;
+const RESTLESS_MS_MIN: i32 = 100;
 
 #[cfg(test)]
 mod tests;

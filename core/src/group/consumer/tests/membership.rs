@@ -3,13 +3,33 @@
 use super::*;
 
 #[test]
+fn members_come_often_while_their_group_changes_and_for_a_while_after() {
+    let mut world = World::new(&[("t", 4)]);
+    let mut members: Vec<Client> = (0..3).map(|n| Client::new(&format!("m{n}"), &["t"])).collect();
+    for _ in 0..4 {
+        for member in &mut members {
+            let answer = member.beat(&mut world).unwrap();
+            assert_eq!(answer.heartbeat_interval_ms, 100);
+        }
+    }
+    assert_eq!(world.state(), "Stable");
+    world.now_ms += 5000;
+    for member in &mut members {
+        assert_eq!(member.beat(&mut world).unwrap().heartbeat_interval_ms, 5000);
+    }
+    let answer = Client::new("m4", &["t"]).beat(&mut world).unwrap();
+    assert_eq!(answer.heartbeat_interval_ms, 100);
+    assert_eq!(members[0].beat(&mut world).unwrap().heartbeat_interval_ms, 100);
+}
+
+#[test]
 fn the_first_member_gets_everything_and_a_second_one_its_half_after_it_was_given_back() {
     let mut world = World::new(&[("t", 4)]);
     let (mut a, mut b) = (Client::new("a", &["t"]), Client::new("b", &["t"]));
     let answer = a.beat(&mut world).unwrap();
     assert_eq!(
         (answer.epoch, answer.heartbeat_interval_ms, answer.member.as_str()),
-        (1, 5000, "a")
+        (1, 100, "a")
     );
     assert_eq!(answer.assignment, Some(partitions(&[("t", &[0, 1, 2, 3])])));
     assert_eq!(world.state(), "Stable");
