@@ -15,13 +15,12 @@ use crate::tools;
 /// # Errors
 /// The build fails.
 pub fn millstream() -> anyhow::Result<PathBuf> {
-    let is_checked = std::env::var("CI").is_ok_and(|value| value == "true");
-    let (profile, folder) = match is_checked {
-        true => ("dev", "debug"),
-        false => ("release", "release"),
+    // A build of the one package would choose other features of what it depends on, and so compile all of that again.
+    let (build, folder): (&[&str], _) = match std::env::var("CI").is_ok_and(|value| value == "true") {
+        true => (&["test", "--workspace", "--no-run", "--quiet"], "debug"),
+        false => (&["build", "--release", "--package", "millstream-cli"], "release"),
     };
-    let build = ["build", "--profile", profile, "--package", "millstream-cli"];
-    shell::run(&mut shell::cargo(".", &build))?;
+    shell::run(&mut shell::cargo(".", build))?;
     Ok(shell::target_dir().join(folder).join("millstream"))
 }
 
