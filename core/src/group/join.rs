@@ -203,7 +203,7 @@ impl Group {
             self.instances.insert(instance.clone(), id.clone());
         }
         self.leader.get_or_insert_with(|| id.clone());
-        self.somebody_came = true;
+        self.came_ms = Some(env.now_ms);
         self.members.insert(id.clone(), Member::joining(request, token));
         // It cannot send heartbeats before it knows its id, so an ordinary session timeout would throw it out of a
         // long rebalance; without any, clients that give up and come again would pile up.

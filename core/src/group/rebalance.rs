@@ -29,7 +29,7 @@ impl Group {
         if is_first {
             let delay_ms = i64::from(env.config.initial_delay_ms);
             let remaining_ms = (timeout_ms - delay_ms).max(0);
-            self.somebody_came = false;
+            self.came_ms = None;
             env.timers
                 .set(&self.id, Timer::Initial { remaining_ms }, env.now_ms + delay_ms);
         } else {
@@ -57,11 +57,15 @@ impl Group {
         }
     }
 
-    /// The initial delay is over: waits once more if somebody came meanwhile (KIP-134).
+    /// The initial delay is over: waits on if somebody came meanwhile (KIP-134), until nobody has come for as long as it is.
+    /// Kafka waits as long again, counted from now.
     pub(super) fn initial_delay_over(&mut self, remaining_ms: i64, env: &mut Env<'_>) {
-        if self.somebody_came && remaining_ms > 0 {
-            self.somebody_came = false;
-            let delay_ms = i64::from(env.config.initial_delay_ms).min(remaining_ms);
+        let last_ms = self
+            .came_ms
+            .take()
+            .map(|ms| ms + i64::from(env.config.initial_delay_ms));
+        let delay_ms = last_ms.map_or(0, |last_ms| (last_ms - env.now_ms).min(remaining_ms));
+        if delay_ms > 0 {
             let remaining_ms = remaining_ms - delay_ms;
             env.timers
                 .set(&self.id, Timer::Initial { remaining_ms }, env.now_ms + delay_ms);

@@ -60,8 +60,8 @@ pub(super) struct Group {
     pub(super) pending: BTreeSet<Arc<str>>,
     /// Members that have joined this generation and not asked for their assignment.
     pub(super) unsynced: BTreeSet<Arc<str>>,
-    /// Whether somebody came since the initial delay began.
-    pub(super) somebody_came: bool,
+    /// When the last one came since the initial delay began, if somebody did.
+    pub(super) came_ms: Option<i64>,
     /// When the group became empty, in milliseconds since 1970.
     pub(super) empty_since_ms: Option<i64>,
     pub(super) offsets: BTreeMap<Arc<str>, BTreeMap<i32, OffsetValue>>,
@@ -87,7 +87,7 @@ impl Group {
             instances: BTreeMap::new(),
             pending: BTreeSet::new(),
             unsynced: BTreeSet::new(),
-            somebody_came: false,
+            came_ms: None,
             empty_since_ms: None,
             offsets: BTreeMap::new(),
             pending_offsets: PendingOffsets::default(),

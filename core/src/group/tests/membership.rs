@@ -9,10 +9,10 @@ fn the_first_members_wait_for_each_other_and_one_leads() {
     world.pass(2000);
     let b = world.start_join(join("b"));
     assert!(world.waits(a) && world.waits(b));
-    world.pass(3999);
+    world.pass(2999);
     assert!(
         world.waits(a),
-        "somebody came during the first delay, so there is a second"
+        "somebody came during the first delay, so it begins anew with them"
     );
     world.pass(1);
     let (a, b) = (world.joined(a), world.joined(b));
