@@ -38,11 +38,12 @@ class Producer:
         each = [dict(topic_data=[dict(name=topic, partition_data=[dict(index=0, records=records)])]) for records in batches]
         self.story.ask("Produce", 9, each=each, transactional_id=self.name, acks=-1, timeout_ms=5000)
 
-    def end(self, topic, committed, stable):
-        """Ends the transaction; returns when readers see it, up to `stable`."""
+    def end(self, topic, committed, stable, high=None):
+        """Ends the transaction; returns when readers see it, up to `stable`, or its marker, below `high`."""
         self.story.ask("EndTxn", 3, each=self.me, transactional_id=self.name, committed=committed)
-        decided = lambda answer: answer["topics"][0]["partitions"][0]["offset"] == stable  # noqa: E731
-        self.story.settle("ListOffsets", 5, decided, **latest(topic))
+        for isolation, end in ((1, stable), (0, high)):
+            decided = lambda answer: end in (None, answer["topics"][0]["partitions"][0]["offset"])  # noqa: E731, B023
+            self.story.settle("ListOffsets", 5, decided, **latest(topic, isolation=isolation))
 
 
 def pair():
@@ -115,7 +116,7 @@ def test_a_transaction_that_holds_back_others(story):
     for producer in (first, second):
         producer.begin(topic)
         producer.produce(topic)
-    second.end(topic, False, stable=0)
+    second.end(topic, False, stable=0, high=5)
     # Kafka names aborted transactions up to the end of the log, ours those in the answer.
     look(story, topic, ignored=["aborted_transactions"])
     first.produce(topic)
