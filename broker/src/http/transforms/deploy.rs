@@ -161,7 +161,8 @@ impl Wish {
             config: asked.config,
             id: Uuid::new_v4(),
             missing,
-            partitions: i32::try_from(partitions.len()).unwrap_or(i32::MAX),
+            // Without a source there is no transform, which is told by whoever decides on it.
+            partitions: i32::try_from(partitions.len().max(1)).unwrap_or(i32::MAX),
             replicas: i16::try_from(replicas).unwrap_or(i16::MAX),
         })
     }
