@@ -4,7 +4,7 @@
 //! out, as a reader of committed records does it. When a call fails as a whole, the slice is halved until the record is
 //! found that is to blame; what is done with it was chosen when the transform was deployed.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,7 +13,7 @@ use millstream_core::config::OnError;
 use millstream_core::ids::TopicName;
 use millstream_kafka::partition_of_key;
 use millstream_kafka::records::{
-    self, BatchBuilder, BatchHeader, BatchView, EndTransaction, Header, Headers, RecordSpan, Scratch,
+    self, Aborted, BatchBuilder, BatchHeader, BatchView, Header, Headers, RecordSpan, Scratch,
 };
 use millstream_runtime::{Made, MadeRow, Part, RowsBuilder, Transformed, Verdict};
 
@@ -29,7 +29,7 @@ use crate::plugins::worker::{Answer, Worker};
 pub struct Input {
     /// Whole batches, one after the other.
     pub batches: Bytes,
-    /// Producers and first offsets of the aborted transactions among them, by offset.
+    /// Producers and first offsets of the aborted transactions among them.
     pub aborted: Vec<(i64, i64)>,
 }
 
@@ -187,7 +187,7 @@ pub fn run(
         rows: RowsBuilder::new(),
         is_over,
     };
-    let mut skipped = Aborted::new(&input.aborted);
+    let mut skipped = Aborted::new(input.aborted.iter().copied());
     for batch in records::batches(&input.batches) {
         let batch = match batch {
             Ok(batch) => batch,
@@ -195,7 +195,7 @@ pub fn run(
         };
         let header = *batch.header();
         let end = header.base_offset + i64::from(header.last_offset_delta) + 1;
-        let is_wanted = skipped.wants(&batch) && end > run.next;
+        let is_wanted = counts(&mut skipped, &batch) && end > run.next;
         if is_wanted && let Err(halt) = run.batch(&batch, &mut scratch) {
             return (run.next, Some(halt));
         }
@@ -207,46 +207,16 @@ pub fn run(
 /// Batches of an input with records that count.
 #[cfg(test)]
 pub fn wanted(input: &Input) -> impl Iterator<Item = Result<BatchView<'_>, records::BatchError>> {
-    let mut skipped = Aborted::new(&input.aborted);
-    records::batches(&input.batches).filter(move |batch| batch.as_ref().map_or(true, |b| skipped.wants(b)))
+    let mut skipped = Aborted::new(input.aborted.iter().copied());
+    records::batches(&input.batches)
+        .filter(move |batch| batch.as_ref().map_or(true, |b| counts(&mut skipped, b)))
 }
 
-/// Which batches belong to aborted transactions.
-struct Aborted<'a> {
-    /// Those that begin later.
-    ahead: &'a [(i64, i64)],
-    /// Producers whose batches are to be left out, until their marker.
-    producers: BTreeSet<i64>,
-}
-
-impl<'a> Aborted<'a> {
-    fn new(aborted: &'a [(i64, i64)]) -> Self {
-        Self {
-            ahead: aborted,
-            producers: BTreeSet::new(),
-        }
-    }
-
-    /// Whether the next batch has records that count.
-    fn wants(&mut self, batch: &BatchView<'_>) -> bool {
-        let header = batch.header();
-        let last = header.base_offset + i64::from(header.last_offset_delta);
-        while let Some(((producer, first), ahead)) = self.ahead.split_first()
-            && *first <= last
-        {
-            self.producers.insert(*producer);
-            self.ahead = ahead;
-        }
-        if header.attributes.is_control() {
-            let end = EndTransaction::of(header, batch.payload());
-            if end.is_some_and(|end| !end.is_commit) {
-                self.producers.remove(&header.producer_id);
-            }
-            return false;
-        }
-        !(header.attributes.is_transactional() && self.producers.contains(&header.producer_id))
-            && header.records_count > 0
-    }
+/// Whether the next batch has records that count.
+fn counts(aborted: &mut Aborted, batch: &BatchView<'_>) -> bool {
+    let header = batch.header();
+    let is_aborted = aborted.has(header, batch.payload());
+    !is_aborted && !header.attributes.is_control() && header.records_count > 0
 }
 
 struct Run<'a> {

@@ -349,12 +349,13 @@ impl<'a> Life<'a> {
         };
         self.open.get_or_insert_with(Instant::now);
         let aborted = data.aborted_transactions.unwrap_or_default();
-        let mut aborted: Vec<(i64, i64)> = aborted
+        let aborted = aborted
             .into_iter()
-            .map(|aborted| (aborted.producer_id, aborted.first_offset))
-            .collect();
-        aborted.sort_unstable_by_key(|(_, first)| *first);
-        self.held = Some(Input { batches, aborted });
+            .map(|aborted| (aborted.producer_id, aborted.first_offset));
+        self.held = Some(Input {
+            batches,
+            aborted: aborted.collect(),
+        });
         Ok(())
     }
 

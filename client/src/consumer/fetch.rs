@@ -1,12 +1,12 @@
 //! What is fetched of one partition: where reading is, what lies ready, and how bytes become records.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use millstream_kafka::api::fetch::{AbortedTransaction, FetchPartition, PartitionData};
-use millstream_kafka::records::{BatchHeader, BatchView, EndTransaction, Scratch};
+use millstream_kafka::api::fetch::{FetchPartition, PartitionData};
+use millstream_kafka::records::{Aborted, BatchHeader, BatchView, HEADER_BYTES, Scratch};
 
 use super::{ConsumedRecord, Isolation};
 use crate::error::{Error, Result};
@@ -96,7 +96,8 @@ impl Partition {
             Isolation::ReadUncommitted => data.high_watermark,
             Isolation::ReadCommitted => data.last_stable_offset,
         };
-        let mut aborted = Aborted::new(data.aborted_transactions.as_deref().unwrap_or_default());
+        let named = data.aborted_transactions.iter().flatten();
+        let mut aborted = Aborted::new(named.map(|aborted| (aborted.producer_id, aborted.first_offset)));
         let mut bytes = data
             .records
             .as_ref()
@@ -107,7 +108,7 @@ impl Partition {
         while let Some(whole) = batch_length(&bytes).filter(|length| *length <= bytes.len()) {
             let batch = bytes.split_to(whole);
             let header = BatchHeader::parse(&batch).map_err(|error| self.damaged(error))?;
-            let is_aborted = aborted.has(&batch, &header);
+            let is_aborted = aborted.has(&header, &batch[HEADER_BYTES..]);
             if header.next_offset() <= self.next_fetch {
                 continue;
             }
@@ -200,44 +201,6 @@ impl Partition {
     }
 }
 
-/// Which batches of an answer are of aborted transactions (KIP-98: the answer names them, their markers end them).
-struct Aborted<'a> {
-    /// Those that begin later, in their order.
-    ahead: Vec<&'a AbortedTransaction>,
-    /// Producers whose batches do not count, until their marker.
-    producers: BTreeSet<i64>,
-}
-
-impl<'a> Aborted<'a> {
-    fn new(named: &'a [AbortedTransaction]) -> Self {
-        let mut ahead: Vec<_> = named.iter().collect();
-        ahead.sort_unstable_by_key(|aborted| std::cmp::Reverse(aborted.first_offset));
-        Self {
-            ahead,
-            producers: BTreeSet::new(),
-        }
-    }
-
-    /// Whether the next batch is of one of them.
-    fn has(&mut self, batch: &Bytes, header: &BatchHeader) -> bool {
-        while let Some(aborted) = self
-            .ahead
-            .pop_if(|aborted| aborted.first_offset < header.next_offset())
-        {
-            self.producers.insert(aborted.producer_id);
-        }
-        if !header.attributes.is_control() {
-            return header.attributes.is_transactional() && self.producers.contains(&header.producer_id);
-        }
-        let end = BatchView::parse(batch).ok();
-        let end = end.and_then(|view| EndTransaction::of(header, view.payload()));
-        if end.is_some_and(|end| !end.is_commit) {
-            self.producers.remove(&header.producer_id);
-        }
-        false
-    }
-}
-
 /// Length of the batch that the bytes begin with, as its header says.
 fn batch_length(bytes: &[u8]) -> Option<usize> {
     let length = i32::from_be_bytes(bytes.get(8..12)?.try_into().expect("four bytes"));
@@ -248,7 +211,8 @@ fn batch_length(bytes: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use millstream_kafka::records::BatchBuilder;
+    use millstream_kafka::api::fetch::AbortedTransaction;
+    use millstream_kafka::records::{BatchBuilder, EndTransaction};
     use millstream_kafka::wire::Payload;
 
     use super::*;

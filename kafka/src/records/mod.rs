@@ -8,6 +8,7 @@
 //! The way in is [`validate()`], which a produced batch must pass; the way out is [`batches`], which
 //! walks the batches of a fetched byte range; [`BatchBuilder`] makes new ones.
 
+mod aborted;
 mod batch;
 mod builder;
 mod checksum;
@@ -23,6 +24,7 @@ mod tests;
 mod validate;
 mod varint;
 
+pub use aborted::Aborted;
 pub use batch::{BatchView, Batches, Records, Scratch, batches};
 pub use builder::{BatchBuilder, BuildError};
 pub use checksum::crc32c;

@@ -134,8 +134,7 @@ async fn committed(world: &World, topic: &str, partition: i32) -> Vec<String> {
         .unwrap();
     assert_eq!(data.error_code, 0);
     let aborted = data.aborted_transactions.unwrap_or_default();
-    let mut aborted: Vec<_> = aborted.iter().map(|a| (a.producer_id, a.first_offset)).collect();
-    aborted.sort_unstable_by_key(|(_, first)| *first);
+    let aborted = aborted.iter().map(|a| (a.producer_id, a.first_offset)).collect();
     let batches = data.records.and_then(|r| r.bytes().cloned()).unwrap_or_default();
     let input = Input { batches, aborted };
     let mut values = Vec::new();
