@@ -1,7 +1,9 @@
 //! Offsets of the log: the first, the last, the one of a time; and deleting what lies before one.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use millstream_kafka::Request;
 use millstream_kafka::api::delete_records::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
 };
@@ -11,7 +13,7 @@ use millstream_kafka::wire::Text;
 use super::Admin;
 use crate::cluster::{Client, Purpose};
 use crate::error::{Error, Result};
-use crate::metadata::TopicPartition;
+use crate::metadata::{Metadata, TopicPartition};
 
 /// Which offset is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,14 +75,7 @@ impl Admin {
         self.client
             .retry(|| async {
                 let seen = self.client.metadata();
-                let asked = async {
-                    self.client
-                        .leader(at, Purpose::Requests)
-                        .await?
-                        .call(&request)
-                        .await
-                };
-                let answer = refreshed(&self.client, &at.topic, &seen, asked.await).await?;
+                let answer = ask_leader(&self.client, at, &seen, &request).await?;
                 let found = answer
                     .topics
                     .iter()
@@ -184,11 +179,22 @@ async fn list_one(client: &Client, at: &TopicPartition, spec: OffsetSpec) -> Res
     }))
 }
 
+/// Asks the leader of a partition, once; looks for it again if the error may come from asking another.
+pub(super) async fn ask_leader<R: Request>(
+    client: &Client,
+    at: &TopicPartition,
+    seen: &Arc<Metadata>,
+    request: &R,
+) -> Result<R::Response> {
+    let asked = async { client.leader(at, Purpose::Requests).await?.call(request).await };
+    refreshed(client, &at.topic, seen, asked.await).await
+}
+
 /// Looks for the leader again if the error may come from asking another.
 pub(super) async fn refreshed<T>(
     client: &Client,
     topic: &str,
-    seen: &std::sync::Arc<crate::metadata::Metadata>,
+    seen: &Arc<Metadata>,
     asked: Result<T>,
 ) -> Result<T> {
     if asked.as_ref().is_err_and(Error::is_retriable)

@@ -19,8 +19,7 @@ use millstream_kafka::api::offset_for_leader_epoch::{
 use millstream_kafka::wire::Text;
 
 use super::Admin;
-use super::offsets::refreshed;
-use crate::cluster::Purpose;
+use super::offsets::{ask_leader, refreshed};
 use crate::error::{Error, Result};
 use crate::metadata::TopicPartition;
 
@@ -220,14 +219,7 @@ impl Admin {
         self.client
             .retry(|| async {
                 let seen = self.client.metadata();
-                let asked = async {
-                    self.client
-                        .leader(at, Purpose::Requests)
-                        .await?
-                        .call(&request)
-                        .await
-                };
-                let answer = refreshed(&self.client, &at.topic, &seen, asked.await).await?;
+                let answer = ask_leader(&self.client, at, &seen, &request).await?;
                 let mut partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
                 let what = || format!("the end of an epoch of {at}");
                 let Some(found) = partitions.find(|p| p.partition == at.partition) else {

@@ -14,7 +14,7 @@ use millstream_kafka::api::write_txn_markers::{
 use millstream_kafka::wire::Text;
 
 use super::Admin;
-use super::offsets::refreshed;
+use super::offsets::{ask_leader, refreshed};
 use super::topics::said_nothing;
 use crate::cluster::Purpose;
 use crate::error::{Error, Result};
@@ -295,14 +295,7 @@ impl Admin {
         self.client
             .retry(|| async {
                 let seen = self.client.metadata();
-                let asked = async {
-                    self.client
-                        .leader(at, Purpose::Requests)
-                        .await?
-                        .call(&request)
-                        .await
-                };
-                let answer = refreshed(&self.client, &at.topic, &seen, asked.await).await?;
+                let answer = ask_leader(&self.client, at, &seen, &request).await?;
                 let topics = answer.markers.iter().flat_map(|marker| &marker.topics);
                 let mut partitions = topics.flat_map(|topic| &topic.partitions);
                 let Some(told) = partitions.find(|told| told.partition_index == at.partition) else {
