@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections import Counter
 
 import pytest
 from brokers import Cluster, mount_small
@@ -16,12 +17,14 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from deployed import PLUGIN, SINK_PARTITIONS, SINKS, Deployed, sink_of
 from harness import wait_until
 from judge import judge, judge_effects
+from judge_transactions import judge_transactions
 from nemesis import Nemesis
+from transactional import Transactor, read_to_the_end
 from workload import PARTITIONS, Committer, Mover, Reader, Sender, read_all, read_committed
 
 MINUTES = float(os.environ.get("CHAOS_MINUTES", "3"))
 SEED = int(os.environ.get("CHAOS_SEED") or random.randrange(1 << 32))
-TOPIC, MOVED = "chaos", "moved"
+TOPIC, MOVED, LEDGER = "chaos", "moved", "ledger"
 SMALL_DISK_MIB = 512
 
 
@@ -65,12 +68,14 @@ def test_what_was_acknowledged_outlives_whatever_happens(cluster):
     chance = random.Random(SEED)
     make_topic(cluster, TOPIC)
     make_topic(cluster, MOVED)
+    make_topic(cluster, LEDGER)
     transform = deploy(cluster, chance)
     senders = [Sender(cluster.bootstrap, TOPIC, PARTITIONS, number) for number in range(2)]
     reader = Reader(cluster.bootstrap, TOPIC, PARTITIONS, chance.random())
     committer = Committer(cluster.bootstrap, TOPIC, PARTITIONS)
     mover = Mover(cluster.bootstrap, TOPIC, MOVED, PARTITIONS, chance.random())
-    clients = [*senders, reader, committer, mover]
+    transactors = [Transactor(cluster.bootstrap, LEDGER, number, chance.random()) for number in range(3)]
+    clients = [*senders, reader, committer, mover, *transactors]
     for client in clients:
         client.start()
     nemesis = Nemesis(cluster, chance, TOPIC, transform)
@@ -92,6 +97,7 @@ def test_what_was_acknowledged_outlives_whatever_happens(cluster):
     verdict = judge(senders, reader.passes, final, committer.events)
     assert not verdict, f"seed {SEED}: {verdict}"
     moved = moved_once(cluster, mover, final)
+    transactions_are_whole(cluster, transactors)
     transformed_once(transform, senders, {TOPIC: in_order(final), MOVED: moved})
     assert sum(len(sender.acknowledged) for sender in senders) > 1000
     cluster.check_logs()
@@ -143,6 +149,19 @@ def moved_once(cluster, mover, final):
         assert found == values, f"partition {partition}: {len(values)} records, {len(found)} moved; from {at} on {values[at : at + 3]}, not {found[at : at + 3]}"
     assert mover.committed > 10
     return sink
+
+
+def transactions_are_whole(cluster, transactors):
+    """Of every transaction all is read or nothing, by those who read meanwhile and in the end, and nothing too early."""
+    final = read_to_the_end(cluster.bootstrap, LEDGER)
+    transactions = [made for transactor in transactors for made in transactor.transactions]
+    ends = Counter(made.outcome for made in transactions)
+    errors = Counter(name for transactor in transactors for name in transactor.errors)
+    read = sum(len(made.read) for made in transactions)
+    print(f"{len(transactions)} transactions over several partitions: {dict(ends)}; {read} records read; errors: {dict(errors)}", flush=True)
+    verdict = judge_transactions(transactions, [seen for one in transactors for seen in one.passes], final)
+    assert not verdict, f"seed {SEED}: {verdict}"
+    assert ends["committed"] > 50 and ends["aborted"] > 5 and read > 100
 
 
 def transformed_once(transform, senders, topics):

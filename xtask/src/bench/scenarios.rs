@@ -94,6 +94,11 @@ pub const SCENARIOS: &[Scenario] = &[
         run: transform::run,
     },
     Scenario {
+        name: "neighbour",
+        what: "producers at 5 MB/s, alone and while a transform works as fast as it can on the same broker",
+        run: transform::neighbour::run,
+    },
+    Scenario {
         name: "transactions",
         what: "librdkafka commits: 10 records of 100 B, from one producer and from eight, and 1,000 of 1 KiB",
         run: transactions::run,

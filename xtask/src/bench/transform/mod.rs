@@ -5,6 +5,7 @@
 //! both read the whole of a JSON document, keep those of late flights, and write a new value.
 
 pub mod flights;
+pub mod neighbour;
 mod paced;
 mod reader;
 mod running;
