@@ -72,6 +72,14 @@ mutations! {
     EarlyOffsets = "early-offsets",
     /// `group`: a new coordinator waits for members for ever.
     ForgetSessions = "forget-sessions",
+    /// `cluster`: a broker that is out of service keeps its partitions of transforms.
+    KeepFencedWorkers = "keep-fenced-workers",
+    /// `group`: a member of the classic protocol may commit offsets in a generation that is over.
+    OldGeneration = "old-generation",
+    /// `group`: the next generation of a classic group begins although members have not joined again.
+    LeaveBehind = "leave-behind",
+    /// `group`: members of a classic group that moves to KIP-848 are taken to have nothing.
+    ForgetOnMove = "forget-on-move",
     /// `storage`: what is decided counts as stable although its marker is not replicated.
     UnreplicatedMarkers = "unreplicated-markers",
     /// `storage`: a marker that comes again ends the next transaction of its producer.
@@ -84,6 +92,10 @@ mutations! {
     OldOffsets = "old-offsets",
     /// Driver: a leader does not wait for the coordinator before a batch begins a transaction.
     SkipVerification = "skip-verification",
+    /// Driver: a broker runs a transform that is paused.
+    WorkWhilePaused = "work-while-paused",
+    /// Driver: a worker goes on with the release that it began with, whatever its transform has become.
+    KeepRelease = "keep-release",
 }
 
 #[cfg(feature = "mutations")]

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::client::{Answer, Asker, Request};
 use crate::message::Message;
 use crate::network::{Network, SessionId};
+use crate::transactions::{PartRequest, Stage};
 
 /// Something that happens.
 pub enum Event {
@@ -81,6 +82,8 @@ pub enum Recovery {
     Network,
     /// A node stops, after it was taken out of service.
     Stop(u64),
+    /// A transform that was paused goes on.
+    Resume(Stage),
 }
 
 /// One life of a node's process.
@@ -248,6 +251,8 @@ impl Bus {
     /// Sends a client's request.
     pub fn request(&self, client: u64, id: u64, to: u64, request: Request) {
         let (first, second) = self.network(|n| (n.delay(client, to), n.duplicate(client, to)));
+        // Requests that do not say of which state of the client they are rely on their connection.
+        let second = second.filter(|_| !matches!(request, Request::Part(PartRequest::Classic(_))));
         for delay_ms in [first, second].into_iter().flatten() {
             let request = request.clone();
             self.after(

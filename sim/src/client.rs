@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millstream_core::group::GroupError;
 use millstream_core::group::consumer::ConsumerAnswer;
+use millstream_core::group::{GroupError, Response};
 use millstream_core::ids::LeaderEpoch;
 use millstream_core::transaction::{Producer, TransactionError};
 use millstream_kafka::records::BatchBuilder;
@@ -77,6 +77,10 @@ pub enum Answer {
     Offset(i64),
     /// To a member of a group.
     Member(Result<ConsumerAnswer, GroupError>),
+    /// To a member of the classic protocol: that it is in, or what it consumes.
+    Waited(Arc<Response>),
+    /// To a member of the classic protocol that has given a sign of life.
+    Stays(Result<(), GroupError>),
     /// It is done.
     Done,
     /// The log holds only these.
@@ -133,9 +137,17 @@ impl Client {
         Self::new(id, partition, seed, work)
     }
 
-    /// A member of the group of readers, that reads nothing.
-    pub fn of_group(id: u64, seed: u64) -> Self {
-        Self::new(id, 0, seed, Work::Belong(Member::new(id)))
+    /// A member of a group, that reads nothing.
+    pub fn of_group(id: u64, seed: u64, member: Member) -> Self {
+        Self::new(id, 0, seed, Work::Belong(member))
+    }
+
+    /// Its process is another one from now on, that knows nothing and hears nothing of what was asked before.
+    pub fn begin_anew(&mut self, moves: bool) {
+        self.sent_ms = None;
+        if let Work::Belong(member) = &mut self.work {
+            member.begin_anew(moves);
+        }
     }
 
     fn new(id: u64, partition: i32, seed: u64, work: Work) -> Self {
@@ -183,7 +195,7 @@ impl Client {
     pub fn tick(&mut self, bus: &Bus, now_ms: u64) {
         let waits = self
             .sent_ms
-            .is_some_and(|sent_ms| now_ms < sent_ms + CLIENT_WAIT_MS);
+            .is_some_and(|sent_ms| now_ms < sent_ms + self.member().map_or(CLIENT_WAIT_MS, Member::wait_ms));
         if !waits {
             if self.sent_ms.is_some() {
                 self.guess();
@@ -217,10 +229,7 @@ impl Client {
     fn next_request(&mut self, now_ms: u64) -> Option<Request> {
         let partition = self.partition;
         let request = match &mut self.work {
-            Work::Belong(member) => {
-                let beat = Box::new(member.beat(now_ms, &mut self.random)?);
-                Request::Part(PartRequest::Heartbeat(beat))
-            }
+            Work::Belong(member) => Request::Part(member.next_request(now_ms, &mut self.random)?),
             Work::Produce {
                 sequence,
                 values,
@@ -306,10 +315,13 @@ impl Client {
                 }
                 self.done += 1;
             }
-            (Answer::Member(answer), Work::Belong(member)) => {
+            (answer @ (Answer::Member(_) | Answer::Waited(_) | Answer::Stays(_)), Work::Belong(member)) => {
                 self.done += 1;
-                let is_heard = member.hears(answer);
-                judge.ledger.grants.has(member.name(), &member.owned);
+                let before = member.name();
+                let is_heard = member.hears(answer, judge.layout);
+                let grants = judge.ledger.grants(member.group);
+                grants.has(before, &member.owned);
+                grants.has(member.name(), &member.owned);
                 if !is_heard {
                     self.guess();
                 }
@@ -351,4 +363,4 @@ fn batch_of(producer: u64, sequence: i32, values: &[String], now_ms: i64) -> Byt
 
 /// The beginning of simulated time, in milliseconds since 1970.
 pub const EPOCH_MS: i64 = 1_700_000_000_000;
-const CLIENT_WAIT_MS: u64 = 1500;
+pub const CLIENT_WAIT_MS: u64 = 1500;

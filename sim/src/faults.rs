@@ -53,7 +53,7 @@ impl World {
     }
 
     fn is_workers_turn(&mut self) -> bool {
-        self.population == Population::Transactions && self.random.below(3) == 0
+        self.population == Population::Transactions && self.random.below(5) < 2
     }
 
     fn crash(&mut self, id: u64, span_ms: u64) -> String {

@@ -10,7 +10,7 @@ use millstream_kafka::records::{Scratch, batches};
 
 use crate::bus::Life;
 use crate::layout::Layout;
-use crate::transactions::Ledger;
+use crate::transactions::{Ledger, check_assignment};
 
 /// Watches over a simulation.
 pub struct Judge {
@@ -220,6 +220,7 @@ impl Judge {
             return;
         }
         self.latest = image.clone();
+        self.must(check_assignment(image));
         for partition in self.ends.keys().copied().collect::<Vec<_>>() {
             for id in self
                 .entry(partition)

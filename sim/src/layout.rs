@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use millstream_core::cluster::{CONSUMER_OFFSETS, Image, Partition, TRANSACTION_STATE};
+use millstream_core::ids::TopicId;
 use millstream_core::mutation::Mutation;
+use uuid::Uuid;
 
 /// Who lives in a simulated cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +45,13 @@ impl Population {
             | Mutation::EndBeforeDurable
             | Mutation::OldOffsets
             | Mutation::SkipVerification
-            | Mutation::ForgetSessions => Self::Transactions,
+            | Mutation::ForgetSessions
+            | Mutation::KeepFencedWorkers
+            | Mutation::WorkWhilePaused
+            | Mutation::KeepRelease
+            | Mutation::OldGeneration
+            | Mutation::LeaveBehind
+            | Mutation::ForgetOnMove => Self::Transactions,
             _ => Self::Log,
         }
     }
@@ -53,6 +61,7 @@ impl Population {
             Self::Log => &Layout { topics: &[(LOG, 2)] },
             Self::Transactions => &Layout {
                 topics: &[
+                    (NUMBERS, LANES),
                     (INPUT, LANES),
                     (OUTPUT, LANES),
                     (CONSUMER_OFFSETS, 1),
@@ -78,6 +87,12 @@ impl Layout {
     /// The topics and their numbers of partitions.
     pub fn topics(&self) -> &'static [(&'static str, usize)] {
         self.topics
+    }
+
+    /// The id that a topic gets.
+    pub fn topic_id(&self, topic: &str) -> Option<TopicId> {
+        let n = self.topics.iter().position(|(name, _)| *name == topic)?;
+        Some(TopicId(Uuid::from_u128(1 + n as u128)))
     }
 
     /// Topic and partition of a place.
@@ -124,14 +139,21 @@ impl Layout {
         place.expect("only clusters with transactions are asked")
     }
 
-    /// Whether clients write there, every value once.
+    /// Whether values are written there, every one once.
     pub fn holds_values(&self, place: i32) -> bool {
-        ![CONSUMER_OFFSETS, TRANSACTION_STATE].contains(&self.at(place).0)
+        ![NUMBERS, CONSUMER_OFFSETS, TRANSACTION_STATE].contains(&self.at(place).0)
+    }
+
+    /// Whether there are transforms.
+    pub fn has_transforms(&self) -> bool {
+        self.place(INPUT, 0).is_some()
     }
 }
 
 /// The topic of a replicated log's clients.
 const LOG: &str = "t";
+/// What the first transform reads. Its partitions are led and move as all do, and hold nothing.
+pub const NUMBERS: &str = "numbers";
 /// What the first transform writes and the second one reads.
 pub const INPUT: &str = "in";
 /// What the second transform writes.

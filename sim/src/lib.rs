@@ -10,7 +10,7 @@
 //! broken first, if any.
 //!
 //! # Not simulated
-//! Plugins, throttles, and groups of the classic protocol; a clock that drifts inside of openraft (brokers' own clocks
+//! Plugins, throttles, and static members of groups; a clock that drifts inside of openraft (brokers' own clocks
 //! do); bits that rot on a disk, which storage has its own simulation for.
 
 use std::cell::RefCell;

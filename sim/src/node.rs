@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::cluster::{Broker, Command, FEATURE_LEVELS, Image, Outcome, PartitionChange};
-use millstream_core::ids::{BrokerId, LeaderEpoch, PartitionIndex, TopicId};
+use millstream_core::ids::{BrokerId, LeaderEpoch, PartitionIndex};
 use millstream_core::mutation::{Mutation, is_on};
 use millstream_quorum::{Applied, Quorum, QuorumConfig, Transport};
 use millstream_storage::sim_disk::{Random, SimDisk};
@@ -19,7 +19,7 @@ use crate::disk::LifeDisk;
 use crate::judge::Judge;
 use crate::message::Message;
 use crate::replica::{Fatal, Replica, Scene, wall_ms};
-use crate::transactions::Parts;
+use crate::transactions::{Parts, to_deploy};
 
 /// A node, running or not.
 pub struct Node {
@@ -245,6 +245,7 @@ impl Process {
             }
         }
         self.propose(scene);
+        self.here(scene).work();
         Ok(())
     }
 
@@ -518,18 +519,21 @@ impl Process {
             .filter(|broker| !broker.fenced)
             .count();
         let topics = scene.judge.layout.topics();
-        let is_missing = |(_, (name, _)): &(usize, &(&str, usize))| self.image.topic(name).is_none();
+        let is_missing = |(name, _): &&(&str, usize)| self.image.topic(name).is_none();
         if live >= 3
-            && let Some((n, (name, partitions))) = topics.iter().enumerate().find(is_missing)
+            && let Some((name, partitions)) = topics.iter().find(is_missing)
         {
             let seed = scene.random.next_u64();
             let partitions = millstream_core::cluster::placement::place(&self.image, *partitions, 3, seed);
             return Some(Command::CreateTopic {
                 name: (*name).try_into().expect("a name"),
-                id: TopicId(Uuid::from_u128(1 + n as u128)),
+                id: scene.judge.layout.topic_id(name)?,
                 partitions: partitions.ok()?,
                 configs: [("min.insync.replicas".to_owned(), "2".to_owned())].into(),
             });
+        }
+        if live >= 3 && scene.judge.layout.has_transforms() {
+            return to_deploy(&self.image, scene.local_ms);
         }
         None
     }

@@ -15,6 +15,7 @@ use crate::network::{Network, Quality};
 use crate::node::{Node, Process, TICK_MS, VOTERS, scene};
 use crate::replica::{Fatal, Replica, Role, Scene};
 use crate::trace::Trace;
+use crate::transactions::{MOVERS, Member, Quiet, READERS, Stage};
 
 /// Everything.
 pub struct World {
@@ -33,6 +34,10 @@ pub struct World {
     pub has_lost_disk: bool,
     /// A broker that is being emptied, to be forgotten.
     pub leaving: Option<u64>,
+    /// Transforms that every node knew to be paused a moment ago.
+    pub quiet: BTreeMap<Stage, Quiet>,
+    /// Members of the group of the classic protocol move to the other one, and back.
+    pub members_move: bool,
     next_operation: u64,
 }
 
@@ -55,7 +60,8 @@ impl World {
             node.disk.create_dir("data".as_ref()).expect("an empty disk");
             nodes.insert(id, node);
         }
-        let clients = clients(population, &mut random);
+        let members_move = population == Population::Transactions && random.below(2) == 0;
+        let clients = clients(population, members_move, &mut random);
         Self {
             bus,
             random,
@@ -68,6 +74,8 @@ impl World {
             healed: None,
             has_lost_disk: false,
             leaving: None,
+            quiet: BTreeMap::new(),
+            members_move,
             next_operation: 0,
         }
     }
@@ -207,6 +215,7 @@ impl World {
             Event::Check => {
                 self.compare();
                 self.go_on_leaving();
+                self.watch_paused();
                 self.bus.after(1000, Event::Check);
             }
         }
@@ -430,11 +439,12 @@ impl World {
             }
             Recovery::Network => self.bus.network(Network::recover),
             Recovery::Stop(id) => self.stop(id, false),
+            Recovery::Resume(stage) => self.resume(stage),
         }
     }
 }
 
-fn clients(population: Population, random: &mut Random) -> BTreeMap<u64, Client> {
+fn clients(population: Population, members_move: bool, random: &mut Random) -> BTreeMap<u64, Client> {
     let layout = population.layout();
     let mut clients = BTreeMap::new();
     for partition in (0..layout.places()).filter(|place| layout.holds_values(*place)) {
@@ -448,9 +458,13 @@ fn clients(population: Population, random: &mut Random) -> BTreeMap<u64, Client>
             clients.insert(first + n, reader);
         }
     }
-    let members = MEMBERS.filter(|_| population == Population::Transactions);
-    for id in members {
-        clients.insert(id, Client::of_group(id, random.next_u64()));
+    let groups = [(READERS, 201), (MOVERS, 211)];
+    for (group, first) in groups.into_iter().filter(|_| layout.has_transforms()) {
+        for id in first..first + MEMBERS {
+            let is_classic = group == MOVERS && !(members_move && random.below(3) == 0);
+            let member = Member::new(id, group, is_classic);
+            clients.insert(id, Client::of_group(id, random.next_u64(), member));
+        }
     }
     clients
 }
@@ -464,7 +478,7 @@ fn addressee(event: &Event) -> Option<u64> {
     }
 }
 
-/// Members of the group of readers.
-const MEMBERS: std::ops::Range<u64> = 201..204;
+/// Members of each group.
+const MEMBERS: u64 = 3;
 /// After the last fault, all is well again within this time.
 const WELL_MS_MAX: u64 = 30_000;

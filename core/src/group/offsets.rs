@@ -9,6 +9,7 @@ use super::state::{Group, State};
 use super::types::{CommitRequest, CommittedOffset, GroupError, Identity, OffsetCommit, Step};
 use super::{Env, Groups};
 use crate::cluster::is_reserved;
+use crate::mutation::{Mutation, is_on};
 
 impl Groups {
     /// Keeps offsets; says for each whether it is kept.
@@ -200,7 +201,10 @@ impl Group {
         if nobody {
             return Err(GroupError::UnknownMemberId);
         }
-        let member = self.check_identity(who)?;
+        let member = match is_on(Mutation::OldGeneration) {
+            true => self.check_member(&who.member, who.instance.as_deref())?,
+            false => self.check_identity(who)?,
+        };
         match self.state {
             State::CompletingRebalance => Err(GroupError::RebalanceInProgress),
             _ => {

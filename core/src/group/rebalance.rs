@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::state::{Group, State};
 use super::types::{GroupError, Response};
 use super::{Env, Timer};
+use crate::mutation::{Mutation, is_on};
 
 impl Group {
     /// Something changed: asks members to join again, or goes on if that was asked already.
@@ -76,7 +77,8 @@ impl Group {
 
     /// Begins the next generation if nobody is missing. The very first one waits for the initial delay instead.
     pub(super) fn complete_join_if_all_are_there(&mut self, env: &mut Env<'_>) {
-        let all = self.pending.is_empty() && self.members.values().all(|m| m.joining.is_some());
+        let is_there = |m: &super::Member| m.joining.is_some() || is_on(Mutation::LeaveBehind);
+        let all = self.pending.is_empty() && self.members.values().all(is_there);
         let delayed = self.generation == 0 && env.timers.is_initial(&self.id);
         if self.state == State::PreparingRebalance && all && !delayed {
             self.complete_join(env);

@@ -4,22 +4,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream_core::cluster::TRANSACTION_STATE;
-use millstream_core::group::consumer::{ConsumerHeartbeat, Topics};
-use millstream_core::group::{GroupError, Groups, Identity, OffsetCommit, Step, TxnCommitRequest};
+use millstream_core::group::Groups;
+use millstream_core::group::consumer::Topics;
+use millstream_core::ids::LeaderEpoch;
 use millstream_core::mutation::{Mutation, is_on};
 use millstream_core::transaction::{
-    EndRequest, InitRequest, Producer, Record, TransactionError, Transactions, Version,
+    EndRequest, InitRequest, Producer, TransactionError, Transactions, Version,
 };
 use millstream_storage::AppendError;
 
 use super::markers::Decided;
-use super::member::Beat;
 use super::shard::{Machine, Release, Shard};
 use super::{Ask, Here, Job};
 use crate::client::Answer;
 use crate::judge::Judge;
 use crate::layout::STATES;
-use crate::replica::{Fatal, Replica, Role};
+use crate::replica::{Fatal, Role};
 
 impl Here<'_, '_> {
     /// A producer takes its transactional id.
@@ -37,12 +37,12 @@ impl Here<'_, '_> {
                 transactions.init(now_ms, &id, request)
             }
         };
-        let Some(mut decided) = self.with_transactions(ask, place, init(None)) else {
+        let Some(mut decided) = self.with(ask, place, init(None)) else {
             return Ok(());
         };
         if decided.0 == Err(TransactionError::ProducerIdNeeded) {
             let fresh = Some(self.scene.judge.ledger.fresh_producer_id());
-            let again = self.with_transactions(ask, place, init(fresh));
+            let again = self.with(ask, place, init(fresh));
             decided = again.expect("it was ready a moment ago");
         }
         let (result, step) = decided;
@@ -50,7 +50,7 @@ impl Here<'_, '_> {
             holder: result.ok().map(|producer| (id, producer)),
             ..Release::of(ask, answer(result))
         };
-        self.keep(place, &step.records, release)
+        self.keep::<Transactions>(place, &step.records, None, release)
     }
 
     /// A partition belongs to a transaction from now on.
@@ -68,9 +68,13 @@ impl Here<'_, '_> {
         let add = |transactions: &mut Transactions, now_ms| {
             transactions.add(now_ms, id, producer, &touched, Version::V2)
         };
-        match self.with_transactions(ask, place, add) {
-            Some(Ok(step)) => self.keep(place, &step.records, Release::of(ask, Answer::Done)),
-            Some(Err(error)) => self.keep(place, &[], Release::of(ask, Answer::Refused(error))),
+        match self.with(ask, place, add) {
+            Some(Ok(step)) => {
+                self.keep::<Transactions>(place, &step.records, None, Release::of(ask, Answer::Done))
+            }
+            Some(Err(error)) => {
+                self.keep::<Transactions>(place, &[], None, Release::of(ask, Answer::Refused(error)))
+            }
             None => Ok(()),
         }
     }
@@ -92,16 +96,16 @@ impl Here<'_, '_> {
         };
         let id = job.id();
         let end = |transactions: &mut Transactions, now_ms| transactions.end(now_ms, &id, request);
-        let (result, records) = match self.with_transactions(ask, place, end) {
+        let (result, records) = match self.with(ask, place, end) {
             Some(Ok((next, step))) => (Ok(next), step.records),
             Some(Err(error)) => (Err(error), Vec::new()),
             None => return Ok(()),
         };
         if is_on(Mutation::EndBeforeDurable) {
             self.answer(ask, answer(result));
-            return self.keep(place, &records, Release::default());
+            return self.keep::<Transactions>(place, &records, None, Release::default());
         }
-        self.keep(place, &records, Release::of(ask, answer(result)))
+        self.keep::<Transactions>(place, &records, None, Release::of(ask, answer(result)))
     }
 
     /// All markers of a transaction are written.
@@ -118,118 +122,18 @@ impl Here<'_, '_> {
             finished: Some((decided.id.clone(), decided.producer)),
             ..Release::default()
         };
-        self.keep(place, &step.records, release)
+        self.keep::<Transactions>(place, &step.records, None, release)
     }
 
-    /// How far a job has come.
-    pub(super) fn offset(&mut self, ask: Ask, job: Job) -> Result<(), Fatal> {
-        let place = self.scene.judge.layout.offsets_place();
-        let (topic, partition) = job.source();
-        let look = |groups: &mut Groups, _| {
-            let group = job.group();
-            let offset = groups.fetch_offset(&group, topic, partition, true)?;
-            let offset = offset.map_or(-1, |known| known.offset);
-            Ok((offset, groups.confirmation(&group, topic, partition)))
-        };
-        let (answer, confirmation) = match self.with_groups(ask, place, look) {
-            Some(Ok((offset, confirmation))) => (Answer::Offset(offset), Some(confirmation)),
-            Some(Err(GroupError::UnstableOffsetCommit)) => (Answer::Later, None),
-            Some(Err(error)) => panic!("nobody is refused an offset: {error}"),
-            None => return Ok(()),
-        };
-        let confirmation = confirmation.filter(|_| !is_on(Mutation::OldOffsets));
-        let step = Step {
-            records: confirmation.into_iter().collect(),
-            ..Step::default()
-        };
-        if self.keep_offsets(place, step, Release::of(ask, answer))?.is_err() {
-            self.answer(ask, Answer::Later);
-        }
-        Ok(())
-    }
-
-    /// Keeps the offset of a job in its transaction.
-    pub(super) fn commit(
-        &mut self,
-        ask: Ask,
-        job: Job,
-        producer: Producer,
-        offset: i64,
-    ) -> Result<(), Fatal> {
-        let place = self.scene.judge.layout.offsets_place();
-        let (topic, partition) = job.source();
-        let request = TxnCommitRequest {
-            who: Identity {
-                group: job.group(),
-                generation: -1,
-                ..Identity::default()
-            },
-            producer: (producer.id, producer.epoch),
-            offsets: vec![OffsetCommit {
-                topic: topic.to_owned(),
-                partition,
-                offset,
-                leader_epoch: -1,
-                metadata: String::new(),
-            }],
-        };
-        let commit = |groups: &mut Groups, now_ms| groups.txn_commit(now_ms, &request);
-        let Some((_, step)) = self.with_groups(ask, place, commit) else {
-            return Ok(());
-        };
-        match self.keep_offsets(place, step, Release::of(ask, Answer::Done))? {
-            Ok(()) => {}
-            Err(AppendError::InvalidProducerEpoch { .. }) => self.answer(ask, Answer::Fenced),
-            Err(_) => self.answer(ask, Answer::Later),
-        }
-        Ok(())
-    }
-
-    /// A member lives, joins or gives something back.
-    pub(super) fn heartbeat(&mut self, ask: Ask, request: &ConsumerHeartbeat) -> Result<(), Fatal> {
-        let place = self.scene.judge.layout.offsets_place();
-        let beat = |groups: &mut Groups, now_ms| groups.consumer_heartbeat(now_ms, request);
-        let Some((result, step)) = self.with_groups(ask, place, beat) else {
-            return Ok(());
-        };
-        let beat = result.as_ref().ok().map(|answer| Beat {
-            member: request.member.clone(),
-            assignment: answer.assignment.clone(),
-            heard_ms: self.scene.now_ms,
-        });
-        let release = Release {
-            beat,
-            ..Release::of(ask, Answer::Member(result))
-        };
-        if self.keep_offsets(place, step, release)?.is_err() {
-            self.answer(ask, Answer::Later);
-        }
-        Ok(())
-    }
-
-    fn with_transactions<T>(
+    /// Lets a coordinator decide that lives at a place. Where it does not, whoever asks hears that.
+    pub(super) fn with<M: Machine, T>(
         &mut self,
         ask: Ask,
         place: i32,
-        work: impl FnOnce(&mut Transactions, i64) -> T,
+        work: impl FnOnce(&mut M, i64) -> T,
     ) -> Option<T> {
         let now_ms = self.scene.local_ms;
-        match self.parts.states.get_mut(&place).map(Shard::machine_mut) {
-            Some(Some(machine)) => return Some(work(machine, now_ms)),
-            Some(None) => self.answer(ask, Answer::Later),
-            None => self.not_leader(ask, place),
-        }
-        None
-    }
-
-    fn with_groups<T>(
-        &mut self,
-        ask: Ask,
-        place: i32,
-        work: impl FnOnce(&mut Groups, i64) -> T,
-    ) -> Option<T> {
-        let now_ms = self.scene.local_ms;
-        match self.parts.offsets.get_mut(&place).map(Shard::machine_mut) {
+        match M::shards(self.parts).get_mut(&place).map(Shard::machine_mut) {
             Some(Some(machine)) => return Some(work(machine, now_ms)),
             Some(None) => self.answer(ask, Answer::Later),
             None => self.not_leader(ask, place),
@@ -238,26 +142,25 @@ impl Here<'_, '_> {
     }
 
     /// Writes what was decided; `release` goes when it is safe. Where it cannot be written, whoever asked asks again.
-    fn keep(&mut self, place: i32, records: &[Record], release: Release) -> Result<(), Fatal> {
-        let shard = self.parts.states.get_mut(&place).expect("it has decided");
-        let replica = self.replicas.get_mut(&place).expect("it has decided");
-        let ask = release.answer.as_ref().map(|(ask, _)| *ask);
-        let written = shard.take(replica, records, None, release, self.scene)?;
-        if let (Err(_), Some(ask)) = (written, ask) {
-            self.answer(ask, Answer::Later);
-        }
-        Ok(())
-    }
-
-    fn keep_offsets(
+    pub(super) fn keep<M: Machine>(
         &mut self,
         place: i32,
-        step: Step,
+        records: &[M::Record],
+        producer: Option<(i64, i16)>,
         release: Release,
-    ) -> Result<Result<(), AppendError>, Fatal> {
-        let shard = self.parts.offsets.get_mut(&place).expect("it has decided");
+    ) -> Result<(), Fatal> {
+        let shard = M::shards(self.parts).get_mut(&place).expect("it has decided");
         let replica = self.replicas.get_mut(&place).expect("it has decided");
-        shard.take(replica, &step.records, step.producer, release, self.scene)
+        let asks: Vec<Ask> = release.answers.iter().map(|(ask, _)| *ask).collect();
+        let refusal = match shard.take(replica, records, producer, release, self.scene)? {
+            Ok(()) => return Ok(()),
+            Err(AppendError::InvalidProducerEpoch { .. }) => Answer::Fenced,
+            Err(_) => Answer::Later,
+        };
+        for ask in asks {
+            self.answer(ask, refusal.clone());
+        }
+        Ok(())
     }
 
     /// Aborts what took too long, and ends the sessions of members that are silent.
@@ -270,10 +173,8 @@ impl Here<'_, '_> {
             };
             groups.topics_changed(Arc::new(Topics::of(self.image)));
             let step = groups.tick(now_ms);
-            if !step.records.is_empty() {
-                // What cannot be written is due again when somebody asks.
-                let _ = self.keep_offsets(place, step, Release::default())?;
-            }
+            // What cannot be written is due again when somebody asks.
+            self.keep_step(place, step, Release::default())?;
         }
         for place in self.parts.states.keys().copied().collect::<Vec<_>>() {
             let machine = self.parts.states[&place].machine();
@@ -281,7 +182,7 @@ impl Here<'_, '_> {
                 continue;
             };
             if !step.records.is_empty() {
-                self.keep(place, &step.records, Release::default())?;
+                self.keep::<Transactions>(place, &step.records, None, Release::default())?;
             }
         }
         Ok(())
@@ -294,25 +195,17 @@ impl Here<'_, '_> {
             let Some(place) = layout.place(TRANSACTION_STATE, partition) else {
                 return Ok(());
             };
-            let (replica, shards) = (self.replicas.get(&place), &mut self.parts.states);
-            let (begun, ended) = in_term(replica, place, shards)?;
-            for ask in ended {
-                self.not_leader(ask, place);
-            }
-            if begun {
+            if self.in_term::<Transactions>(place)? {
                 self.resume(place)?;
             }
         }
         let place = self.scene.judge.layout.offsets_place();
-        let (replica, shards) = (self.replicas.get(&place), &mut self.parts.offsets);
-        let (begun, ended) = in_term(replica, place, shards)?;
-        for ask in ended {
-            self.not_leader(ask, place);
-        }
-        if begun && let Some(Some(groups)) = self.parts.offsets.get_mut(&place).map(Shard::machine_mut) {
+        if self.in_term::<Groups>(place)?
+            && let Some(Some(groups)) = self.parts.offsets.get_mut(&place).map(Shard::machine_mut)
+        {
             groups.topics_changed(Arc::new(Topics::of(self.image)));
             let step = groups.loaded(self.scene.local_ms);
-            assert!(step.records.is_empty(), "nobody follows the classic protocol");
+            self.keep_step(place, step, Release::default())?;
         }
         Ok(())
     }
@@ -334,36 +227,23 @@ impl Here<'_, '_> {
 
     /// What waited until records were safe goes on.
     pub(super) fn release(&mut self) -> Result<(), Fatal> {
-        let mut due = Vec::new();
-        for (place, shard) in &mut self.parts.states {
-            let high = self.replicas.get(place).map_or(0, |replica| replica.high().0);
-            let (place, epoch) = (*place, shard.epoch);
-            due.extend(
-                shard
-                    .due(high)
-                    .into_iter()
-                    .map(|(end, release)| (place, epoch, end, release)),
-            );
-        }
-        for (place, shard) in &mut self.parts.offsets {
-            let high = self.replicas.get(place).map_or(0, |replica| replica.high().0);
-            let (place, epoch) = (*place, shard.epoch);
-            due.extend(
-                shard
-                    .due(high)
-                    .into_iter()
-                    .map(|(end, release)| (place, epoch, end, release)),
-            );
-        }
+        let mut due = self.due::<Transactions>();
+        due.extend(self.due::<Groups>());
         for (place, epoch, end, release) in due {
             self.scene.judge.safe(place, end);
             if let Some((id, producer)) = release.holder {
                 self.scene.judge.ledger.has_id(&id, producer);
             }
             let is_leader = |judge: &Judge| judge.is_leader(self.life.node, place, epoch.0);
-            if let Some(beat) = release.beat.filter(|_| is_leader(self.scene.judge)) {
-                let kept = self.scene.judge.ledger.grants.beats(beat);
-                self.scene.judge.must(kept);
+            if is_leader(self.scene.judge) {
+                for beat in release.beats {
+                    let kept = self.scene.judge.ledger.grants(beat.group).beats(beat);
+                    self.scene.judge.must(kept);
+                }
+                if let Some(kept) = release.kept {
+                    let may = self.scene.judge.ledger.grants(kept.group).keeps(&kept);
+                    self.scene.judge.must(may);
+                }
             }
             for decided in release.decided {
                 self.decided(place, epoch, decided)?;
@@ -371,39 +251,53 @@ impl Here<'_, '_> {
             if let Some((id, producer)) = release.finished {
                 self.scene.judge.ledger.finished(&id, producer);
             }
-            if let Some((ask, answer)) = release.answer {
+            for (ask, answer) in release.answers {
                 self.answer(ask, answer);
             }
         }
         self.markers_safe();
         Ok(())
     }
-}
 
-/// Whether a coordinator begins at a place, and who waited for the answer of the one that ends.
-fn in_term<M: Machine>(
-    replica: Option<&Replica>,
-    place: i32,
-    shards: &mut BTreeMap<i32, Shard<M>>,
-) -> Result<(bool, Vec<Ask>), Fatal> {
-    let leads = replica.and_then(|replica| match &replica.role {
-        Role::Leader { leader, .. } => Some((replica, leader.is_established())),
-        _ => None,
-    });
-    let mut ended = Vec::new();
-    let serves = |shard: &Shard<M>| leads.is_some_and(|(replica, _)| replica.epoch == shard.epoch);
-    if shards.get(&place).is_some_and(|shard| !serves(shard)) {
-        ended.extend(shards.remove(&place).into_iter().flat_map(Shard::waiting));
+    /// What waited at one kind of coordinators and is safe now: the place, the term, where its records end.
+    fn due<M: Machine>(&mut self) -> Vec<(i32, LeaderEpoch, i64, Release)> {
+        let mut due = Vec::new();
+        for (place, shard) in M::shards(self.parts) {
+            let high = self.replicas.get(place).map_or(0, |replica| replica.high().0);
+            let (place, epoch) = (*place, shard.epoch);
+            let safe = shard.due(high).into_iter();
+            due.extend(safe.map(|(end, release)| (place, epoch, end, release)));
+        }
+        due
     }
-    let Some((replica, is_established)) = leads else {
-        return Ok((false, ended));
-    };
-    let shard = shards.entry(place).or_insert_with(|| Shard::new(replica.epoch));
-    let begins = shard.machine().is_none() && is_established;
-    if begins {
-        shard.load(replica)?;
+
+    /// Whether a coordinator begins at a place. Whoever waits for the answer of one that ends has to ask elsewhere.
+    fn in_term<M: Machine>(&mut self, place: i32) -> Result<bool, Fatal> {
+        let replica = self.replicas.get(&place);
+        let leads = replica.and_then(|replica| match &replica.role {
+            Role::Leader { leader, .. } => Some((replica, leader.is_established())),
+            _ => None,
+        });
+        let shards = M::shards(self.parts);
+        let serves = |shard: &mut Shard<M>| leads.is_some_and(|(replica, _)| replica.epoch == shard.epoch);
+        let ended = shards.extract_if(place..=place, |_, shard| !serves(shard));
+        let ended: Vec<Ask> = ended.flat_map(|(_, shard)| shard.into_waiting()).collect();
+        let begins = match leads {
+            Some((replica, is_established)) => {
+                let shard = shards.entry(place).or_insert_with(|| Shard::new(replica.epoch));
+                let begins = shard.machine().is_none() && is_established;
+                if begins {
+                    shard.load(replica)?;
+                }
+                begins
+            }
+            None => false,
+        };
+        for ask in ended {
+            self.not_leader(ask, place);
+        }
+        Ok(begins)
     }
-    Ok((begins, ended))
 }
 
 fn answer(result: Result<Producer, TransactionError>) -> Answer {

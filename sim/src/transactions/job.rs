@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use millstream_core::cluster::{Image, TRANSACTION_STATE, transform_group};
+use millstream_core::cluster::{TRANSACTION_STATE, transform_group};
+use uuid::Uuid;
 
-use crate::layout::{INPUT, LANES, Layout, OUTPUT, STATES};
+use crate::layout::{INPUT, LANES, Layout, NUMBERS, OUTPUT, STATES};
 
 /// A partition of a transform's source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,15 +23,54 @@ pub enum Stage {
     Copies,
 }
 
-impl Job {
-    pub fn all() -> impl Iterator<Item = Self> {
-        let stages = [Stage::Numbers, Stage::Copies].into_iter();
-        stages.flat_map(|stage| (0..LANES as i32).map(move |lane| Self { stage, lane }))
+impl Stage {
+    /// Both, in the order in which records pass them.
+    pub const ALL: [Self; 2] = [Self::Numbers, Self::Copies];
+
+    /// The transform's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Numbers => "count",
+            Self::Copies => "copy",
+        }
     }
 
-    /// Its transactional id.
+    /// Names the transform, and no later one of the same name.
+    pub fn id(self) -> Uuid {
+        Uuid::from_u128(0x7f + self as u128)
+    }
+
+    /// The topic that it reads.
+    pub fn source(self) -> &'static str {
+        match self {
+            Self::Numbers => NUMBERS,
+            Self::Copies => INPUT,
+        }
+    }
+
+    /// The topic that it writes.
+    pub fn sink(self) -> &'static str {
+        match self {
+            Self::Numbers => INPUT,
+            Self::Copies => OUTPUT,
+        }
+    }
+
+    /// Its jobs.
+    pub fn jobs(self) -> impl Iterator<Item = Job> {
+        (0..LANES as i32).map(move |lane| Job { stage: self, lane })
+    }
+}
+
+impl Job {
+    pub fn all() -> impl Iterator<Item = Self> {
+        Stage::ALL.into_iter().flat_map(Stage::jobs)
+    }
+
+    /// Its transactional id: what `Transform::transactional_id` gives.
     pub fn id(self) -> Arc<str> {
-        format!("{}.{}", self.group(), self.lane).into()
+        let (topic, lane) = self.source();
+        transform_group(&format!("{}.{topic}.{lane}", self.stage.id().simple())).into()
     }
 
     /// The job of a transactional id.
@@ -40,18 +80,12 @@ impl Job {
 
     /// The group that keeps its offset.
     pub fn group(self) -> String {
-        transform_group(match self.stage {
-            Stage::Numbers => "numbers",
-            Stage::Copies => "copies",
-        })
+        transform_group(self.stage.name())
     }
 
     /// The partition that it reads.
     pub fn source(self) -> (&'static str, i32) {
-        match self.stage {
-            Stage::Numbers => ("numbers", self.lane),
-            Stage::Copies => (INPUT, self.lane),
-        }
+        (self.stage.source(), self.lane)
     }
 
     /// Where its transactions are kept.
@@ -63,15 +97,10 @@ impl Job {
 
     /// The partition that a value goes to: by its number, so that every partition of a source reaches all of a sink.
     pub fn sink(self, number: i64) -> (&'static str, i32) {
-        match self.stage {
-            Stage::Numbers => (INPUT, (number % LANES as i64) as i32),
-            Stage::Copies => (OUTPUT, (number / LANES as i64 % LANES as i64) as i32),
-        }
-    }
-
-    /// The node that is to run it: the one that leads the partition of `in` with its number.
-    pub fn runs_on(self, image: &Image) -> Option<u64> {
-        let partition = image.topic(INPUT)?.partitions.get(self.lane as usize)?;
-        Some(partition.leader?.0 as u64)
+        let lane = match self.stage {
+            Stage::Numbers => number % LANES as i64,
+            Stage::Copies => number / LANES as i64 % LANES as i64,
+        };
+        (self.stage.sink(), lane as i32)
     }
 }

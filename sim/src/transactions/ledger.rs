@@ -16,6 +16,8 @@ pub struct Ledger {
     /// Whether each was committed.
     outcomes: BTreeMap<Producer, bool>,
     attempts: BTreeMap<Producer, Attempt>,
+    /// How often each job was to be brought on.
+    tries: BTreeMap<Job, u64>,
     /// Workers were told that these are committed.
     told: BTreeSet<Producer>,
     /// Who has each transactional id.
@@ -25,8 +27,8 @@ pub struct Ledger {
     /// As far as all partitions know.
     finished: BTreeMap<Job, i64>,
     commits: BTreeMap<Job, u64>,
-    /// What members of the group were given.
-    pub grants: Grants,
+    /// What members of groups were given.
+    grants: BTreeMap<&'static str, Grants>,
     /// The number that each reader is to see next, of each source and each way to where it reads.
     next: BTreeMap<(u64, Way), i64>,
     /// When faults ended: what each job had committed, and where each place ended.
@@ -81,6 +83,11 @@ impl Value {
 }
 
 impl Ledger {
+    /// What members of a group were given.
+    pub fn grants(&mut self, group: &'static str) -> &mut Grants {
+        self.grants.entry(group).or_default()
+    }
+
     /// An id that no producer has had.
     pub fn fresh_producer_id(&mut self) -> i64 {
         self.producer_ids += 1;
@@ -95,6 +102,12 @@ impl Ledger {
     /// A worker is about to bring its job from one offset to another.
     pub fn attempts(&mut self, job: Job, producer: Producer, (from, to): (i64, i64)) {
         self.attempts.insert(producer, Attempt { job, from, to });
+        *self.tries.entry(job).or_default() += 1;
+    }
+
+    /// How often workers of a transform were about to commit.
+    pub fn tries(&self, stage: Stage) -> u64 {
+        stage.jobs().filter_map(|job| self.tries.get(&job)).sum()
     }
 
     /// What a coordinator has decided is safe. Markers carry the epoch that follows that of the transaction (KIP-890).

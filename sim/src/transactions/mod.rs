@@ -8,24 +8,28 @@
 //!
 //! Two transforms follow each other. The first one reads numbers, which are always there, and writes them to the topic
 //! `in`; the second one reads `in` and writes `out`. Each partition of a source is a [`Job`] with a transactional id of its
-//! own; the broker that leads the partition runs it, as far as its image is up to date. So it moves whenever leaders do.
+//! own. Both transforms are deployed by a command, and a broker runs what its own copy of the image gives to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use millstream_core::cluster::Image;
 use millstream_core::group::Groups;
-use millstream_core::group::consumer::{ConsumerDescription, ConsumerHeartbeat};
+use millstream_core::group::consumer::ConsumerHeartbeat;
 use millstream_core::transaction::{Producer, Transactions};
 use millstream_storage::EndMarker;
 
 use crate::bus::Life;
 use crate::client::{Answer, Asker, Request};
+use crate::layout::Layout;
 use crate::message::Message;
 use crate::node::Process;
 use crate::replica::{Fatal, Replica, Role, Scene};
 
+mod classic;
 mod coordinator;
+mod deployed;
+mod groups;
 mod job;
 mod ledger;
 mod markers;
@@ -36,11 +40,15 @@ mod verify;
 mod watch;
 mod worker;
 
-pub use job::Job;
+pub use classic::Classic;
+pub use deployed::{check_assignment, to_deploy};
+pub use job::{Job, Stage};
 pub use ledger::Ledger;
-pub use member::Member;
+pub use member::{MOVERS, Member, READERS};
 pub use reading::committed_records;
+pub use watch::Quiet;
 
+use classic::partitions_of;
 use markers::{Marked, Telling};
 use shard::Shard;
 use verify::{Asked, Verifications};
@@ -73,6 +81,8 @@ pub enum PartRequest {
     },
     /// Of the leader of a group: a member lives.
     Heartbeat(Box<ConsumerHeartbeat>),
+    /// Of the leader of a group: what a member of the classic protocol wants.
+    Classic(Box<Classic>),
     /// Of a leader: the transaction has ended.
     Mark { place: i32, marker: EndMarker },
 }
@@ -103,10 +113,26 @@ impl Parts {
         Some(value.map_or(0, |value| value.offset))
     }
 
-    /// What a coordinator of groups that is led here knows of the members.
-    pub fn members(&self) -> Option<ConsumerDescription> {
+    /// What a coordinator of groups that is led here knows of a group: how many partitions each member has.
+    pub fn members(&self, group: &str, layout: &Layout) -> Option<BTreeMap<String, usize>> {
         let groups = self.offsets.values().find_map(Shard::machine)?;
-        groups.describe_consumer(member::GROUP)
+        if let Some(known) = groups.describe_consumer(group) {
+            let members = known.members.iter().map(|member| {
+                let assigned = member.assigned.iter();
+                let count = assigned.map(|topic| topic.partitions.len()).sum();
+                (member.member.to_string(), count)
+            });
+            return Some(members.collect());
+        }
+        let known = groups.describe(group)?;
+        let members = known.members.iter().map(|member| {
+            let assigned = partitions_of(&member.assignment, layout);
+            (
+                member.member_id.clone(),
+                assigned.values().map(BTreeSet::len).sum(),
+            )
+        });
+        Some(members.collect())
     }
 }
 
@@ -156,6 +182,7 @@ impl Here<'_, '_> {
                 Ok(())
             }
             PartRequest::Heartbeat(request) => self.heartbeat((asker, id), &request),
+            PartRequest::Classic(request) => self.classic((asker, id), *request),
             PartRequest::Mark { place, marker } => self.mark((asker, id), place, marker),
         }
     }

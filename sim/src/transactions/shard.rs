@@ -1,19 +1,20 @@
 //! The owner of what one partition of an internal topic keeps: the broker's `coordinators/shard.rs`, without its tasks.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_core::group::consumer::ConsumerConfig;
-use millstream_core::group::{self, GroupConfig, Groups};
+use millstream_core::group::{self, GroupConfig, Groups, Token};
 use millstream_core::ids::LeaderEpoch;
 use millstream_core::transaction::{self, Producer, TransactionConfig, Transactions};
 use millstream_kafka::records::{BatchBuilder, BatchView, EndTransaction, Scratch, batches};
 use millstream_storage::{AppendError, EndMarker};
 
-use super::Ask;
+use super::classic::Waiting;
 use super::markers::Decided;
-use super::member::{Beat, SESSION_MS};
+use super::member::{Beat, Kept, SESSION_MS};
+use super::{Ask, Parts};
 use crate::client::Answer;
 use crate::replica::{Fatal, Replica, Scene};
 
@@ -25,17 +26,21 @@ pub struct Shard<M> {
     /// One past the last record that it wrote.
     written: i64,
     queue: VecDeque<(i64, Release)>,
+    /// Who asked what is answered when others have asked, too.
+    waiting: BTreeMap<Token, Waiting>,
 }
 
 /// What goes on once all before it is safe.
 #[derive(Default)]
 pub struct Release {
-    pub answer: Option<(Ask, Answer)>,
+    pub answers: Vec<(Ask, Answer)>,
     /// Who has a transactional id from now on.
     pub holder: Option<(Arc<str>, Producer)>,
     pub decided: Vec<Decided>,
-    /// A member's heartbeat.
-    pub beat: Option<Beat>,
+    /// Signs of life of members.
+    pub beats: Vec<Beat>,
+    /// An offset that a member keeps.
+    pub kept: Option<Kept>,
     /// A transaction whose markers are all written.
     pub finished: Option<(Arc<str>, Producer)>,
 }
@@ -43,7 +48,7 @@ pub struct Release {
 impl Release {
     pub fn of(ask: Ask, answer: Answer) -> Self {
         Self {
-            answer: Some((ask, answer)),
+            answers: vec![(ask, answer)],
             ..Self::default()
         }
     }
@@ -53,6 +58,8 @@ impl Release {
 pub trait Machine: Sized {
     type Record;
     fn empty() -> Self;
+    /// Where those of a process are.
+    fn shards(parts: &mut Parts) -> &mut BTreeMap<i32, Shard<Self>>;
     fn read(&mut self, batch: &BatchView<'_>);
     fn encode(record: &Self::Record) -> (Vec<u8>, Option<Vec<u8>>);
     fn take_over(&mut self, record: &Self::Record, producer: Option<(i64, i16)>);
@@ -67,6 +74,7 @@ impl<M: Machine> Shard<M> {
             machine: None,
             written: 0,
             queue: VecDeque::new(),
+            waiting: BTreeMap::new(),
         }
     }
 
@@ -133,13 +141,25 @@ impl<M: Machine> Shard<M> {
     }
 
     /// The term is over: who waits has to ask elsewhere.
-    pub fn waiting(self) -> impl Iterator<Item = Ask> {
+    pub fn into_waiting(self) -> impl Iterator<Item = Ask> {
         let releases = self.queue.into_iter();
-        releases.filter_map(|(_, release)| release.answer.map(|(ask, _)| ask))
+        let queued = releases.flat_map(|(_, release)| release.answers);
+        let waiting = self.waiting.into_values().map(|waiting| waiting.ask);
+        waiting.chain(queued.map(|(ask, _)| ask))
     }
 }
 
 impl Shard<Groups> {
+    /// Somebody waits for what others do.
+    pub fn waits(&mut self, token: Token, waiting: Waiting) {
+        self.waiting.insert(token, waiting);
+    }
+
+    /// Who waits no longer.
+    pub fn waited(&mut self, token: Token) -> Option<Waiting> {
+        self.waiting.remove(&token)
+    }
+
     /// Ends a transaction in the partition of the groups.
     pub fn mark(
         &mut self,
@@ -167,6 +187,10 @@ impl Machine for Transactions {
 
     fn empty() -> Self {
         Self::new(TransactionConfig::default())
+    }
+
+    fn shards(parts: &mut Parts) -> &mut BTreeMap<i32, Shard<Self>> {
+        &mut parts.states
     }
 
     fn read(&mut self, batch: &BatchView<'_>) {
@@ -200,9 +224,15 @@ impl Machine for Groups {
                 session_timeout_ms: SESSION_MS,
                 ..ConsumerConfig::default()
             },
+            session_timeout_ms_min: SESSION_MS,
+            initial_delay_ms: INITIAL_DELAY_MS,
             ..GroupConfig::default()
         };
         Self::new(config)
+    }
+
+    fn shards(parts: &mut Parts) -> &mut BTreeMap<i32, Shard<Self>> {
+        &mut parts.offsets
     }
 
     fn read(&mut self, batch: &BatchView<'_>) {
@@ -260,5 +290,7 @@ fn batch_of<M: Machine>(records: &[M::Record], producer: Option<(i64, i16)>, now
     batch.finish().expect("a batch with records")
 }
 
+/// How long the first generation of a classic group waits for more members, in milliseconds.
+const INITIAL_DELAY_MS: i32 = 500;
 /// What brokers write for a producer has no numbers.
 pub const NO_SEQUENCE: i32 = -1;

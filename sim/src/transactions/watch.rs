@@ -2,14 +2,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use millstream_core::cluster::{Command, TransformChange};
+
+use super::deployed::{How, told, wish};
 use super::reading::{committed_records, marked_records};
 use super::worker::Worker;
-use super::{Job, Ledger};
+use super::{Job, Ledger, MOVERS, Member, READERS, Stage};
+use crate::bus::{Event, Recovery};
 use crate::client::Client;
 use crate::layout::{LANES, Population};
 use crate::node::Process;
 use crate::replica::{Fatal, Replica};
 use crate::world::World;
+
+/// A transform that every node knows to be paused.
+pub struct Quiet {
+    /// How often each node has started.
+    lives: Vec<u64>,
+    since: u64,
+    /// How often its workers were about to commit until then.
+    tries: u64,
+}
 
 impl World {
     /// Something happens to a worker alone.
@@ -17,15 +30,15 @@ impl World {
         let jobs: Vec<_> = Job::all().collect();
         let job = jobs[self.random.below(jobs.len() as u64) as usize];
         let span_ms = 200 + self.random.below(4000);
-        if self.random.below(4) == 0 {
-            return self.member_fault(now_ms + span_ms);
-        }
-        if self.random.below(4) == 0 {
-            let told = self.part_coordinator(job, now_ms);
-            return told.unwrap_or_else(|| "nothing".to_owned());
-        }
-        if self.random.below(2) == 0 {
-            return self.intrude(job, now_ms + span_ms);
+        match self.random.below(16) {
+            0..5 => return self.member_fault(now_ms + span_ms),
+            5..9 => return self.change_transform(job.stage, span_ms),
+            9..11 => {
+                let told = self.part_coordinator(job, now_ms);
+                return told.unwrap_or_else(|| "nothing".to_owned());
+            }
+            11..13 => return self.intrude(job, now_ms + span_ms),
+            _ => {}
         }
         let crashes = self.random.below(3) == 0;
         let running = self.nodes.values_mut().filter_map(|node| node.process.as_mut());
@@ -44,6 +57,31 @@ impl World {
         }
     }
 
+    /// An operator changes a transform. One that is paused goes on after a while.
+    fn change_transform(&mut self, stage: Stage, span_ms: u64) -> String {
+        let change = wish(self.judge.latest(), stage, &mut self.random);
+        if change == TransformChange::Pause {
+            self.bus.after(span_ms, Event::Recover(Recovery::Resume(stage)));
+        }
+        let told = format!("{}: {change:?}", stage.name());
+        self.change(stage, change);
+        told
+    }
+
+    /// A transform is to go on.
+    pub fn resume(&mut self, stage: Stage) {
+        self.change(stage, TransformChange::Resume);
+    }
+
+    fn change(&mut self, stage: Stage, change: TransformChange) {
+        let at_ms = self.bus.now_ms() as i64;
+        self.operate(Command::ChangeTransform {
+            name: stage.name().to_owned(),
+            change,
+            at_ms,
+        });
+    }
+
     /// Who coordinates the group does not learn that it is replaced, and a worker is beside it.
     fn part_coordinator(&mut self, job: Job, now_ms: u64) -> Option<String> {
         let span_ms = 1500 + self.random.below(2500);
@@ -53,42 +91,43 @@ impl World {
         }
         let node = coordinator.life.node;
         let process = self.nodes.get_mut(&node)?.process.as_mut()?;
-        let worker = process.parts.workers.entry(job).or_insert_with(Worker::new);
+        let workers = &mut process.parts.workers;
+        let worker = workers.entry(job).or_insert_with(|| Worker::new(None));
         worker.intrudes_until_ms = now_ms + span_ms;
+        self.quiet.clear();
         Some(self.part_from_controller(node, span_ms))
     }
 
     /// A member of the group is silent for a while, or gone for good and another one there.
     fn member_fault(&mut self, until_ms: u64) -> String {
         let crashes = self.random.below(2) == 0;
-        let members = self.clients.values_mut().filter_map(Client::member_mut);
-        let mut members: Vec<_> = members.collect();
+        let moves = self.members_move && self.random.below(2) == 0;
+        let clients = self.clients.values_mut();
+        let mut members: Vec<_> = clients.filter(|client| client.member().is_some()).collect();
         let at = self.random.below(members.len() as u64) as usize;
-        let name = members[at].name();
-        members[at].is_silent_until(until_ms);
+        let client = &mut members[at];
+        let Some(member) = client.member_mut() else {
+            return "nothing".to_owned();
+        };
+        let name = member.name();
+        member.is_silent_until(until_ms);
         if crashes {
-            members[at].begin_anew();
-            return format!("{name} is gone, and another one comes at {until_ms}");
+            client.begin_anew(moves);
+            let next = client.member().map(Member::name).unwrap_or_default();
+            return format!("{name} is gone, and {next} comes at {until_ms}");
         }
         format!("{name} is silent until {until_ms}")
     }
 
     /// A member that lacks something, or has it although it is gone.
-    fn lacking_members(&self) -> Option<String> {
+    fn lacking_members(&self, group: &str) -> Option<String> {
         let living = self.clients.values().filter_map(Client::member);
+        let living = living.filter(|member| member.group == group);
         let living: BTreeMap<_, _> = living.map(|member| (member.name(), &member.owned)).collect();
         let known = self
             .coordinator_of_groups()
-            .and_then(|process| process.parts.members());
-        let known: BTreeMap<String, usize> = known
-            .iter()
-            .flat_map(|group| &group.members)
-            .map(|member| {
-                let assigned = member.assigned.iter();
-                let count = assigned.map(|topic| topic.partitions.len()).sum();
-                (member.member.to_string(), count)
-            })
-            .collect();
+            .and_then(|process| process.parts.members(group, self.judge.layout))
+            .unwrap_or_default();
         let counts = living
             .iter()
             .map(|(name, owned)| (name.clone(), owned.values().map(BTreeSet::len).sum()));
@@ -100,7 +139,7 @@ impl World {
             .collect();
         let is_good =
             known == counts && all.len() == 2 * LANES && counts.values().sum::<usize>() == all.len();
-        (!is_good).then(|| format!("the group has {known:?}, and its members believe {counts:?}"))
+        (!is_good).then(|| format!("{group} has {known:?}, and its members believe {counts:?}"))
     }
 
     fn coordinator_of_groups(&self) -> Option<&Process> {
@@ -120,11 +159,51 @@ impl World {
         }
         let at = self.random.below(idle.len() as u64) as usize;
         let process = &mut idle[at];
-        let mut worker = Worker::new();
+        let mut worker = Worker::new(None);
         worker.intrudes_until_ms = until_ms;
+        self.quiet.clear();
         process.parts.workers.insert(job, worker);
         let node = process.life.node;
         format!("node {node} runs {}, too, until {until_ms}", job.id())
+    }
+
+    /// Looks whether a transform that is paused commits something, and lets it go on when faults are over.
+    pub fn watch_paused(&mut self) {
+        for stage in Stage::ALL {
+            let known = self.quiet.remove(&stage);
+            let Some(now) = self.is_quiet(stage) else {
+                continue;
+            };
+            let is_same = |known: &Quiet| (&known.lives, known.since) == (&now.lives, now.since);
+            if known.is_some_and(|known| is_same(&known) && known.tries < now.tries) {
+                let name = stage.name();
+                self.judge
+                    .breaks(|| format!("{name} goes on, and every node knows that it is paused"));
+            }
+            self.quiet.insert(stage, now);
+            if !self.trouble {
+                self.resume(stage);
+            }
+        }
+    }
+
+    /// A transform that every node knows to be paused, without a worker that does not heed it.
+    fn is_quiet(&self, stage: Stage) -> Option<Quiet> {
+        let transform = self.judge.latest().transform(stage.name())?;
+        let running = self.nodes.values().filter_map(|node| node.process.as_ref());
+        for process in running {
+            let known = process.image.transform(stage.name())?;
+            let mut workers = stage.jobs().filter_map(|job| process.parts.workers.get(&job));
+            let heed = workers.all(Worker::heeds);
+            if !known.paused || known.since != transform.since || !heed {
+                return None;
+            }
+        }
+        Some(Quiet {
+            lives: self.nodes.values().map(|node| node.lives).collect(),
+            since: transform.since,
+            tries: self.judge.ledger.tries(stage),
+        })
     }
 
     /// Remembers how far all was when faults ended.
@@ -157,14 +236,25 @@ impl World {
         }
         for job in Job::all() {
             let running = self.nodes.values().filter_map(|node| node.process.as_ref());
-            let workers = running
-                .filter(|process| process.parts.workers.contains_key(&job))
-                .count();
-            if workers != 1 {
-                return Some(format!("{} has {workers} workers", job.id()));
+            let is_good = |(node, worker): &(u64, &Worker)| {
+                worker.how.is_some() && worker.how == How::of(self.judge.latest(), job, *node)
+            };
+            let workers: Vec<_> = running
+                .filter_map(|process| Some((process.life.node, process.parts.workers.get(&job)?)))
+                .collect();
+            if workers.len() != 1 || !workers.iter().all(is_good) {
+                let nodes: Vec<_> = workers.iter().map(|(node, worker)| (node, worker.how)).collect();
+                let image = self.judge.latest();
+                let Some(transform) = image.transform(job.stage.name()) else {
+                    return Some(format!("{} is not deployed", job.stage.name()));
+                };
+                let what = format!("{} is run by {nodes:?}", job.id());
+                return Some(told(image, transform, &what));
             }
         }
-        self.lacking_members().or_else(|| self.judge.ledger.lacking())
+        let groups = [READERS, MOVERS].into_iter();
+        let lacking = groups.filter_map(|group| self.lacking_members(group)).next();
+        lacking.or_else(|| self.judge.ledger.lacking())
     }
 
     /// Looks at everything once more, at the end.

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use millstream_core::ids::LeaderEpoch;
+use millstream_core::mutation::{Mutation, is_on};
 use millstream_core::transaction::{Producer, TransactionError};
 use millstream_kafka::records::BatchBuilder;
 
+use super::deployed::How;
 use super::job::{Job, Stage};
 use super::ledger::Value;
 use super::verify::Asked;
@@ -16,6 +18,8 @@ use crate::client::{Answer, EPOCH_MS, Request};
 
 /// Where a job is.
 pub struct Worker {
+    /// As the image wanted it when this one began; none for one that the image knows nothing of.
+    pub how: Option<How>,
     step: Step,
     producer: Producer,
     /// The offset that is committed.
@@ -55,8 +59,9 @@ struct Errand {
 }
 
 impl Worker {
-    pub fn new() -> Self {
+    pub fn new(how: Option<How>) -> Self {
         Self {
+            how,
             step: Step::Take,
             producer: Producer::NONE,
             committed: 0,
@@ -71,6 +76,11 @@ impl Worker {
         }
     }
 
+    /// Whether it does what the image says.
+    pub fn heeds(&self) -> bool {
+        self.stalled_until_ms == 0 && self.intrudes_until_ms == 0
+    }
+
     fn has_written(&self) -> bool {
         !self.sequences.is_empty()
     }
@@ -78,27 +88,38 @@ impl Worker {
 
 impl Here<'_, '_> {
     /// Begins what the image gives to this node, ends what it does not, and goes on with the rest.
-    pub(super) fn work(&mut self) {
-        let now_ms = self.scene.now_ms;
+    pub fn work(&mut self) {
         for job in Job::all() {
-            let is_ours = job.runs_on(self.image) == Some(self.life.node);
-            if is_ours {
-                self.parts.workers.entry(job).or_insert_with(Worker::new);
-            }
-            let Some(worker) = self.parts.workers.get(&job) else {
-                continue;
-            };
-            if worker.stalled_until_ms > now_ms {
-                continue;
-            }
-            let mut worker = self.parts.workers.remove(&job).expect("it is there");
-            // One that was stalled learns of it only when it has gone on.
-            let was_stalled = std::mem::take(&mut worker.stalled_until_ms) > 0;
-            if is_ours || was_stalled || worker.intrudes_until_ms > now_ms {
-                self.go_on(job, &mut worker);
+            let how = How::of(self.image, job, self.life.node);
+            let known = self.parts.workers.remove(&job);
+            if let Some(worker) = self.next_worker(job, known, how) {
                 self.parts.workers.insert(job, worker);
             }
         }
+    }
+
+    fn next_worker(&mut self, job: Job, known: Option<Worker>, how: Option<How>) -> Option<Worker> {
+        let now_ms = self.scene.now_ms;
+        let mut known = known;
+        if known
+            .as_ref()
+            .is_some_and(|worker| worker.stalled_until_ms > now_ms)
+        {
+            return known;
+        }
+        // One that was stalled learns of it only when it has gone on.
+        let kept = known.take_if(|worker| {
+            let was_stalled = std::mem::take(&mut worker.stalled_until_ms) > 0;
+            let is_same = how.is_some() && (worker.how == how || is_on(Mutation::KeepRelease));
+            was_stalled || is_same || worker.intrudes_until_ms > now_ms
+        });
+        let mut worker = match (kept, how) {
+            (Some(kept), _) => kept,
+            (None, Some(_)) => Worker::new(how),
+            (None, None) => return None,
+        };
+        self.go_on(job, &mut worker);
+        Some(worker)
     }
 
     fn go_on(&mut self, job: Job, worker: &mut Worker) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::{Assigned, Transform};
 use crate::cluster::{Command, Image, Outcome};
 use crate::ids::{BrokerId, PartitionIndex, TopicId, TopicName};
+use crate::mutation::{Mutation, is_on};
 use crate::transform::{Place, Source, assign};
 
 /// What a command may change that assignments depend on, as it was before.
@@ -176,7 +177,8 @@ impl Image {
 
     /// The brokers that may run transforms: those in service that are not draining, or all in service if there is no such.
     fn working_brokers(&self) -> BTreeSet<BrokerId> {
-        let live = || self.brokers.values().filter(|broker| !broker.fenced);
+        let keeps_all = is_on(Mutation::KeepFencedWorkers);
+        let live = || self.brokers.values().filter(|broker| !broker.fenced || keeps_all);
         let staying: BTreeSet<_> = live()
             .filter(|broker| !broker.draining)
             .map(|broker| broker.id)

@@ -17,6 +17,7 @@ use crate::group::offsets::CONSUMER;
 use crate::group::record::{GroupValue, Key, MemberValue as ClassicMemberValue, Record, Value};
 use crate::group::state::{Group, State};
 use crate::group::{Env, GroupError, Groups, Member, Step, member};
+use crate::mutation::{Mutation, is_on};
 
 impl Groups {
     /// What a classic group is as one of KIP-848, and what has to be written and answered for that.
@@ -78,7 +79,10 @@ impl Draft<'_> {
             made_ms: 0,
         };
         self.write(Part::Target, Some(ConsumerValue::Target(target)));
-        for (id, assigned) in members {
+        for (id, mut assigned) in members {
+            if is_on(Mutation::ForgetOnMove) {
+                assigned.clear();
+            }
             let has = CurrentValue {
                 epoch: group.generation,
                 previous_epoch: group.generation,
