@@ -3,21 +3,31 @@
 //! It knows brokers, leaders and what was before, and nothing else of the cluster. The rules, the first before the next:
 //!
 //! 1. Every partition has one worker, on a broker that may work. There are as many workers as were asked for, but no more
-//!    than partitions; each has as many partitions as any other, or one more.
+//!    than partitions; each has as many partitions as any other, or one more. Once it is known what partitions cost, workers
+//!    are even by that instead: none costs more than a fifth above the mean, as far as whole partitions can be shared out
+//!    so, and none has nothing.
 //! 2. A partition runs on the broker that leads it, as far as the first rule allows.
 //! 3. A partition stays where it is, unless the first two rules want it elsewhere. A worker goes to another broker with
 //!    all that it has only if the greater half of it gains by that.
 //!
 //! What it gives is an end: given in again, with nothing changed, it comes out as it was. That is so because it makes of
 //! what was before something that the first rule allows, which changes nothing where it is so already, and then takes
-//! steps only that lead to more partitions that run where they are led, until there are none.
+//! steps only that lead to more partitions that run where they are led, until there are none. By cost it begins with what
+//! was before, however uneven, and a step leads to less above the ceiling, or to no more of it and less that runs elsewhere:
+//! what is even enough moves for nobody.
 
+mod costs;
 mod homes;
+mod loads;
+mod nearer;
+mod relief;
 mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::BrokerId;
+pub use costs::{COST_MAX, busiest};
+use loads::Loads;
 
 /// A partition that is to be run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,23 +47,44 @@ pub struct Place {
     pub worker: u32,
 }
 
-/// Says for each partition, in their order, where it runs. Nothing runs, and the answer is empty, without brokers that may
-/// work, partitions or workers.
+/// Says for each partition, in their order, where it runs, so that workers are even by the number of partitions. Nothing
+/// runs, and the answer is empty, without brokers that may work, partitions or workers.
 pub fn assign(partitions: &[Source], brokers: &BTreeSet<BrokerId>, workers: u32) -> Vec<Place> {
     let workers = partitions.len().min(workers as usize);
     if workers == 0 || brokers.is_empty() {
         return Vec::new();
     }
-    let shares = Shares {
-        least: partitions.len() / workers,
-        larger: partitions.len() % workers,
-    };
+    let shares = Shares::of(partitions.len(), workers);
     let homes = homes::choose(partitions, brokers, workers, &shares);
     let mut draft = Draft::of(partitions, homes, shares);
     draft.even_out();
     draft.give_out();
     draft.take_steps();
     draft.places()
+}
+
+/// As [`assign`], but so that workers are even by what their partitions cost: time in the plugin as a part of all time, in
+/// thousandths of a core. A partition whose cost is 0, or that has none, is taken for one like the others; if no cost is known,
+/// or nothing can be chosen, workers are even by number.
+pub fn assign_by_cost(
+    partitions: &[Source],
+    costs: &[u32],
+    brokers: &BTreeSet<BrokerId>,
+    workers: u32,
+) -> Vec<Place> {
+    let count = partitions.len().min(workers as usize);
+    let can_choose = 1 < count && count < partitions.len() && !brokers.is_empty();
+    let Some(costs) = costs::complete(costs, partitions.len()).filter(|_| can_choose) else {
+        return assign(partitions, brokers, workers);
+    };
+    let homes = homes::choose(partitions, brokers, count, &Shares::of(partitions.len(), count));
+    let mut loads = Loads::of(partitions, costs, homes);
+    loop {
+        let has_relieved = loads.relieve();
+        if !loads.bring_nearer() && !has_relieved {
+            return loads.places();
+        }
+    }
 }
 
 /// How many partitions workers have.
@@ -63,6 +94,16 @@ struct Shares {
     least: usize,
     /// So many have one more.
     larger: usize,
+}
+
+impl Shares {
+    /// There are no more workers than partitions.
+    fn of(partitions: usize, workers: usize) -> Self {
+        Self {
+            least: partitions / workers,
+            larger: partitions % workers,
+        }
+    }
 }
 
 /// An assignment in the making.
@@ -182,5 +223,7 @@ impl Draft {
     }
 }
 
+#[cfg(test)]
+mod cost_tests;
 #[cfg(test)]
 mod tests;

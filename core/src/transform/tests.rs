@@ -7,12 +7,12 @@ use proptest::prelude::*;
 use super::{Place, Source, assign};
 use crate::ids::BrokerId;
 
-fn brokers(ids: &[i32]) -> BTreeSet<BrokerId> {
+pub(super) fn brokers(ids: &[i32]) -> BTreeSet<BrokerId> {
     ids.iter().copied().map(BrokerId).collect()
 }
 
 /// New partitions, led by these brokers; 0 says that nobody leads.
-fn led_by(leaders: &[i32]) -> Vec<Source> {
+pub(super) fn led_by(leaders: &[i32]) -> Vec<Source> {
     let sources = leaders.iter().map(|leader| Source {
         leader: (*leader != 0).then_some(BrokerId(*leader)),
         before: None,
@@ -21,7 +21,7 @@ fn led_by(leaders: &[i32]) -> Vec<Source> {
 }
 
 /// The same partitions after an assignment, led by whoever leads them now.
-fn then(places: &[Place], leaders: &[i32]) -> Vec<Source> {
+pub(super) fn then(places: &[Place], leaders: &[i32]) -> Vec<Source> {
     let before = places.iter().map(Some).chain(std::iter::repeat(None));
     let sources = led_by(leaders).into_iter().zip(before);
     sources
@@ -32,7 +32,7 @@ fn then(places: &[Place], leaders: &[i32]) -> Vec<Source> {
         .collect()
 }
 
-fn settled(sources: &[Source], places: &[Place]) -> Vec<Source> {
+pub(super) fn settled(sources: &[Source], places: &[Place]) -> Vec<Source> {
     let pairs = sources.iter().zip(places);
     pairs
         .map(|(source, place)| Source {
@@ -42,18 +42,18 @@ fn settled(sources: &[Source], places: &[Place]) -> Vec<Source> {
         .collect()
 }
 
-fn on(places: &[Place]) -> Vec<i32> {
+pub(super) fn on(places: &[Place]) -> Vec<i32> {
     places.iter().map(|place| place.broker.0).collect()
 }
 
-fn local(sources: &[Source], places: &[Place]) -> usize {
+pub(super) fn local(sources: &[Source], places: &[Place]) -> usize {
     let pairs = sources.iter().zip(places);
     pairs
         .filter(|(source, place)| source.leader == Some(place.broker))
         .count()
 }
 
-fn moved(before: &[Place], after: &[Place]) -> Vec<usize> {
+pub(super) fn moved(before: &[Place], after: &[Place]) -> Vec<usize> {
     (0..before.len().min(after.len()))
         .filter(|n| before[*n] != after[*n])
         .collect()
@@ -173,11 +173,11 @@ fn more_workers_take_from_those_that_are_there() {
 }
 
 /// Leaders of partitions over five brokers, some of which may work.
-fn any_leaders(max: usize) -> impl Strategy<Value = Vec<i32>> {
+pub(super) fn any_leaders(max: usize) -> impl Strategy<Value = Vec<i32>> {
     prop::collection::vec(0..=5_i32, 0..max)
 }
 
-fn any_brokers() -> impl Strategy<Value = BTreeSet<BrokerId>> {
+pub(super) fn any_brokers() -> impl Strategy<Value = BTreeSet<BrokerId>> {
     prop::collection::btree_set((1..=5_i32).prop_map(BrokerId), 0..=5)
 }
 
