@@ -243,6 +243,28 @@ fn new_partitions_are_given_out() {
 }
 
 #[test]
+fn a_partition_that_was_added_since_begins_at_its_first_record() {
+    let mut image = ready();
+    let mut latest = deploy("t", 1, &["in"], &["out"]);
+    if let Command::DeployTransform { spec, .. } = &mut latest {
+        spec.start = Start::Latest;
+    }
+    applied(&mut image, &latest);
+    let add = Command::CreatePartitions {
+        topic: name("in"),
+        added: vec![ids(&[3, 1])],
+    };
+    applied(&mut image, &add);
+    let image = Image::decode(&image.encode()).unwrap();
+    let start = |partition| transform(&image).start(&name("in"), PartitionIndex(partition));
+    assert_eq!((start(5), start(6)), (Start::Latest, Start::Earliest));
+    let mut before = Transform::clone(transform(&image));
+    before.deployed_with.clear();
+    let start = before.start(&name("in"), PartitionIndex(6));
+    assert_eq!(start, Start::Latest, "older images do not say how many there were");
+}
+
+#[test]
 fn a_transform_is_paused_resumed_and_scaled() {
     let mut image = deployed();
     let assignment = transform(&image).assignment.clone();

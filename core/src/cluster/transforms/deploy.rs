@@ -7,7 +7,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::cycles::check_cycles;
-use super::{Release, Transform, TransformRefusal, TransformSpec};
+use super::{Release, Start, Transform, TransformRefusal, TransformSpec};
 use crate::cluster::plugins::check_plugin_name;
 use crate::cluster::{Image, Outcome, PLUGIN_NAME_CHARACTERS_MAX, PluginRef, Refusal, Topic, World};
 use crate::config::OnError;
@@ -38,6 +38,10 @@ pub(in crate::cluster) fn deploy(
         paused: false,
         since: image.version + 1,
         rolled_back: None,
+        deployed_with: match spec.start {
+            Start::Earliest => Vec::new(),
+            Start::Latest => spec.sources.iter().map(|name| count(image, name)).collect(),
+        },
         assignment: Vec::new(),
     };
     Ok(image.put_transform(transform))
@@ -108,6 +112,13 @@ pub(super) fn release(
         generation: image.version + 1,
         deployed_at_ms: at_ms,
     })
+}
+
+fn count(image: &Image, topic: &TopicName) -> u32 {
+    let count = image
+        .topic(topic)
+        .map_or(0, |topic| image.partitions(topic).len());
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 fn check_name(image: &Image, name: &str, id: Uuid) -> Result<(), TransformRefusal> {
