@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::configs::updated_topic;
-use super::transforms::{TransformRefusal, check_view_source};
+use super::transforms::{TransformRefusal, check_dead_letters_of, check_view_source};
 use super::{ConfigUpdate, Image, Outcome, Partition, Plugin, Refusal, Topic, VIEW_DEPTH_MAX};
 use crate::config::{BrokerDefaults, ConfigError, OnError, Role, TopicConfig};
 use crate::ids::{BrokerId, TopicId, TopicName};
@@ -138,6 +138,7 @@ pub(super) fn alter_configs(
         check_view(image, name, source, image.partitions(topic).len())?;
         check_view_source(image, name, source)?;
     }
+    check_dead_letters_of(image, name, &config)?;
     let mut topic = Topic::clone(topic);
     topic.configs = configs;
     replace_topic(image, topic);

@@ -312,6 +312,35 @@ fn of_cycles_through_transforms() {
 }
 
 #[test]
+fn of_cycles_through_dead_letters_of_ingest_plugins() {
+    let mut image = crowded();
+    applied(&mut image, &push("f", "ff", World::Filter));
+    let letters = |to: &str| format!(r#"[{{"plugin":"f","on-error":"dead-letter:{to}"}}]"#);
+    let attach = |topic: &str, to: &str| set(topic, &[("millstream.ingest", letters(to).as_str())]);
+    applied(&mut image, &attach("b", "a"));
+    refused(
+        &mut image,
+        &deploy("t", 1, &["a"], &["b"]),
+        &goes_round("b -> f -> a -> t -> b"),
+    );
+    // The plugins of `c` do not see the dead letters of `b`, so those end there.
+    applied(&mut image, &attach("b", "c"));
+    applied(&mut image, &attach("c", "a"));
+    applied(&mut image, &deploy("t", 1, &["a"], &["b"]));
+    refused(
+        &mut image,
+        &attach("b", "a"),
+        &goes_round("a -> t -> b -> f -> a"),
+    );
+    applied(&mut image, &attach("b", "d"));
+    refused(
+        &mut image,
+        &deploy("u", 2, &["d"], &["c"]),
+        &goes_round("c -> f -> a -> t -> b -> f -> d -> u -> c"),
+    );
+}
+
+#[test]
 fn of_cycles_through_views() {
     let mut image = crowded();
     applied(&mut image, &view("w", 17, "v"));

@@ -11,7 +11,7 @@ mod settle;
 mod types;
 
 pub(super) use change::change;
-pub(super) use cycles::check_view_source;
+pub(super) use cycles::{check_dead_letters_of, check_view_source};
 pub(super) use deploy::{delete, deploy};
 pub use refusal::TransformRefusal;
 pub(super) use settle::Watch;
