@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::member::join_error;
 use super::record::TEXT_BYTES_MAX;
 use super::state::{Group, State};
-use super::types::{GroupError, JoinRequest, JoinResponse, JoinedMember, Response, Step, Token};
+use super::types::{Event, GroupError, JoinRequest, JoinResponse, JoinedMember, Response, Step, Token};
 use super::{Env, Groups, Member, Timer};
 
 impl Groups {
@@ -205,6 +205,7 @@ impl Group {
         self.leader.get_or_insert_with(|| id.clone());
         self.came_ms = Some(env.now_ms);
         self.members.insert(id.clone(), Member::joining(request, token));
+        env.step.events.push(Event::Joined);
         // It cannot send heartbeats before it knows its id, so an ordinary session timeout would throw it out of a
         // long rebalance; without any, clients that give up and come again would pile up.
         env.timers
@@ -239,6 +240,7 @@ impl Group {
         let led = self.leader.as_ref() == Some(old);
         let can_skip = request.can_skip_assignment;
         member.answer_waiting(GroupError::FencedInstanceId, env.step);
+        env.step.events.push(Event::Fenced);
         env.timers.cancel(&self.id, &Timer::Session(old.clone()));
         if self.unsynced.remove(old) {
             self.unsynced.insert(id.clone());

@@ -1,7 +1,7 @@
 //! LeaveGroup: members go before their session ends, several at a time (KIP-345).
 
 use super::state::Group;
-use super::types::{GroupError, LeaveMember, Step};
+use super::types::{Event, GroupError, LeaveMember, Step};
 use super::{Env, Groups, Timer};
 
 impl Groups {
@@ -43,6 +43,7 @@ impl Group {
                 .ok_or(GroupError::UnknownMemberId)?,
             instance => self.check_member(&leaving.member, instance.as_deref())?,
         };
+        env.step.events.push(Event::Left);
         self.remove(&id, GroupError::UnknownMemberId, env);
         Ok(())
     }

@@ -30,7 +30,7 @@ mod types;
 pub use record::{GroupValue, Key, MemberValue, OffsetValue, Record, RecordError, Value};
 pub use state::State;
 pub use types::{
-    AnyState, CommitRequest, CommittedOffset, GroupConfig, GroupDescription, GroupError, GroupListing,
+    AnyState, CommitRequest, CommittedOffset, Event, GroupConfig, GroupDescription, GroupError, GroupListing,
     Identity, JoinRequest, JoinResponse, JoinedMember, LeaveMember, MemberDescription, OffsetCommit,
     Response, Step, SyncRequest, SyncResponse, Token, TxnCommitRequest,
 };
@@ -219,10 +219,14 @@ impl Groups {
             if group.has_consumer_members() {
                 match timer {
                     Timer::Converted => self.begin_sessions(&id, now_ms),
-                    timer => silent
-                        .entry(id.clone())
-                        .or_default()
-                        .extend(self.overdue(&id, &timer, now_ms)),
+                    timer => {
+                        let gone = self.overdue(&id, &timer, now_ms);
+                        step.events.extend(gone.iter().map(|_| match timer {
+                            Timer::Revocation(..) => Event::Fenced,
+                            _ => Event::Expired,
+                        }));
+                        silent.entry(id.clone()).or_default().extend(gone);
+                    }
                 }
                 continue;
             }

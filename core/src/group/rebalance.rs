@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::state::{Group, State};
-use super::types::{GroupError, Response};
+use super::types::{Event, GroupError, Response};
 use super::{Env, Timer};
 use crate::mutation::{Mutation, is_on};
 
@@ -99,6 +99,7 @@ impl Group {
             .map(|(id, _)| id.clone())
             .collect();
         for id in late {
+            env.step.events.push(Event::Expired);
             self.drop_member(&id, GroupError::UnknownMemberId, env);
         }
         if !self.members.is_empty() && !self.elect_leader() {
@@ -112,6 +113,7 @@ impl Group {
             self.become_empty(env);
             return;
         }
+        env.step.events.push(Event::ClassicRebalance);
         self.protocol = self.select_protocol();
         self.state = State::CompletingRebalance;
         self.unsynced = self.members.keys().cloned().collect();
@@ -193,6 +195,7 @@ impl Group {
         // Who waits for an answer cannot send heartbeats; the end of the rebalance sets the timer again.
         let waits = !member.is_new && (member.joining.is_some() || member.syncing.is_some());
         if !waits {
+            env.step.events.push(Event::Expired);
             self.remove(id, GroupError::UnknownMemberId, env);
         }
     }

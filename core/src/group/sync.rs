@@ -2,7 +2,7 @@
 
 use super::member::sync_error;
 use super::state::{Group, State};
-use super::types::{GroupError, Identity, Response, Step, SyncRequest, SyncResponse, Token};
+use super::types::{Event, GroupError, Identity, Response, Step, SyncRequest, SyncResponse, Token};
 use super::{Env, Groups, Timer};
 
 impl Groups {
@@ -120,6 +120,7 @@ impl Group {
         }
         let overdue = std::mem::take(&mut self.unsynced);
         for id in &overdue {
+            env.step.events.push(Event::Expired);
             self.remove(id, GroupError::UnknownMemberId, env);
         }
     }

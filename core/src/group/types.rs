@@ -55,6 +55,25 @@ pub struct Step {
     pub producer: Option<(i64, i16)>,
     /// Answers to requests, each exactly once.
     pub responses: Vec<(Token, Response)>,
+    /// What happened, for whoever counts it.
+    pub events: Vec<Event>,
+}
+
+/// Something that happened to a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A group of the classic protocol began its next generation.
+    ClassicRebalance,
+    /// It was decided anew who shall have what in a group of KIP-848.
+    ConsumerRebalance,
+    /// A client became a member.
+    Joined,
+    /// A member left, or was taken out by an administrator.
+    Left,
+    /// A member was silent for too long, or did not come to a rebalance.
+    Expired,
+    /// A member lost its place: another one came with its instance id, or it did not give back in time what it had to.
+    Fenced,
 }
 
 /// The answer to a request that waited.

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::state::{Outcome, TransactionState};
 pub use crate::record_bytes::RecordError;
 use crate::record_bytes::{Input, Output};
 
@@ -73,6 +74,11 @@ impl Record {
 }
 
 impl TransactionValue {
+    /// What was decided with this record, if it decides a transaction: its partitions are to be told still.
+    pub fn outcome(&self) -> Option<Outcome> {
+        TransactionState::from_log(self.status).outcome()
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut output = Output::flexible();
         output.i16(1);

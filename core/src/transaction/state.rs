@@ -62,7 +62,7 @@ impl TransactionState {
     }
 
     /// Kafka's number; what it does not have here counts as nothing under way.
-    fn from_log(number: i8) -> Self {
+    pub(super) fn from_log(number: i8) -> Self {
         match number {
             1 => Self::Ongoing,
             2 => Self::PrepareCommit,

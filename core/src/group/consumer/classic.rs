@@ -11,7 +11,7 @@ use crate::group::member::join_error;
 use crate::group::offsets::CONSUMER;
 use crate::group::timers::Timer;
 use crate::group::{
-    GroupError, Groups, Identity, JoinRequest, JoinResponse, LeaveMember, Response, Step, SyncRequest,
+    Event, GroupError, Groups, Identity, JoinRequest, JoinResponse, LeaveMember, Response, Step, SyncRequest,
     SyncResponse, Token,
 };
 
@@ -79,6 +79,7 @@ impl Groups {
             self.timers.set(&id, Timer::Converted, now_ms);
             return Ok(step);
         }
+        step.events = draft.events(is_new);
         step.records = draft.records;
         step.responses.push((token, Response::Join(answer)));
         self.timers.cancel(&id, &Timer::Rejoin(member_id.clone()));
@@ -183,7 +184,8 @@ impl Groups {
             Ok(())
         };
         let answers = leaving.iter().map(&mut leave).collect();
-        let step = self.fence(&id, &gone, now_ms);
+        let mut step = self.fence(&id, &gone, now_ms);
+        step.events.extend(gone.iter().map(|_| Event::Left));
         (answers, step)
     }
 

@@ -52,7 +52,7 @@ impl Groups {
             "" => request.unique.as_str().into(),
             member => member.into(),
         };
-        let (beat, mut step, records, settled, interval_ms, restless_until_ms);
+        let (beat, mut step, records, events, settled, interval_ms, restless_until_ms);
         let usual_ms = self.config.consumer.heartbeat_interval_ms;
         {
             let (group, conversion) = self.consumer_group_to_join(&id, joins)?;
@@ -61,6 +61,10 @@ impl Groups {
             {
                 return Err(GroupError::GroupMaxSizeReached);
             }
+            let was_in = group
+                .members
+                .get(&member_id)
+                .is_some_and(|m| m.has.epoch != PAUSE_EPOCH);
             let mut draft = Draft::new(&id, group, &self.topics, now_ms);
             let before = draft.welcome(&member_id, request)?;
             beat = draft.beat(&member_id, &before, request)?;
@@ -70,17 +74,20 @@ impl Groups {
             }
             interval_ms = draft.group.interval_ms(now_ms, usual_ms);
             restless_until_ms = draft.group.restless_until_ms;
+            events = draft.events(!was_in);
             records = draft.records;
             step = conversion;
         }
         if let Some(step) = &mut step {
             self.timers.set(&id, Timer::Converted, now_ms);
             step.records.extend(records);
+            step.events = events;
         } else if settled {
             self.settle(&id);
         } else {
             step = Some(Step {
                 records,
+                events,
                 ..Step::default()
             });
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::record::{ConsumerValue, CurrentValue, Held, Part};
 use super::types::{ConsumerAnswer, ConsumerHeartbeat, PAUSE_EPOCH};
 use super::{ConsumerGroup, Draft};
-use crate::group::{GroupError, Groups, Step};
+use crate::group::{Event, GroupError, Groups, Step};
 
 impl Groups {
     pub(super) fn consumer_leave(
@@ -36,6 +36,7 @@ impl Groups {
         } else {
             step = self.fence(&id, &[member], now_ms);
         }
+        step.events.push(Event::Left);
         (Ok(answer), step)
     }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::assignor::{Assignor, Problem, Subscriber};
 use super::pattern::Pattern;
-use super::record::{ConsumerValue, EpochValue, Part, Partitions, PatternValue, TargetValue};
+use super::record::{ConsumerKey, ConsumerValue, EpochValue, Part, Partitions, PatternValue, TargetValue};
 use super::{ConsumerGroup, Draft};
-use crate::group::GroupError;
+use crate::group::{Event, GroupError, Key, Record};
 use crate::ids::TopicId;
 
 impl Draft<'_> {
@@ -117,6 +117,20 @@ impl Draft<'_> {
         }
         let value = TargetValue {
             epoch: self.group.written.epoch,
+    /// What happened with the records of the draft; `joins` says that a client became a member.
+    pub(super) fn events(&self, joins: bool) -> Vec<Event> {
+        let is_target = |record: &Record| match &record.key {
+            Key::Consumer(ConsumerKey { part, .. }) => *part == Part::Target && record.value.is_some(),
+            Key::Offset { .. } | Key::Group { .. } => false,
+        };
+        let joined = joins.then_some(Event::Joined);
+        let rebalances = self.records.iter().filter(|record| is_target(record));
+        joined
+            .into_iter()
+            .chain(rebalances.map(|_| Event::ConsumerRebalance))
+            .collect()
+    }
+
             made_ms: self.now_ms,
         };
         self.write(Part::Target, Some(ConsumerValue::Target(value)));

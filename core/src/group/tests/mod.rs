@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 
+mod events;
 mod membership;
 mod offset_stories;
 mod properties;
@@ -36,6 +37,7 @@ struct World {
     groups: Groups,
     log: Vec<Entry>,
     answers: BTreeMap<u64, Response>,
+    events: Vec<Event>,
     now_ms: i64,
     tokens: u64,
 }
@@ -50,12 +52,14 @@ impl World {
             groups: Groups::new(config),
             log: Vec::new(),
             answers: BTreeMap::new(),
+            events: Vec::new(),
             now_ms: 1000,
             tokens: 0,
         }
     }
 
     fn run(&mut self, step: Step) {
+        self.events.extend(&step.events);
         for record in &step.records {
             let (key, value) = record.encode();
             let read = Record::decode(&key, value.as_deref()).unwrap();

@@ -7,11 +7,12 @@ use uuid::Uuid;
 
 use super::*;
 use crate::group::{
-    CommitRequest, GroupConfig, GroupError, Groups, Identity, JoinRequest, JoinResponse, LeaveMember,
+    CommitRequest, Event, GroupConfig, GroupError, Groups, Identity, JoinRequest, JoinResponse, LeaveMember,
     OffsetCommit, Response, Step, SyncRequest, Token,
 };
 use crate::ids::{PartitionIndex, TopicId};
 
+mod events;
 mod membership;
 mod migration;
 mod mixed;
@@ -25,6 +26,7 @@ struct World {
     log: Vec<Record>,
     answers: BTreeMap<u64, Response>,
     now_ms: i64,
+    events: Vec<Event>,
     topics: Arc<Topics>,
     tokens: u64,
 }
@@ -41,6 +43,7 @@ impl World {
             log: Vec::new(),
             answers: BTreeMap::new(),
             now_ms: 1000,
+            events: Vec::new(),
             topics: Arc::new(topics(1, names)),
             tokens: 0,
         };
@@ -57,6 +60,7 @@ impl World {
 
     fn run(&mut self, step: Step) {
         for record in &step.records {
+        self.events.extend(&step.events);
             let (key, value) = record.encode();
             let read = Record::decode(&key, value.as_deref()).unwrap();
             assert_eq!(read, *record, "records survive the log");
