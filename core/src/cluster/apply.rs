@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::bootstrap::bootstrap;
 use super::brokers;
-use super::configs::alter_broker_configs;
+use super::configs::{alter_broker_configs, alter_group_configs};
 use super::elections::elect_leaders;
 use super::features::set_level;
 use super::partitions::alter_partitions;
@@ -70,6 +70,7 @@ pub fn apply(image: &mut Image, command: &Command) -> Result<Outcome, Refusal> {
         Command::ElectLeaders { kind, partitions } => Ok(elect_leaders(image, *kind, partitions.as_deref())),
         Command::Reassign { changes } => Ok(reassign(image, changes)),
         Command::AlterBrokerConfigs { broker, update } => alter_broker_configs(image, *broker, update),
+        Command::AlterGroupConfigs { group, update } => alter_group_configs(image, group, update),
         Command::SetFeatureLevel { level } => set_level(image, *level),
         Command::DeployTransform {
             spec,

@@ -141,6 +141,13 @@ pub enum Command {
         /// How. Names and values are the broker's to check.
         update: ConfigUpdate,
     },
+    /// Changes what a group sets for itself.
+    AlterGroupConfigs {
+        /// The group, which need not be there.
+        group: String,
+        /// How. Names and values are the broker's to check.
+        update: ConfigUpdate,
+    },
     /// Lets brokers do what only binaries from some version on can.
     SetFeatureLevel {
         /// The level, no lower than before.

@@ -1,6 +1,7 @@
-//! How configurations change: of topics, and of brokers.
+//! How configurations change: of topics, brokers and groups.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{ConfigChange, ConfigUpdate, Image, Outcome, Refusal};
 use crate::config::{ConfigError, Kind, definition};
@@ -30,6 +31,29 @@ pub(super) fn alter_broker_configs(
         None => image.default_broker_config = after,
     }
     image.settle_eligible();
+    Ok(Outcome::Done)
+}
+
+/// Changes what a group sets for itself. Names and values were checked by a broker.
+pub(super) fn alter_group_configs(
+    image: &mut Image,
+    group: &str,
+    update: &ConfigUpdate,
+) -> Result<Outcome, Refusal> {
+    let before = image.group_config(group);
+    let after = updated(before, update, entries_as_set)?;
+    if after == *before {
+        return Ok(Outcome::Unchanged);
+    }
+    let is_new = before.is_empty();
+    if is_new && image.group_configs.len() >= CONFIGURED_GROUPS_MAX {
+        return Err(Refusal::Exhausted("groups with configurations".into()));
+    }
+    let configs = Arc::make_mut(&mut image.group_configs);
+    match after.is_empty() {
+        true => configs.remove(group),
+        false => configs.insert(group.to_owned(), after),
+    };
     Ok(Outcome::Done)
 }
 
@@ -116,3 +140,6 @@ fn split(value: &str) -> Vec<String> {
     let entries = value.split(',').filter(|entry| !entry.is_empty());
     entries.map(str::to_owned).collect()
 }
+
+/// Most groups that set something for themselves. All brokers keep what they set in memory.
+const CONFIGURED_GROUPS_MAX: usize = 100_000;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::{Attachment, BrokerDefaults, ConfigError, OnError, Role, TopicConfig};
+use crate::group::consumer::OwnConfigs;
 use crate::ids::{BrokerId, PartitionIndex, TopicId, TopicName};
 
 mod apply;
@@ -63,6 +64,8 @@ pub struct Image {
     default_broker_config: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     broker_configs: BTreeMap<BrokerId, BTreeMap<String, String>>,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    group_configs: Arc<OwnConfigs>,
     #[serde(skip)]
     names: BTreeMap<TopicId, TopicName>,
 }
@@ -133,6 +136,17 @@ impl Image {
             Some(id) => self.broker_configs.get(&id).unwrap_or(&NOTHING),
             None => &self.default_broker_config,
         }
+    }
+
+    /// What groups set for themselves. The same object as long as none of them changes it.
+    pub fn group_configs(&self) -> &Arc<OwnConfigs> {
+        &self.group_configs
+    }
+
+    /// What a group sets for itself.
+    pub fn group_config(&self, group: &str) -> &BTreeMap<String, String> {
+        static NOTHING: BTreeMap<String, String> = BTreeMap::new();
+        self.group_configs.get(group).unwrap_or(&NOTHING)
     }
 
     /// The brokers, by id.
@@ -296,6 +310,10 @@ impl<'de> Deserialize<'de> for Image {
             .collect();
         Ok(image)
     }
+}
+
+fn is_empty(configs: &Arc<OwnConfigs>) -> bool {
+    configs.is_empty()
 }
 
 fn is_zero(level: &u16) -> bool {

@@ -35,7 +35,7 @@ pub use types::{
     Response, Step, SyncRequest, SyncResponse, Token, TxnCommitRequest,
 };
 
-use consumer::{ConsumerGroup, ConsumerKey, ConsumerValue, Part, Topics};
+use consumer::{ConsumerGroup, ConsumerKey, ConsumerValue, OwnConfigs, Part, Topics};
 use member::Member;
 use state::Group;
 use timers::{Timer, Timers};
@@ -50,6 +50,7 @@ pub struct Groups {
     groups: BTreeMap<Arc<str>, Group>,
     timers: Timers,
     topics: Arc<Topics>,
+    own: Arc<OwnConfigs>,
     transactions: Transactions,
 }
 
@@ -73,9 +74,14 @@ impl Groups {
     /// The cluster has these topics now. Groups that follow KIP-848 act on it with their next heartbeats; before the
     /// first call they take none.
     pub fn topics_changed(&mut self, topics: Arc<Topics>) {
-        if self.topics.are_unknown() || !self.topics.has_same(&topics) {
+        if !self.topics.are_known() || !self.topics.has_same(&topics) {
             self.topics = topics;
         }
+    }
+
+    /// Groups set this for themselves now. Sessions that have begun end when they were to.
+    pub fn own_configs_changed(&mut self, own: Arc<OwnConfigs>) {
+        self.own = own;
     }
 
     /// The bounds that hold.

@@ -261,3 +261,48 @@ fn brokers_have_configurations_of_their_own_and_in_common() {
     applied(&mut image, &nothing);
     assert!(image.broker_config(Some(BrokerId(1))).is_empty());
 }
+
+#[test]
+fn groups_have_configurations_and_need_not_be_there() {
+    let mut image = cluster(&[(1, None)]);
+    let change = |name: &str, value: Option<&str>| {
+        let change = match value {
+            Some(value) => ConfigChange::Set(name.to_owned(), value.to_owned()),
+            None => ConfigChange::Delete(name.to_owned()),
+        };
+        let (group, update) = ("g".to_owned(), ConfigUpdate::Change(vec![change]));
+        Command::AlterGroupConfigs { group, update }
+    };
+    let before = image.encode();
+    applied(&mut image, &change("consumer.session.timeout.ms", Some("50000")));
+    assert_eq!(image.group_config("g")["consumer.session.timeout.ms"], "50000");
+    assert!(image.group_config("h").is_empty());
+    let again = change("consumer.session.timeout.ms", Some("50000"));
+    assert_eq!(apply(&mut image, &again), Ok(Outcome::Unchanged));
+    assert_eq!(Image::decode(&image.encode()).unwrap(), image);
+    let same = image.group_configs().clone();
+    applied(
+        &mut image,
+        &Command::DrainBroker {
+            id: BrokerId(1),
+            draining: true,
+        },
+    );
+    assert!(
+        Arc::ptr_eq(&same, image.group_configs()),
+        "what does not change is the same object"
+    );
+    applied(
+        &mut image,
+        &Command::DrainBroker {
+            id: BrokerId(1),
+            draining: false,
+        },
+    );
+    applied(&mut image, &change("consumer.session.timeout.ms", None));
+    assert!(
+        image.group_configs().is_empty(),
+        "a group that sets nothing is forgotten"
+    );
+    assert_eq!(before.len(), image.encode().len(), "and takes no room");
+}

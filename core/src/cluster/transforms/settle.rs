@@ -56,6 +56,7 @@ impl Watch {
             | Command::AllocateProducerIds { .. }
             | Command::RemoveBroker { .. }
             | Command::AlterBrokerConfigs { .. }
+            | Command::AlterGroupConfigs { .. }
             | Command::SetFeatureLevel { .. }
             | Command::DeployTransform { .. }
             | Command::ChangeTransform { .. }

@@ -39,7 +39,7 @@ impl Groups {
         request: &JoinRequest,
         token: Token,
     ) -> Result<Step, GroupError> {
-        if self.topics.are_unknown() {
+        if !self.topics.are_known() {
             return Err(GroupError::CoordinatorLoadInProgress);
         }
         let found = self.groups.get_key_value(request.group.as_str());
@@ -66,7 +66,7 @@ impl Groups {
             step.responses.push((token, answer));
             return Ok(step);
         }
-        let mut draft = Draft::new(&id, Cow::Borrowed(group), &self.topics, now_ms);
+        let mut draft = Draft::new(self, &id, Cow::Borrowed(group), now_ms);
         let answer = draft.join_classic(&member_id, request)?;
         if self.config.consumer.migration.may_downgrade()
             && draft.group.members.len() <= self.config.members_max
@@ -111,7 +111,7 @@ impl Groups {
             protocol: Some(protocol.to_owned()),
             assignment: encode_assignment(&member.has.assigned, &self.topics, subscription),
         };
-        let session_ms = member.session_timeout_ms(&self.config);
+        let session_ms = member.session_timeout_ms(self.times(&id).session_timeout_ms);
         let rebalance_ms = i64::from(member.wants.rebalance_timeout_ms.max(0));
         // One that has to give back partitions first has just joined; it is asked to join again when it did.
         let behind =
@@ -142,7 +142,7 @@ impl Groups {
                 MemberState::UnreleasedPartitions => !group.waits_for_others(&member_id, member),
                 MemberState::Stable | MemberState::Unknown(_) => false,
             };
-        let session_ms = member.session_timeout_ms(&self.config);
+        let session_ms = member.session_timeout_ms(self.times(&id).session_timeout_ms);
         let rebalance_ms = i64::from(member.wants.rebalance_timeout_ms.max(0));
         self.timers
             .set(&id, Timer::Session(member_id.clone()), now_ms + session_ms);

@@ -36,7 +36,7 @@ impl Groups {
         if !may {
             return Err(GroupError::GroupIdNotFound);
         }
-        let mut draft = Draft::new(&group.id, Cow::Owned(ConsumerGroup::default()), &self.topics, 0);
+        let mut draft = Draft::new(self, &group.id, Cow::Owned(ConsumerGroup::default()), 0);
         draft.take_over(group)?;
         step.records.append(&mut draft.records);
         for (id, member) in &group.members {

@@ -2,19 +2,19 @@
 
 use super::record::Partitions;
 use super::types::{AssignedTopic, ConsumerDescription, ConsumerMemberDescription};
-use super::{ConsumerGroup, Topics, member};
+use super::{ConsumerConfig, ConsumerGroup, Topics, member};
 use crate::group::Groups;
 
 impl Groups {
     /// What a group that follows KIP-848 is doing; none if there is no such group.
     pub fn describe_consumer(&self, group: &str) -> Option<ConsumerDescription> {
         let group = self.groups.get(group)?.consumer.as_deref()?;
-        Some(group.describe(&self.topics))
+        Some(group.describe(&self.topics, &self.config.consumer))
     }
 }
 
 impl ConsumerGroup {
-    fn describe(&self, topics: &Topics) -> ConsumerDescription {
+    fn describe(&self, topics: &Topics, config: &ConsumerConfig) -> ConsumerDescription {
         let members = self.members.iter().map(|(id, member)| {
             let target = self.targets.get(id);
             ConsumerMemberDescription {
@@ -36,7 +36,7 @@ impl ConsumerGroup {
             state: self.state(),
             epoch: self.written.epoch,
             target_epoch: self.target.epoch,
-            assignor: self.preferred_assignor().name(),
+            assignor: self.preferred_assignor(&config.assignors).name(),
             members: members.collect(),
         }
     }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::assignor::Assignor;
+use super::config::ConsumerConfig;
 use super::member::without_epochs;
 use super::record::{ConsumerValue, CurrentValue, MemberState, MemberValue, Part, Partitions};
 use super::types::{ConsumerAnswer, ConsumerHeartbeat, JOIN_EPOCH, LEAVE_EPOCH, PAUSE_EPOCH};
@@ -22,7 +22,7 @@ impl Groups {
         now_ms: i64,
         request: &ConsumerHeartbeat,
     ) -> (Result<ConsumerAnswer, GroupError>, Step) {
-        if let Err(error) = check(request) {
+        if let Err(error) = check(request, &self.config.consumer) {
             return (Err(error), Step::default());
         }
         if request.epoch < JOIN_EPOCH {
@@ -40,7 +40,7 @@ impl Groups {
         request: &ConsumerHeartbeat,
     ) -> Result<(ConsumerAnswer, Step), GroupError> {
         // Members would have to give back all that they have.
-        if self.topics.are_unknown() {
+        if !self.topics.are_known() {
             return Err(GroupError::CoordinatorLoadInProgress);
         }
         let joins = request.epoch == JOIN_EPOCH;
@@ -53,7 +53,8 @@ impl Groups {
             member => member.into(),
         };
         let (beat, mut step, records, events, settled, interval_ms, restless_until_ms);
-        let usual_ms = self.config.consumer.heartbeat_interval_ms;
+        let times = self.times(&id);
+        let usual_ms = times.heartbeat_interval_ms;
         {
             let (group, conversion) = self.consumer_group_to_join(&id, joins)?;
             if group.members.len() >= self.config.consumer.members_max
@@ -65,7 +66,7 @@ impl Groups {
                 .members
                 .get(&member_id)
                 .is_some_and(|m| m.has.epoch != PAUSE_EPOCH);
-            let mut draft = Draft::new(&id, group, &self.topics, now_ms);
+            let mut draft = Draft::new(self, &id, group, now_ms);
             let before = draft.welcome(&member_id, request)?;
             beat = draft.beat(&member_id, &before, request)?;
             settled = draft.has_settled();
@@ -98,7 +99,7 @@ impl Groups {
             heartbeat_interval_ms: interval_ms,
             ..beat.answer
         };
-        let session_ms = i64::from(self.config.consumer.session_timeout_ms);
+        let session_ms = i64::from(times.session_timeout_ms);
         self.timers
             .set(&id, Timer::Session(member_id.clone()), now_ms + session_ms);
         let timer = Timer::Revocation(member_id, answer.epoch);
@@ -291,7 +292,7 @@ pub(super) struct Changed {
 }
 
 /// What a heartbeat has to have, as Kafka checks it.
-fn check(request: &ConsumerHeartbeat) -> Result<(), GroupError> {
+fn check(request: &ConsumerHeartbeat, config: &ConsumerConfig) -> Result<(), GroupError> {
     let refuse = |why| Err(GroupError::InvalidRequest(why));
     if request.group.is_empty() {
         return refuse("GroupId can't be empty.");
@@ -345,8 +346,10 @@ fn check(request: &ConsumerHeartbeat) -> Result<(), GroupError> {
         return refuse("A text of the request is too long.");
     }
     match &request.assignor {
-        Some(name) if request.epoch != LEAVE_EPOCH && Assignor::from_name(name).is_none() => {
-            Err(GroupError::UnsupportedAssignor)
+        Some(wanted) if request.epoch != LEAVE_EPOCH => {
+            let mut known = config.assignors.iter();
+            let is_known = known.any(|assignor| assignor.name() == wanted);
+            is_known.then_some(()).ok_or(GroupError::UnsupportedAssignor)
         }
         _ => Ok(()),
     }

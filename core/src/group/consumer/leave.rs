@@ -30,7 +30,7 @@ impl Groups {
             ..ConsumerAnswer::default()
         };
         if request.epoch == PAUSE_EPOCH {
-            let mut draft = Draft::new(&id, Cow::Borrowed(group), &self.topics, now_ms);
+            let mut draft = Draft::new(self, &id, Cow::Borrowed(group), now_ms);
             draft.pause(&member);
             step.records = draft.records;
         } else {
@@ -47,7 +47,7 @@ impl Groups {
         let Some(group) = group.filter(|_| !members.is_empty()) else {
             return step;
         };
-        let mut draft = Draft::new(id, Cow::Borrowed(group), &self.topics, now_ms);
+        let mut draft = Draft::new(self, id, Cow::Borrowed(group), now_ms);
         draft.fence(members);
         if self.config.consumer.migration.may_downgrade()
             && draft.group.members.len() <= self.config.members_max

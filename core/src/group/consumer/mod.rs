@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 pub mod assignor;
 mod classic;
+mod config;
 mod convert;
 mod describe;
 mod embedded;
@@ -31,6 +32,7 @@ mod timeouts;
 mod topics;
 mod types;
 
+pub use config::{ConsumerConfig, OwnConfig, OwnConfigError, OwnConfigs};
 pub use pattern::Pattern;
 pub use record::{
     ClassicValue, ConsumerKey, ConsumerValue, CurrentValue, EpochValue, Held, MemberState, MemberValue, Part,
@@ -38,12 +40,13 @@ pub use record::{
 };
 pub use topics::{TopicFacts, Topics};
 pub use types::{
-    AssignedTopic, ConsumerAnswer, ConsumerConfig, ConsumerDescription, ConsumerHeartbeat,
-    ConsumerMemberDescription, ConsumerState, JOIN_EPOCH, LEAVE_EPOCH, Migration, PAUSE_EPOCH,
+    AssignedTopic, ConsumerAnswer, ConsumerDescription, ConsumerHeartbeat, ConsumerMemberDescription,
+    ConsumerState, JOIN_EPOCH, LEAVE_EPOCH, Migration, PAUSE_EPOCH,
 };
 
 pub(super) use member::ConsumerMember;
 
+use super::Groups;
 use super::record::{Key, Record, Value};
 
 /// What a group that follows KIP-848 has beside its offsets.
@@ -232,16 +235,22 @@ struct Draft<'a> {
     id: &'a Arc<str>,
     group: Cow<'a, ConsumerGroup>,
     topics: &'a Topics,
+    config: &'a ConsumerConfig,
+    /// Another assignment is not made before the last one is so old.
+    assignment_interval_ms: i64,
     now_ms: i64,
     records: Vec<Record>,
 }
 
 impl<'a> Draft<'a> {
-    fn new(id: &'a Arc<str>, group: Cow<'a, ConsumerGroup>, topics: &'a Topics, now_ms: i64) -> Self {
+    /// Of a group in `groups`, as it is now or as `group` says.
+    fn new(groups: &'a Groups, id: &'a Arc<str>, group: Cow<'a, ConsumerGroup>, now_ms: i64) -> Self {
         Self {
             id,
             group,
-            topics,
+            topics: &groups.topics,
+            config: &groups.config.consumer,
+            assignment_interval_ms: i64::from(groups.times(id).assignment_interval_ms),
             now_ms,
             records: Vec::new(),
         }

@@ -23,9 +23,20 @@ impl Draft<'_> {
         if something_changed || metadata_hash != written.metadata_hash || written.epoch == 0 {
             self.next_epoch(metadata_hash);
         }
-        if self.group.written.epoch > self.group.target.epoch {
+        if self.group.written.epoch > self.group.target.epoch && self.may_assign() {
             self.assign();
         }
+    }
+
+    /// Whether the last assignment is old enough for another one (KIP-1263). A member that is alone need not wait, and one
+    /// of the classic protocol cannot: it would join over and over.
+    fn may_assign(&self) -> bool {
+        let members = &self.group.members;
+        // A clock that was set back is no reason to wait.
+        let age_ms = self.now_ms - self.group.target.made_ms;
+        !(0..self.assignment_interval_ms).contains(&age_ms)
+            || members.len() <= 1
+            || members.values().any(|member| member.wants.classic.is_some())
     }
 
     /// Whether nothing changed since it was seen that nothing had to be done.
@@ -106,17 +117,6 @@ impl Draft<'_> {
         }
     }
 
-    /// Decides who shall have what in the group's epoch, and writes what is new.
-    fn assign(&mut self) {
-        let assigned = self.group.preferred_assignor().assign(&self.problem());
-        for (id, partitions) in assigned {
-            let before = self.group.targets.get(&id);
-            if before.is_none_or(|before| **before != partitions) {
-                self.write(Part::TargetOf(id), Some(ConsumerValue::TargetOf(partitions)));
-            }
-        }
-        let value = TargetValue {
-            epoch: self.group.written.epoch,
     /// What happened with the records of the draft; `joins` says that a client became a member.
     pub(super) fn events(&self, joins: bool) -> Vec<Event> {
         let is_target = |record: &Record| match &record.key {
@@ -131,6 +131,18 @@ impl Draft<'_> {
             .collect()
     }
 
+    /// Decides who shall have what in the group's epoch, and writes what is new.
+    fn assign(&mut self) {
+        let assigned = self.group.preferred_assignor(&self.config.assignors);
+        let assigned = assigned.assign(&self.problem());
+        for (id, partitions) in assigned {
+            let before = self.group.targets.get(&id);
+            if before.is_none_or(|before| **before != partitions) {
+                self.write(Part::TargetOf(id), Some(ConsumerValue::TargetOf(partitions)));
+            }
+        }
+        let value = TargetValue {
+            epoch: self.group.written.epoch,
             made_ms: self.now_ms,
         };
         self.write(Part::Target, Some(ConsumerValue::Target(value)));
@@ -160,19 +172,18 @@ impl Draft<'_> {
 }
 
 impl ConsumerGroup {
-    /// The assignor that most members prefer; on a tie and without any preference the one that comes first.
-    pub(super) fn preferred_assignor(&self) -> Assignor {
+    /// Out of these assignors the one that most members prefer; on a tie and without any preference the first of them.
+    ///
+    /// # Panics
+    /// There are none.
+    pub(super) fn preferred_assignor(&self, assignors: &[Assignor]) -> Assignor {
         let votes = |assignor: Assignor| {
             let wanted = self.members.values().map(|m| m.wants.assignor.as_deref());
             wanted.filter(|wanted| *wanted == Some(assignor.name())).count()
         };
-        let [first, others @ ..] = Assignor::ALL;
-        others.into_iter().fold(
-            first,
-            |best, other| {
-                if votes(other) > votes(best) { other } else { best }
-            },
-        )
+        let best = |best, other| if votes(other) > votes(best) { other } else { best };
+        let preferred = assignors.iter().copied().reduce(best);
+        preferred.expect("a broker has an assignor")
     }
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::ConsumerMember;
 use super::record::MemberState;
+use crate::group::Groups;
 use crate::group::timers::Timer;
-use crate::group::{GroupConfig, Groups};
 
 impl Groups {
     /// A deadline of a group that follows KIP-848 has come: says which member has to go.
@@ -37,10 +37,11 @@ impl Groups {
 
     /// Gives every member a session from now on: the log does not say when it sent its last heartbeat.
     pub(in crate::group) fn begin_sessions(&mut self, id: &Arc<str>, now_ms: i64) {
+        let usual_ms = self.times(id).session_timeout_ms;
         let group = self.groups.get(id).and_then(|group| group.consumer.as_deref());
         let members = group.into_iter().flat_map(|group| &group.members);
         for (member_id, member) in members {
-            let session_ms = member.session_timeout_ms(&self.config);
+            let session_ms = member.session_timeout_ms(usual_ms);
             self.timers
                 .set(id, Timer::Session(member_id.clone()), now_ms + session_ms);
             if member.wants.classic.is_none() && member.has.state == MemberState::UnrevokedPartitions {
@@ -53,12 +54,11 @@ impl Groups {
 }
 
 impl ConsumerMember {
-    /// How long it may be silent.
-    pub(super) fn session_timeout_ms(&self, config: &GroupConfig) -> i64 {
+    /// How long it may be silent: a member of the classic protocol as long as it said, the others as long as is usual in
+    /// the group.
+    pub(super) fn session_timeout_ms(&self, usual_ms: i32) -> i64 {
         let classic = self.wants.classic.as_ref();
-        i64::from(classic.map_or(config.consumer.session_timeout_ms, |classic| {
-            classic.session_timeout_ms
-        }))
+        i64::from(classic.map_or(usual_ms, |classic| classic.session_timeout_ms))
     }
 }
 

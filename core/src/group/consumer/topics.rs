@@ -52,14 +52,28 @@ impl Topics {
         Self::new(image.version(), image.topics().map(topic))
     }
 
+    /// Whether an image has these topics, with these partitions: a look at every topic, without making anything.
+    pub fn are_of(&self, image: &Image) -> bool {
+        let mut known = self.by_name.iter();
+        let same = image.topics().all(|topic| {
+            let known = known.next();
+            known.is_some_and(|(name, facts)| {
+                **name == *topic.name.as_str()
+                    && facts.id == topic.id
+                    && usize::try_from(facts.partitions) == Ok(image.partitions(topic).len())
+            })
+        });
+        same && known.next().is_none()
+    }
+
     /// Whether both have the same topics with the same partitions.
     pub fn has_same(&self, other: &Self) -> bool {
         self.by_name == other.by_name
     }
 
-    /// Whether no image was ever seen.
-    pub(in crate::group) fn are_unknown(&self) -> bool {
-        self.version == 0 && self.by_name.is_empty()
+    /// Whether an image was ever seen.
+    pub fn are_known(&self) -> bool {
+        self.version > 0 || !self.by_name.is_empty()
     }
 
     pub(super) fn version(&self) -> u64 {
@@ -110,3 +124,82 @@ impl Topics {
 const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
 /// What FNV-1a multiplies with.
 const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::cluster::{Command, apply};
+    use crate::ids::{BrokerId, TopicName};
+
+    fn create(image: &mut Image, name: &str, id: u128, partitions: usize) {
+        let create = Command::CreateTopic {
+            name: TopicName::new(name).unwrap(),
+            id: TopicId(Uuid::from_u128(id)),
+            partitions: vec![vec![BrokerId(1)]; partitions],
+            configs: BTreeMap::new(),
+        };
+        apply(image, &create).unwrap();
+    }
+
+    #[test]
+    fn topics_are_those_of_every_image_until_one_has_others() {
+        let mut image = Image::default();
+        create(&mut image, "a", 1, 2);
+        create(&mut image, "b", 2, 1);
+        let topics = Topics::of(&image);
+        assert!(topics.are_of(&image));
+        let broker = crate::cluster::Broker {
+            id: BrokerId(1),
+            ..Default::default()
+        };
+        apply(&mut image, &Command::RegisterBroker { broker }).unwrap();
+        assert!(topics.are_of(&image), "brokers are no topics");
+        let change = |command: Command| {
+            let mut image = image.clone();
+            apply(&mut image, &command).unwrap();
+            image
+        };
+        let (topic, added) = (TopicName::new("a").unwrap(), vec![vec![BrokerId(1)]]);
+        let grown = change(Command::CreatePartitions { topic, added });
+        let gone = change(Command::DeleteTopic {
+            id: TopicId(Uuid::from_u128(2)),
+        });
+        let mut again = gone.clone();
+        create(&mut again, "b", 3, 1);
+        let mut more = image.clone();
+        create(&mut more, "c", 3, 1);
+        for (what, image) in [
+            ("grown", grown),
+            ("gone", gone),
+            ("made again", again),
+            ("made", more),
+        ] {
+            assert!(!topics.are_of(&image), "{what}");
+            assert!(Topics::of(&image).are_of(&image), "{what}");
+        }
+    }
+
+    #[test]
+    #[ignore = "measures"]
+    fn how_long_a_look_at_many_topics_takes() {
+        for (count, partitions) in [(10_000, 1), (100, 100)] {
+            let mut image = Image::default();
+            for n in 0..count {
+                create(&mut image, &format!("topic-{n}"), n as u128 + 1, partitions);
+            }
+            let begun = Instant::now();
+            let topics = Topics::of(&image);
+            let made = begun.elapsed();
+            let begun = Instant::now();
+            assert!(topics.are_of(&image));
+            println!(
+                "{count} topics of {partitions}: made in {made:?}, compared in {:?}",
+                begun.elapsed()
+            );
+        }
+    }
+}

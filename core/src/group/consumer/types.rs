@@ -6,30 +6,6 @@ use std::sync::Arc;
 use super::record::{MemberState, Partitions};
 use crate::ids::{PartitionIndex, TopicId};
 
-/// Bounds of groups that follow KIP-848, with Kafka's defaults.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConsumerConfig {
-    /// Without a sign of life for so long, a member is out. Kafka's `group.consumer.session.timeout.ms`.
-    pub session_timeout_ms: i32,
-    /// How often members are told to send heartbeats. Kafka's `group.consumer.heartbeat.interval.ms`.
-    pub heartbeat_interval_ms: i32,
-    /// Most members of a group. Kafka's `group.consumer.max.size`.
-    pub members_max: usize,
-    /// Which groups with members may change their protocol. Kafka's `group.consumer.migration.policy`.
-    pub migration: Migration,
-}
-
-impl Default for ConsumerConfig {
-    fn default() -> Self {
-        Self {
-            session_timeout_ms: 45_000,
-            heartbeat_interval_ms: 5000,
-            members_max: i32::MAX as usize,
-            migration: Migration::Bidirectional,
-        }
-    }
-}
-
 /// Which groups with members may change their protocol. Those without may always.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Migration {

@@ -16,6 +16,7 @@ mod events;
 mod membership;
 mod migration;
 mod mixed;
+mod own_configs;
 mod properties;
 mod record_formats;
 mod subscriptions;
@@ -25,8 +26,8 @@ struct World {
     groups: Groups,
     log: Vec<Record>,
     answers: BTreeMap<u64, Response>,
-    now_ms: i64,
     events: Vec<Event>,
+    now_ms: i64,
     topics: Arc<Topics>,
     tokens: u64,
 }
@@ -42,8 +43,8 @@ impl World {
             groups: Groups::new(config),
             log: Vec::new(),
             answers: BTreeMap::new(),
-            now_ms: 1000,
             events: Vec::new(),
+            now_ms: 1000,
             topics: Arc::new(topics(1, names)),
             tokens: 0,
         };
@@ -59,8 +60,8 @@ impl World {
     }
 
     fn run(&mut self, step: Step) {
-        for record in &step.records {
         self.events.extend(&step.events);
+        for record in &step.records {
             let (key, value) = record.encode();
             let read = Record::decode(&key, value.as_deref()).unwrap();
             assert_eq!(read, *record, "records survive the log");
