@@ -115,7 +115,12 @@ impl InForce {
         let Some(context) = self.context.get().and_then(Weak::upgrade) else {
             return;
         };
-        context.replication.image_changed(&self.image.load_full());
+        let image = self.image.load_full();
+        if let Some(peers) = &context.peers {
+            let serving = image.brokers().values().filter(|broker| !broker.fenced);
+            peers.set_serving(serving.map(|broker| broker.id).collect());
+        }
+        context.replication.image_changed(&image);
         context.groups.image_changed(&context);
         context.transactions.image_changed(&context);
         context.workers.image_changed(&context);

@@ -26,8 +26,8 @@ use millstream_kafka::wire::{Chunk, Message, Reader, Writer};
 use millstream_kafka::{ApiKey, Request};
 
 use super::{
-    add_partitions_to_txn, delete_groups, end_txn, fetch, init_producer_id, leaders, list_offsets,
-    offset_commit, offset_fetch, produce, txn_offset_commit, write_txn_markers,
+    add_partitions_to_txn, delete_groups, end_txn, fetch, init_producer_id, list_offsets, offset_commit,
+    offset_fetch, produce, txn_offset_commit, write_txn_markers,
 };
 use crate::connection::ConnectionInfo;
 use crate::context::Context;
@@ -48,23 +48,9 @@ pub async fn ask<R: Request>(
     message.put_i16(version);
     encode(&mut message, &request, version)?;
     let peers = context.peers.as_ref().ok_or("this broker is alone")?;
-    let calling = peers.call(broker, CallKind::Request, message.freeze(), ANSWER_WAIT);
-    let answer = tokio::select! {
-        answer = calling => answer.map_err(|error| error.to_string())?,
-        () = out_of_service(context, broker) => return Err("it is out of service".to_owned()),
-    };
+    let answer = peers.call(broker, CallKind::Request, message.freeze(), ANSWER_WAIT);
+    let answer = answer.await.map_err(|error| error.to_string())?;
     R::Response::decode(&mut Reader::new(answer), version).map_err(|error| error.to_string())
-}
-
-/// Resolves when the cluster does not count on a broker any more. Its connection may still seem to live: that it does not
-/// is found out later, and whoever has taken over can be asked at once.
-async fn out_of_service(context: &Context, broker: BrokerId) {
-    loop {
-        tokio::time::sleep(SERVICE_LOOK).await;
-        if leaders::serving(&context.controller.image(), broker).is_none() {
-            return;
-        }
-    }
 }
 
 /// A request that brokers make of each other.
@@ -176,7 +162,5 @@ fn encode(to: &mut BytesMut, message: &impl Message, version: i16) -> Result<(),
     Ok(())
 }
 
-/// Pause between two looks whether who is asked is still in service.
-const SERVICE_LOOK: Duration = Duration::from_millis(25);
 /// Longest time that an answer is waited for.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);

@@ -12,10 +12,11 @@ mod identity;
 mod link;
 mod rarely;
 mod serve;
+mod serving;
 mod tls;
 mod transport;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -31,6 +32,7 @@ use tokio::sync::watch;
 use certificates::Certificates;
 pub use identity::{Identity, IdentityError};
 use link::Link;
+use serving::Serving;
 
 /// The socket for other brokers, and the ways to them.
 pub struct Peers {
@@ -42,6 +44,7 @@ pub struct Peers {
     certificates: Arc<RwLock<Arc<Certificates>>>,
     known: Arc<RwLock<HashMap<BrokerId, Known>>>,
     links: RwLock<HashMap<(BrokerId, Class), Arc<Link>>>,
+    serving: Serving,
 }
 
 /// Where a broker is reached, and by which certificate it is known.
@@ -150,6 +153,9 @@ pub enum PeerError {
         /// What it says.
         reason: String,
     },
+    /// The cluster does not count on the broker any more: whoever took over can be asked.
+    #[error("{0} is out of service")]
+    OutOfService(String),
     /// No answer came in time.
     #[error("no answer from {to} within {waited:?}")]
     TimedOut {
@@ -194,6 +200,7 @@ impl Peers {
             certificates: Arc::new(RwLock::new(Arc::new(certificates))),
             known,
             links: RwLock::default(),
+            serving: Serving::default(),
         })
     }
 
@@ -235,10 +242,16 @@ impl Peers {
         known.insert(id, Known { address, fingerprint });
     }
 
+    /// Says which brokers the cluster counts on. Calls to the others end, but for those that the cluster is run by: their
+    /// connections may still seem to live, and that they do not is found out later.
+    pub fn set_serving(&self, brokers: BTreeSet<BrokerId>) {
+        self.serving.set(brokers);
+    }
+
     /// Asks a broker.
     ///
     /// # Errors
-    /// It cannot be reached, refuses, or does not answer in time.
+    /// It cannot be reached, refuses, does not answer in time, or goes out of service meanwhile.
     pub async fn call(
         &self,
         to: BrokerId,
@@ -252,7 +265,11 @@ impl Peers {
             let connection = self.connection(to, kind.class(), &known).await?;
             link::call(&connection, kind, &request, &name).await
         };
-        match tokio::time::timeout(wait, calling).await {
+        let answer = tokio::select! {
+            answer = tokio::time::timeout(wait, calling) => answer,
+            () = self.serving.ends(to, kind) => return Err(PeerError::OutOfService(name)),
+        };
+        match answer {
             Ok(answer) => answer,
             Err(_) => Err(PeerError::TimedOut {
                 to: name,

@@ -1,5 +1,6 @@
 //! Calls and streams between brokers that trust each other.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -190,4 +191,42 @@ async fn packets_grow_as_far_as_the_system_takes_ten_of_them_at_once() {
     let links = one.peers.links.read().unwrap();
     let path = links[&(BrokerId(2), Class::Bulk)].open().unwrap().stats().path;
     assert_eq!(path.black_holes_detected, 0, "{path:?}");
+}
+
+#[tokio::test]
+async fn a_call_to_a_silent_broker_ends_when_the_cluster_does_not_count_on_it() {
+    let (one, two) = two_brokers();
+    let (me, other) = (BrokerId(1), BrokerId(2));
+    let silent = Bytes::from_static(b"wait");
+    one.peers.set_serving(BTreeSet::from([me, other]));
+    for kind in [
+        CallKind::Produce,
+        CallKind::Request,
+        CallKind::Workers,
+        CallKind::PluginBytes,
+    ] {
+        let calling = one.peers.call(other, kind, silent.clone(), WAIT);
+        let fencing = async {
+            // The call is under way: the connection that it needs is there.
+            until("the call is under way", async || !one.peers.stats().is_empty()).await;
+            one.peers.set_serving(BTreeSet::from([me]));
+            Instant::now()
+        };
+        let (answer, fenced) = tokio::join!(async { (calling.await, Instant::now()) }, fencing);
+        let (answer, ended) = answer;
+        let error = answer.unwrap_err();
+        assert!(matches!(error, PeerError::OutOfService(_)), "{kind:?}: {error}");
+        assert!(ended - fenced < WAIT / 4, "{kind:?}");
+        one.peers.set_serving(BTreeSet::from([me, other]));
+    }
+    // What the cluster is run by goes on, and so does what a broker may have that does not serve.
+    one.peers.set_serving(BTreeSet::from([me]));
+    assert_eq!(&*one.says(2, "hello").await.unwrap(), b"1: hello");
+    let bytes = one
+        .peers
+        .call(other, CallKind::PluginBytes, Bytes::from_static(b"x"), WAIT);
+    assert_eq!(&*bytes.await.unwrap(), b"x");
+    let produce = one.peers.call(other, CallKind::Produce, silent, WAIT).await;
+    assert!(matches!(produce, Err(PeerError::OutOfService(_))));
+    drop(two);
 }
