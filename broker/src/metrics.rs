@@ -15,6 +15,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::plugins::Stopwatch;
+use crate::{coordinators, workers};
 
 /// Name of an API, as a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -67,6 +68,10 @@ pub struct Metrics {
     computing: Family<StageLabel, Counter<f64, AtomicU64>>,
     /// Bytes that the view cache holds.
     pub view_cache_bytes: Gauge<u64, AtomicU64>,
+    /// What happens at coordinators.
+    pub coordinators: coordinators::Events,
+    /// What happens to transforms.
+    pub workers: workers::Events,
 }
 
 impl Default for Metrics {
@@ -132,8 +137,12 @@ impl Default for Metrics {
             "Memory of the view cache",
             view_cache_bytes.clone(),
         );
+        let coordinators = coordinators::Events::registered(&mut registry);
+        let workers = workers::Events::registered(&mut registry);
         Self {
             registry,
+            coordinators,
+            workers,
             connections,
             requests,
             bytes_in,
@@ -184,6 +193,19 @@ impl Metrics {
                 .get_or_create(&StageLabel { way, stage })
                 .inc_by(spent.as_secs_f64());
         }
+    }
+}
+
+#[cfg(test)]
+impl Metrics {
+    /// The value of a sample, which is named as in the text format; 0 if there is none.
+    pub fn sample(&self, sample: &str) -> f64 {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode_registry(&mut text, &self.registry).unwrap();
+        let mut lines = text
+            .lines()
+            .filter_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        lines.next().map_or(0.0, |value| value.parse().unwrap())
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Usage {
     pub calls: u64,
     /// Fuel of all these calls.
     pub fuel: u64,
+    /// Its memory now, in bytes.
+    pub memory_bytes: u64,
     /// The most memory that it had, in bytes.
     pub memory_bytes_peak: u64,
     /// Lines that it logged beyond the volume.
@@ -167,6 +169,7 @@ impl Instance {
         Usage {
             calls: self.calls,
             fuel: self.fuel_used,
+            memory_bytes: state.memory_bytes,
             memory_bytes_peak: state.memory_bytes_peak,
             log_lines_dropped: state.log_lines_dropped,
         }

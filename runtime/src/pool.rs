@@ -108,6 +108,13 @@ impl Pool {
         drop(idle);
     }
 
+    /// Memory of its instances, in bytes; none while some are in use, whose memory may grow.
+    pub fn memory_bytes(&self) -> Option<u64> {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = places.idle.iter().map(|instance| instance.usage().memory_bytes);
+        (places.in_use == 0).then(|| idle.sum())
+    }
+
     /// The plugin.
     pub fn plugin(&self) -> &Plugin {
         &self.plugin

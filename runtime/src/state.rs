@@ -16,7 +16,7 @@ pub(crate) struct State {
     sinks: Arc<[String]>,
     memory_bytes_max: u64,
     /// Of all memories, now.
-    memory_bytes: u64,
+    pub memory_bytes: u64,
     /// The most so far. Memories never shrink.
     pub memory_bytes_peak: u64,
     /// Whether memory was refused since this was last reset.

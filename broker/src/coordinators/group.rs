@@ -18,6 +18,7 @@ use super::groups::Setting;
 use super::places::{self, Internal, Place, Places};
 use super::shard::Shard;
 use crate::context::Context;
+use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::topics::Topic;
 
@@ -42,7 +43,7 @@ impl GroupCoordinator {
     ///
     /// # Panics
     /// Outside of a runtime: the shards will run on the one that this is called on.
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &Settings, metrics: &Arc<Metrics>) -> Self {
         let bounds = GroupConfig {
             session_timeout_ms_min: settings.group_min_session_timeout_ms,
             session_timeout_ms_max: settings.group_max_session_timeout_ms,
@@ -66,7 +67,7 @@ impl GroupCoordinator {
             topics: topics.clone(),
         };
         Self {
-            places: Places::new(setting, expiry_interval_ms, follow_ups),
+            places: Places::new(setting, expiry_interval_ms, follow_ups, metrics.clone()),
             topics,
             seen: Mutex::default(),
             runtime: Handle::current(),

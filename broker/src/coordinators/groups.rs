@@ -9,6 +9,7 @@ use millstream_core::group::{
 };
 use millstream_kafka::records::{BatchError, BatchView, Scratch};
 
+use super::events::Event;
 use super::machine::{Machine, Step, Unserved};
 use super::replay;
 use super::shard::Shard;
@@ -127,6 +128,7 @@ impl From<group::Step> for Step<Groups> {
         }
     }
 }
+            events: step.events.into_iter().map(Event::Group).collect(),
 
 impl From<Unserved> for GroupError {
     fn from(unserved: Unserved) -> Self {

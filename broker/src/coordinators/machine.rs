@@ -4,6 +4,7 @@ use millstream_core::group::Token;
 use millstream_core::ids::LeaderEpoch;
 use millstream_kafka::records::{BatchError, BatchView, Scratch};
 
+use super::events::Event;
 use crate::partitions::Guard;
 
 /// A state machine that a [`Shard`](super::shard::Shard) drives: it decides, the shard appends what is to be written and
@@ -20,7 +21,7 @@ pub trait Machine: Sized + Send + 'static {
     /// What is to be done elsewhere once a record is safe.
     type FollowUp: Send + 'static;
 
-    /// What it keeps, for the log.
+    /// What it keeps, for the log and for what is counted.
     const WHAT: &'static str;
 
     /// Knows nothing yet.
@@ -68,6 +69,8 @@ pub struct Step<M: Machine> {
     pub guard: Option<Guard>,
     /// Answers to requests that waited.
     pub responses: Vec<(Token, M::Response)>,
+    /// What happened, to be counted.
+    pub events: Vec<Event>,
 }
 
 impl<M: Machine> Default for Step<M> {
@@ -77,6 +80,7 @@ impl<M: Machine> Default for Step<M> {
             producer: None,
             guard: None,
             responses: Vec::new(),
+            events: Vec::new(),
         }
     }
 }

@@ -6,6 +6,7 @@
 )]
 
 mod clock;
+mod events;
 pub mod group;
 mod groups;
 pub(crate) mod machine;
@@ -15,9 +16,12 @@ pub mod producer_ids;
 mod replay;
 pub mod shard;
 pub mod transaction;
+#[cfg(test)]
+mod tests;
 mod transactions;
 mod write_error;
 
+pub use events::Events;
 pub use group::GroupCoordinator;
 pub use producer_ids::ProducerIds;
 pub use transaction::TransactionCoordinator;

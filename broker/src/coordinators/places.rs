@@ -16,6 +16,7 @@ use super::machine::{Follow, Machine, Unserved};
 use super::shard::Shard;
 use crate::context::Context;
 use crate::handlers::{admin, leaders};
+use crate::metrics::Metrics;
 use crate::partitions::Partition;
 use crate::topics::Topic;
 
@@ -24,6 +25,7 @@ pub(super) struct Places<M: Machine> {
     config: M::Config,
     expiry_interval_ms: i64,
     follow_ups: mpsc::UnboundedSender<Follow<M::FollowUp>>,
+    metrics: Arc<Metrics>,
     /// By partition. Where a key lies depends on how many partitions there are, so those that are elsewhere keep their
     /// places.
     places: ArcSwap<Vec<Place<Arc<Shard<M>>>>>,
@@ -54,11 +56,13 @@ impl<M: Machine> Places<M> {
         config: M::Config,
         expiry_interval_ms: i64,
         follow_ups: mpsc::UnboundedSender<Follow<M::FollowUp>>,
+        metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             config,
             expiry_interval_ms,
             follow_ups,
+            metrics,
             places: ArcSwap::default(),
             runtime: Handle::current(),
         }
@@ -76,7 +80,8 @@ impl<M: Machine> Places<M> {
             Place::Here((partition, epoch)) => {
                 Place::Here(runs(index, &partition, epoch).unwrap_or_else(|| {
                     let follow_ups = self.follow_ups.clone();
-                    let shard = Shard::new(partition, epoch, self.config.clone(), follow_ups);
+                    let (config, metrics) = (self.config.clone(), self.metrics.clone());
+                    let shard = Shard::new(partition, epoch, config, follow_ups, metrics);
                     let running = shard.clone().run(self.expiry_interval_ms, shutdown.subscribe());
                     self.runtime.spawn(running);
                     shard
@@ -240,14 +245,13 @@ pub fn partition_of(key: &str, count: i32) -> i32 {
 #[cfg(test)]
 mod tests {
     use millstream_core::cluster::CONSUMER_OFFSETS;
-    use millstream_core::group::{GroupError, Groups};
+    use millstream_core::group::{CommitRequest, GroupError, Groups, Identity, OffsetCommit};
     use millstream_core::ids::PartitionIndex;
     use millstream_core::replica::Term;
     use millstream_storage::LogConfig;
 
     use super::*;
     use crate::coordinators::groups::Setting;
-    use crate::metrics::Metrics;
     use crate::partitions::{Description, Store};
 
     #[test]
@@ -260,8 +264,12 @@ mod tests {
     }
 
     fn new() -> Places<Groups> {
+        counted(Metrics::new())
+    }
+
+    fn counted(metrics: Arc<Metrics>) -> Places<Groups> {
         let (follow_ups, _) = mpsc::unbounded_channel();
-        Places::new(Setting::default(), 600_000, follow_ups)
+        Places::new(Setting::default(), 600_000, follow_ups, metrics)
     }
 
     /// Two partitions that this broker leads, at places 1 and 2.
@@ -341,5 +349,40 @@ mod tests {
             !Arc::ptr_eq(&places.shards()[0], &kept),
             "another term reads anew"
         );
+    }
+
+    #[tokio::test]
+    async fn groups_that_are_given_up_are_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let partitions = partitions(&dir);
+        let metrics = Metrics::new();
+        let places = counted(metrics.clone());
+        let (shutdown, _) = watch::channel(false);
+        places.serve(led(&partitions, 0), &shutdown);
+        let shard = places.shards()[1].clone();
+        while shard.look(|_| ()).is_err() {
+            tokio::task::yield_now().await;
+        }
+        let commit = CommitRequest {
+            who: Identity {
+                group: "g".to_owned(),
+                generation: -1,
+                ..Identity::default()
+            },
+            offsets: vec![OffsetCommit {
+                topic: "t".to_owned(),
+                partition: 0,
+                offset: 1,
+                leader_epoch: -1,
+                metadata: String::new(),
+            }],
+        };
+        assert!(shard.act(|groups| groups.commit(0, &commit).1));
+        let given_up = r#"millstream_coordinator_given_up_total{kind="groups"}"#;
+        assert_eq!(metrics.sample(given_up), 0.0);
+        let mut wanted = led(&partitions, 0);
+        wanted[1] = Place::Elsewhere;
+        places.serve(wanted, &shutdown);
+        assert_eq!(metrics.sample(given_up), 1.0);
     }
 }

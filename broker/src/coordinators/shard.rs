@@ -24,6 +24,7 @@ use super::machine::{Follow, Machine, Step, Unserved};
 use super::replay;
 use super::write_error::WriteError;
 use crate::context::now_ms;
+use crate::metrics::Metrics;
 use crate::partitions::{AppendError, Guard, NotDurable, Partition, Receipt};
 
 /// Owner of what one partition keeps.
@@ -39,6 +40,7 @@ pub struct Shard<M: Machine> {
     unsettled: Arc<AtomicUsize>,
     /// Where it goes that is to be done elsewhere.
     follow_ups: mpsc::UnboundedSender<Follow<M::FollowUp>>,
+    metrics: Arc<Metrics>,
 }
 
 struct State<M: Machine> {
@@ -81,6 +83,7 @@ impl<M: Machine> Shard<M> {
         epoch: LeaderEpoch,
         config: M::Config,
         follow_ups: mpsc::UnboundedSender<Follow<M::FollowUp>>,
+        metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let state = State {
@@ -102,6 +105,7 @@ impl<M: Machine> Shard<M> {
             releases: sender,
             unsettled: Arc::default(),
             follow_ups,
+            metrics,
         })
     }
 
@@ -134,7 +138,11 @@ impl<M: Machine> Shard<M> {
         let answers: Vec<_> = {
             let mut state = self.lock();
             let step = match std::mem::replace(&mut state.status, Status::Stopped) {
-                Status::Ready => state.machine.close(),
+                Status::Ready => {
+                    let count = state.machine.len();
+                    self.metrics.coordinators.given_up(M::WHAT, count);
+                    state.machine.close()
+                }
                 _ => Step::default(),
             };
             let mut waiting = std::mem::take(&mut state.waiting);
@@ -225,6 +233,7 @@ impl<M: Machine> Shard<M> {
             producer,
             guard,
             responses,
+            events,
         } = step;
         let written = self.write(state, &records, producer, guard);
         if matches!(&written, Err(error) if error.is_partial) {
@@ -249,6 +258,7 @@ impl<M: Machine> Shard<M> {
                     let follow_up = state.machine.follow_up(record);
                     release.follow_ups.extend(follow_up.map(|what| self.follow(what)));
                 }
+                self.metrics.coordinators.count(&events);
                 (release.durable, release.done) = (durable, done);
             }
             Err(error) => error.tell(M::WHAT, self.partition.index.0),
@@ -453,6 +463,8 @@ impl<M: Machine> Shard<M> {
                 state.machine = machine;
                 state.records_in_log = records;
                 state.status = Status::Ready;
+                let count = state.machine.len();
+                self.metrics.coordinators.loaded(M::WHAT, count);
                 let step = state.machine.loaded(&self.config, self.clock.now_ms());
                 let _ = self.take(&mut state, step, None);
                 for follow_up in state.machine.follow_ups() {

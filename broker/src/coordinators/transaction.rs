@@ -24,6 +24,7 @@ use super::shard::Shard;
 use super::transactions::Decided;
 use crate::context::Context;
 use crate::handlers::among;
+use crate::metrics::Metrics;
 use crate::settings::Settings;
 
 /// All transactions that this broker coordinates.
@@ -31,6 +32,7 @@ pub struct TransactionCoordinator {
     places: Places<Transactions>,
     /// Held while shards start and stop. What is decided, until somebody tells the partitions.
     decided: Mutex<Option<mpsc::UnboundedReceiver<Follow<Decided>>>>,
+    metrics: Arc<Metrics>,
 }
 
 /// Partitions, by topic.
@@ -41,7 +43,7 @@ impl TransactionCoordinator {
     ///
     /// # Panics
     /// Outside of a runtime: the shards will run on the one that this is called on.
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &Settings, metrics: &Arc<Metrics>) -> Self {
         let config = TransactionConfig {
             timeout_ms_max: settings.transaction_max_timeout_ms,
             expiration_ms: i64::from(settings.transactional_id_expiration_ms),
@@ -49,7 +51,8 @@ impl TransactionCoordinator {
         };
         let (follow_ups, decided) = mpsc::unbounded_channel();
         Self {
-            places: Places::new(config, EXPIRY_INTERVAL_MS, follow_ups),
+            places: Places::new(config, EXPIRY_INTERVAL_MS, follow_ups, metrics.clone()),
+            metrics: metrics.clone(),
             decided: Mutex::new(Some(decided)),
         }
     }
@@ -159,7 +162,7 @@ impl TransactionCoordinator {
                 Err(TransactionError::ConcurrentTransactions) if Instant::now() < deadline => {
                     tokio::time::sleep(MARKERS_LOOK).await;
                 }
-                added => return added.map_err(code),
+                added => return added.map_err(|error| self.refuse(error)),
             }
         }
     }
@@ -171,7 +174,7 @@ impl TransactionCoordinator {
     pub fn verify(&self, id: &str, producer: Producer, topic: &str, partition: i32) -> Result<(), ErrorCode> {
         let shard = self.shard(id).map_err(unserved)?;
         let verified = shard.look(|transactions| transactions.verify(id, producer, topic, partition));
-        verified.map_err(unserved)?.map_err(code)
+        verified.map_err(unserved)?.map_err(|error| self.refuse(error))
     }
 
     /// Decides a producer's transaction, and gives the producer of the next one.
@@ -195,6 +198,14 @@ impl TransactionCoordinator {
         self.decide(context, id, end).await
     }
 
+    /// Kafka's error code for a refusal, which is counted if it fences.
+    fn refuse(&self, error: TransactionError) -> ErrorCode {
+        if error == TransactionError::ProducerFenced {
+            self.metrics.coordinators.fenced_producer();
+        }
+        code(error)
+    }
+
     /// Has a decision made and written, with an id that no producer has had if it needs one.
     async fn decide(
         &self,
@@ -210,7 +221,7 @@ impl TransactionCoordinator {
                 Err(TransactionError::ProducerIdNeeded) if fresh.is_none() => {
                     fresh = Some(context.producer_ids.next(context).await?.0);
                 }
-                answer => return answer.map_err(code),
+                answer => return answer.map_err(|error| self.refuse(error)),
             }
         }
     }

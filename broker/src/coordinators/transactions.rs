@@ -9,6 +9,7 @@ use millstream_core::transaction::{
 };
 use millstream_kafka::records::{BatchError, BatchView, Scratch};
 
+use super::events::Event;
 use super::machine::{Machine, Step, Unserved};
 use super::replay;
 
@@ -97,7 +98,11 @@ impl Machine for Transactions {
     }
 
     fn tick(&mut self, now_ms: i64) -> Step<Self> {
-        Self::tick(self, now_ms).into()
+        let step: Step<Self> = Self::tick(self, now_ms).into();
+        Step {
+            events: step.events.iter().map(|_| Event::TimedOut).collect(),
+            ..step
+        }
     }
 
     fn expire(&mut self, now_ms: i64) -> Step<Self> {
@@ -138,7 +143,10 @@ impl Machine for Transactions {
 
 impl From<transaction::Step> for Step<Transactions> {
     fn from(step: transaction::Step) -> Self {
+        let values = step.records.iter().filter_map(|record| record.value.as_ref());
+        let decided = values.filter_map(|value| value.outcome());
         Self {
+            events: decided.map(Event::Decided).collect(),
             records: step.records,
             ..Self::default()
         }

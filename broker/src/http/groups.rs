@@ -9,8 +9,8 @@ use millstream_core::group::consumer::ConsumerDescription;
 use millstream_core::group::{AnyState, CommittedOffset, GroupDescription};
 use serde::Serialize;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
+use super::ends::ends;
 use super::error::{ApiError, ErrorBody};
 use crate::context::Context;
 
@@ -56,7 +56,7 @@ pub struct OffsetBody {
     pub partition: i32,
     /// Offset of the next record to read.
     pub committed: i64,
-    /// Offset after the last record that may be read; none where the topic is gone.
+    /// Offset after the last record that may be read; none where the topic is gone, or its leader does not tell.
     pub end: Option<i64>,
     /// Records between the two.
     pub lag: Option<i64>,
@@ -110,10 +110,9 @@ pub async fn group(
         Some((described, groups.offsets(&group)))
     });
     let (described, offsets) = look.map_err(|_| loading())?.ok_or_else(unknown)?;
-    Ok(Json(GroupDetailBody {
-        offsets: offsets.iter().map(|offset| with_lag(&context, offset)).collect(),
-        ..described
-    }))
+    let mut offsets: Vec<OffsetBody> = offsets.iter().map(OffsetBody::of).collect();
+    fill_in(&context, offsets.iter_mut()).await;
+    Ok(Json(GroupDetailBody { offsets, ..described }))
 }
 
 fn classic(group: &str, described: GroupDescription) -> GroupDetailBody {
@@ -152,7 +151,7 @@ fn consumer(group: &str, described: ConsumerDescription) -> GroupDetailBody {
 
 /// Every committed offset of every group, with its lag: what `/metrics` shows. Groups that are being loaded are left
 /// out.
-pub fn all_offsets(context: &Context) -> Vec<(String, OffsetBody)> {
+pub async fn all_offsets(context: &Arc<Context>) -> Vec<(String, OffsetBody)> {
     let mut found = Vec::new();
     for shard in context.groups.shards().iter() {
         let offsets = shard.look(|groups| {
@@ -168,25 +167,36 @@ pub fn all_offsets(context: &Context) -> Vec<(String, OffsetBody)> {
             found.extend(
                 offsets
                     .iter()
-                    .map(|offset| (group.clone(), with_lag(context, offset))),
+                    .map(|offset| (group.clone(), OffsetBody::of(offset))),
             );
         }
     }
+    fill_in(context, found.iter_mut().map(|(_, offset)| offset)).await;
     found
 }
 
-fn with_lag(context: &Context, offset: &CommittedOffset) -> OffsetBody {
-    let end = context
-        .topics
-        .find(&offset.topic, Uuid::nil())
-        .ok()
-        .and_then(|topic| Some(topic.partition(offset.partition)?.watermarks().high.0));
-    OffsetBody {
-        topic: offset.topic.to_string(),
-        partition: offset.partition,
-        committed: offset.offset,
-        end,
-        lag: end.map(|end| (end - offset.offset).max(0)),
+/// Says where the partitions end, as far as their leaders tell, and so how far behind the group is.
+async fn fill_in(context: &Arc<Context>, offsets: impl Iterator<Item = &mut OffsetBody>) {
+    let mut offsets: Vec<&mut OffsetBody> = offsets.collect();
+    let partitions = offsets
+        .iter()
+        .map(|offset| (offset.topic.clone(), offset.partition));
+    let known = ends(context, partitions.collect()).await;
+    for offset in &mut offsets {
+        offset.end = known.get(&(offset.topic.clone(), offset.partition)).copied();
+        offset.lag = offset.end.map(|end| (end - offset.committed).max(0));
+    }
+}
+
+impl OffsetBody {
+    fn of(offset: &CommittedOffset) -> Self {
+        Self {
+            topic: offset.topic.to_string(),
+            partition: offset.partition,
+            committed: offset.offset,
+            end: None,
+            lag: None,
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use axum::response::IntoResponse;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 
 use super::error::ApiError;
-use super::groups::all_offsets;
+use super::groups::{OffsetBody, all_offsets};
 use crate::context::Context;
 
 /// Everything, in the text format of OpenMetrics.
@@ -22,9 +22,10 @@ use crate::context::Context;
     responses((status = 200, description = "Metric families", body = String, content_type = "application/openmetrics-text")))]
 pub async fn metrics(State(context): State<Arc<Context>>) -> Result<impl IntoResponse, ApiError> {
     let mut text = String::new();
+    let offsets = all_offsets(&context).await;
     let written = encode_registry(&mut text, &context.metrics.registry)
         .and_then(|()| partitions::write(&context, &mut text))
-        .and_then(|()| write_lag(&context, &mut text))
+        .and_then(|()| write_lag(&offsets, &mut text))
         .and_then(|()| write_plugins(&context, &mut text))
         .and_then(|()| transforms::write(&context, &mut text))
         .and_then(|()| cluster::write(&context, &mut text))
@@ -39,14 +40,14 @@ pub async fn metrics(State(context): State<Arc<Context>>) -> Result<impl IntoRes
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text))
 }
 
-fn write_lag(context: &Context, out: &mut String) -> fmt::Result {
+fn write_lag(offsets: &[(String, OffsetBody)], out: &mut String) -> fmt::Result {
     writeln!(
         out,
         "# HELP millstream_group_lag_records Records that a group has not read yet.\n# TYPE millstream_group_lag_records gauge"
     )?;
-    for (group, offset) in all_offsets(context) {
+    for (group, offset) in offsets {
         let Some(lag) = offset.lag else { continue };
-        let (group, topic, partition) = (escape(&group), escape(&offset.topic), offset.partition);
+        let (group, topic, partition) = (escape(group), escape(&offset.topic), offset.partition);
         let labels = format!("group=\"{group}\",topic=\"{topic}\",partition=\"{partition}\"");
         writeln!(out, "millstream_group_lag_records{{{labels}}} {lag}")?;
     }
@@ -124,6 +125,7 @@ mod tests {
         let broker = Broker::start(settings).await.unwrap();
         let context = broker.context().clone();
         context.metrics.request(ApiKey::Produce, Duration::from_millis(1));
+        context.metrics.workers.committed("t", Duration::from_millis(1));
         let answer = metrics(State(context)).await.unwrap().into_response();
         let body = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
         let text = String::from_utf8(body.to_vec()).unwrap();

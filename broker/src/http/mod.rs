@@ -5,11 +5,12 @@
 
 mod cluster;
 mod connections;
+mod ends;
 mod error;
 mod groups;
 mod health;
 mod hosts;
-mod metrics;
+pub(crate) mod metrics;
 mod plugins;
 mod topics;
 pub(crate) mod transforms;

@@ -1,10 +1,12 @@
 //! The plugin instance that the partitions of one worker share.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use millstream_core::cluster::{Plugin, PluginLimits, PluginVersion};
 use millstream_runtime::{CallError, Instance, InstantiateError, Pool, Transformed, Verdicts, World};
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::seat::{self, CallFailure, Pools};
@@ -20,6 +22,18 @@ pub struct Worker {
     turn: Arc<Semaphore>,
     /// When it was last called.
     called: Mutex<Instant>,
+    cpu_nanoseconds: AtomicU64,
+    /// After the last call.
+    memory_bytes: AtomicU64,
+}
+
+/// What a worker has cost since it was started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Processor time in the plugin, and in starting its instances.
+    pub cpu: Duration,
+    /// Linear memory of its instance now; 0 while there is none.
+    pub memory_bytes: u64,
 }
 
 /// What a plugin made of records.
@@ -64,6 +78,8 @@ impl Plugins {
             pools: self.pools.clone(),
             turn: Arc::new(Semaphore::new(1)),
             called: Mutex::new(Instant::now()),
+            cpu_nanoseconds: AtomicU64::new(0),
+            memory_bytes: AtomicU64::new(0),
         })
     }
 }
@@ -86,13 +102,25 @@ impl Worker {
     /// # Errors
     /// Why the call failed as a whole; the next one gets another instance.
     pub fn call(&self, rows: &[u8], data: &[u8]) -> (Result<Answer, CallFailure>, Duration) {
-        let begun = Instant::now();
+        let (begun, cpu) = (Instant::now(), thread_cpu());
         let answer = self.instance(|instance| match self.world {
             World::Filter => instance.filter(rows, data).map(Answer::Verdicts),
             _ => instance.transform(rows, data).map(Answer::Transformed),
         });
         *self.called.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        let spent = thread_cpu().saturating_sub(cpu);
+        self.cpu_nanoseconds
+            .fetch_add(spent.as_nanos() as u64, Ordering::Relaxed);
         (answer, begun.elapsed())
+    }
+
+    /// What it has cost.
+    pub fn cost(&self) -> Cost {
+        let in_use = || self.memory_bytes.load(Ordering::Relaxed);
+        Cost {
+            cpu: Duration::from_nanos(self.cpu_nanoseconds.load(Ordering::Relaxed)),
+            memory_bytes: self.pool.memory_bytes().unwrap_or_else(in_use),
+        }
     }
 
     /// Gives back the memory of the instance until it is needed again, if no partition of the worker has needed it for a
@@ -114,8 +142,17 @@ impl Worker {
             Ok(None) => return Err(CallFailure::Busy("the worker's instance is in use".to_owned())),
             Err(error) => return Err(failure(error)),
         };
-        work(&mut instance).map_err(|error| CallFailure::Plugin(error.to_string()))
+        let answer = work(&mut instance);
+        self.memory_bytes
+            .store(instance.usage().memory_bytes, Ordering::Relaxed);
+        answer.map_err(|error| CallFailure::Plugin(error.to_string()))
     }
+}
+
+/// Processor time of this thread.
+fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// What it means that an instance cannot be started.

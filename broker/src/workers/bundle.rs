@@ -3,15 +3,18 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_core::cluster::Guarantee;
 use millstream_core::transaction::Producer;
 use millstream_kafka::wire::Text;
+use tokio::time::Instant;
 
 use super::compute::Output;
-use super::platform::{Part, Place, Trouble};
+use super::platform::{Place, Trouble};
 use super::tally::Tally;
 use super::task::Task;
+use super::writing::Part;
 use crate::context::Context;
 
 /// What one commit is to write.
@@ -24,6 +27,8 @@ pub struct Bundle {
     pub output: Output,
     /// The offset behind what it came of.
     pub place: Place,
+    /// When the oldest record was read that it came of; none if there is none.
+    pub read_at: Option<Instant>,
 }
 
 /// What it left.
@@ -36,6 +41,8 @@ pub struct Committed {
     pub tally: Tally,
     /// The offset that was committed.
     pub offset: i64,
+    /// How long that took since the oldest record was read that it came of.
+    pub took: Option<Duration>,
 }
 
 /// Next sequence numbers by the place of a sink and partition, where an epoch outlives a commit.
@@ -51,6 +58,7 @@ pub async fn write(context: &Arc<Context>, task: &Task, bundle: Bundle) -> Resul
         mut sequences,
         mut output,
         place,
+        read_at,
     } = bundle;
     let (parts, mut tally) = (
         std::mem::take(&mut output.parts),
@@ -95,5 +103,6 @@ pub async fn write(context: &Arc<Context>, task: &Task, bundle: Bundle) -> Resul
         sequences,
         tally,
         offset: place.offset,
+        took: read_at.map(|read_at| read_at.elapsed()),
     })
 }

@@ -17,6 +17,7 @@ use millstream_kafka::records::{
 };
 use millstream_runtime::{Made, MadeRow, Part, RowsBuilder, Transformed, Verdict};
 
+use super::doubt::{Doubt, Origin};
 use super::tally::Tally;
 use crate::context::now_ms;
 use crate::plugins::CallFailure;
@@ -97,6 +98,9 @@ pub struct Output {
     pub bytes_read: usize,
     /// What happened.
     pub tally: Tally,
+    /// What of the source it came of.
+    pub origin: Origin,
+    doubt: Doubt,
     room: Room,
 }
 
@@ -125,13 +129,36 @@ impl Output {
             bytes: 0,
             bytes_read: 0,
             tally: Tally::default(),
+            origin: Origin::default(),
+            doubt: Doubt::default(),
             room: room.clone(),
         }
     }
 
+    /// The same, where sinks have refused something.
+    pub fn doubting(mut self, doubt: &Doubt) -> Self {
+        self.doubt = doubt.clone();
+        self
+    }
+
     /// Whether it is to be written before there is more. Where all partitions together have much, each may have less.
     pub fn is_full(&self) -> bool {
-        self.bytes >= OUTPUT_BYTES_MAX || (self.bytes >= SHARE_BYTES_MIN && self.room.taken() > ROOM_BYTES)
+        self.bytes >= OUTPUT_BYTES_MAX
+            || (self.bytes >= SHARE_BYTES_MIN && self.room.taken() > ROOM_BYTES)
+            || self.room_for_records() == 0
+    }
+
+    /// Of how many more records it may come.
+    fn room_for_records(&self) -> usize {
+        self.doubt.room(self.origin.records)
+    }
+
+    /// Notes a record that something comes of, or that is to blame.
+    fn comes_of(&mut self, offset: i64) {
+        let origin = &mut self.origin;
+        if origin.records == 0 || origin.last != offset {
+            (origin.records, origin.last) = (origin.records + 1, offset);
+        }
     }
 
     fn grow(&mut self, bytes: usize) {
@@ -249,7 +276,7 @@ impl Run<'_> {
                 }
                 bytes += span.record.len();
                 spans.push(span);
-                if bytes >= SLICE_BYTES {
+                if bytes >= SLICE_BYTES || spans.len() >= self.output.room_for_records() {
                     break;
                 }
             }
@@ -368,6 +395,12 @@ impl Run<'_> {
         {
             return self.fail(header, &record, reason);
         }
+        let offset = header.base_offset + i64::from(record.delta);
+        if let Some(reason) = self.output.doubt.blames(offset).map(str::to_owned) {
+            // What comes behind it may be to blame as well, and is not to be mixed up with it.
+            self.output.comes_of(offset);
+            return self.fail(header, &record, &reason);
+        }
         let mut wanted = Vec::with_capacity(rows.len());
         for row in rows {
             match self.wanted(&record, row, data) {
@@ -376,7 +409,7 @@ impl Run<'_> {
             }
         }
         for one in &wanted {
-            self.put(one);
+            self.put(offset, one);
         }
         self.output.tally.records_out += wanted.len() as u64;
         Ok(())
@@ -425,7 +458,8 @@ impl Run<'_> {
         }
     }
 
-    fn put(&mut self, wanted: &Wanted<'_>) {
+    fn put(&mut self, offset: i64, wanted: &Wanted<'_>) {
+        self.output.comes_of(offset);
         let sink = &self.shape.sinks[wanted.sink];
         let partition = match wanted.key {
             Some(key) => partition_of_key(key, sink.partitions),
@@ -509,7 +543,7 @@ impl Run<'_> {
                 reason: format!("{reason}; and it can be no dead letter: {refusal}"),
             });
         }
-        self.put(&letter);
+        self.put(offset, &letter);
         self.output.tally.dead_lettered += 1;
         Ok(())
     }

@@ -6,7 +6,7 @@ use millstream_core::cluster::{Plugin, PluginLimits};
 
 use crate::context::Context;
 use crate::plugins::CallFailure;
-use crate::plugins::worker::Worker;
+use crate::plugins::worker::{Cost, Worker};
 
 /// The plugin instance of a worker, started by whichever partition comes first.
 #[derive(Debug)]
@@ -28,6 +28,16 @@ impl Instance {
             sinks,
             started: tokio::sync::OnceCell::new(),
         }
+    }
+
+    /// Name and version of the plugin.
+    pub fn plugin(&self) -> String {
+        format!("{}@{}", self.plugin.name, self.plugin.version)
+    }
+
+    /// What it has cost; none before it is started.
+    pub fn cost(&self) -> Option<Cost> {
+        self.started.get().map(|worker| worker.cost())
     }
 
     /// The instance.

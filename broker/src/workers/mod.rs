@@ -11,14 +11,20 @@
 mod bundle;
 mod compute;
 mod instance;
+mod doubt;
+mod events;
 mod platform;
+mod life;
 pub mod report;
+mod reading;
 pub mod reset;
 mod tally;
 mod task;
 #[cfg(test)]
 mod tests;
 
+mod trial;
+mod writing;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -38,13 +44,16 @@ use crate::context::Context;
 use crate::handlers::admin;
 use crate::plugins::CallFailure;
 use crate::settings::Settings;
+use crate::plugins::worker::Cost;
 use compute::{Room, Shape, Sink};
 use instance::Instance;
+use events::Assignment;
 use platform::Who;
 use tally::Board;
 use task::Task;
 
 pub use tally::{Face, LastError, State, Tally};
+pub use events::Events;
 
 /// The partitions of transforms that this broker runs.
 pub struct Workers {
@@ -116,6 +125,7 @@ impl Workers {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let image = context.controller.image();
         if running.is_empty() && image.transforms().len() == 0 {
+        context.metrics.workers.image_changed(&image);
             return;
         }
         let is_ending = self.is_ended.load(Ordering::SeqCst);
@@ -143,10 +153,12 @@ impl Workers {
                     Some(kept) if kept.how == how => Some(kept),
                     Some(old) => {
                         old.stop.send_replace(true);
+                        context.metrics.workers.assigned(Assignment::Renewed);
                         self.start(context, &image, (transform, assigned), how, Some(old.task))
                     }
                     None => {
                         let before = ending.remove(&key);
+                        context.metrics.workers.assigned(Assignment::Given);
                         self.start(context, &image, (transform, assigned), how, before)
                     }
                 };
@@ -157,6 +169,7 @@ impl Workers {
         }
         for (key, left) in before {
             left.stop.send_replace(true);
+            context.metrics.workers.assigned(Assignment::Taken);
             ending.insert(key, left.task);
         }
         let mut instances = self.instances.lock().unwrap_or_else(PoisonError::into_inner);
@@ -178,7 +191,7 @@ impl Workers {
             who: who(transform, &assigned.topic, assigned.partition),
             shape: Arc::new(self.shape(spec, assigned, &how.sinks)),
             guarantee: spec.guarantee,
-            start: spec.start,
+            start: transform.start(&assigned.topic, assigned.partition),
             interval: Duration::from_millis(u64::from(spec.commit_interval_ms)),
             bytes: spec.commit_bytes as usize,
             generation: how.generation,
@@ -241,6 +254,16 @@ impl Workers {
     }
 
     /// Ends everything, and waits for what is under way, not for long.
+    /// What the plugins cost here: by the transform's id, its worker, and name and version of the plugin.
+    pub fn costs(&self) -> Vec<((Uuid, u32, String), Cost)> {
+        let instances = self.instances.lock().unwrap_or_else(PoisonError::into_inner);
+        let live = instances.iter().filter_map(|((transform, _, worker), instance)| {
+            let instance = instance.upgrade()?;
+            Some(((*transform, *worker, instance.plugin()), instance.cost()?))
+        });
+        live.collect()
+    }
+
     pub async fn end(&self) {
         self.is_ended.store(true, Ordering::SeqCst);
         let running = std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));

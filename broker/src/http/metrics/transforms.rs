@@ -1,10 +1,14 @@
 //! What `/metrics` tells of the transforms that this broker runs.
 
+use std::collections::BTreeMap;
 use std::fmt;
+
+use millstream_core::cluster::Image;
 
 use super::escape;
 use super::family::Family;
 use crate::context::Context;
+use crate::plugins::worker::Cost;
 use crate::workers::State;
 use crate::workers::report::{PartitionReport, of_this_broker};
 
@@ -67,9 +71,40 @@ pub fn write(context: &Context, out: &mut String) -> fmt::Result {
             }
         }
     }
+    write_workers(context, &image, out)?;
     lag.write(out)?;
     failed.write(out)?;
     families.iter().try_for_each(|(family, _)| family.write(out))
+}
+
+/// What plugins cost, which partitions of a worker share.
+fn write_workers(context: &Context, image: &Image, out: &mut String) -> fmt::Result {
+    // Two releases of the same plugin may run at a time, with one configuration each.
+    let mut costs: BTreeMap<String, Cost> = BTreeMap::new();
+    for ((id, worker, plugin), cost) in context.workers.costs() {
+        let Some(transform) = image.transforms().find(|transform| transform.id == id) else {
+            continue;
+        };
+        let (name, plugin) = (escape(&transform.spec.name), escape(&plugin));
+        let labels = format!("transform=\"{name}\",worker=\"{worker}\",plugin=\"{plugin}\"");
+        let sum = costs.entry(labels).or_default();
+        sum.cpu += cost.cpu;
+        sum.memory_bytes += cost.memory_bytes;
+    }
+    let mut cpu = Family::counter(
+        "transform_worker_cpu_seconds",
+        "Processor time that a worker of a transform spent in its plugin",
+    );
+    let mut memory = Family::gauge(
+        "transform_worker_memory_bytes",
+        "Linear memory of the plugin instance of a worker",
+    );
+    for (labels, cost) in &costs {
+        cpu.add(labels, format!("{:.9}", cost.cpu.as_secs_f64()))?;
+        memory.add(labels, cost.memory_bytes)?;
+    }
+    cpu.write(out)?;
+    memory.write(out)
 }
 
 /// Reads one counter off a report.

@@ -11,7 +11,7 @@ use millstream_core::cluster::{
     self, Command, Image, Outcome, PluginRef, TransformChange, TransformSink, TransformSpec, Trial,
 };
 use millstream_core::config::OnError;
-use millstream_core::ids::TopicName;
+use millstream_core::ids::{TopicId, TopicName};
 use millstream_kafka::api::create_topics::CreatableTopic;
 use millstream_kafka::wire::Text;
 use uuid::Uuid;
@@ -202,19 +202,52 @@ impl Wish {
         Ok((Arc::new(image), outcome))
     }
 
-    /// Does it.
+    /// Does it. If it is refused after all, since the cluster has changed meanwhile, the topics that were made for it go again.
     async fn grant(self, context: Arc<Context>) -> Result<Outcome, ApiError> {
+        let mut made = Vec::new();
+        let granted = match self.make_topics(&context, &mut made).await {
+            Ok(()) => context.controller.apply(self.command()).await,
+            Err(error) => {
+                take_back(&context, made).await;
+                return Err(error);
+            }
+        };
+        let granted = granted.map_err(refuse::command);
+        // One that nobody can decide on now may be decided on later.
+        if granted.as_ref().is_err_and(|error| !error.is_passing()) {
+            take_back(&context, made).await;
+        }
+        granted
+    }
+
+    /// Makes the missing topics, and notes in `made` which are there for it.
+    async fn make_topics(&self, context: &Arc<Context>, made: &mut Vec<TopicId>) -> Result<(), ApiError> {
         for name in &self.missing {
-            let create = self.create(&context, name)?;
-            admin::apply(&context, create, false)
+            let create = self.create(context, name)?;
+            let id = match &create {
+                Command::CreateTopic { id, .. } => Some(*id),
+                _ => None,
+            };
+            admin::apply(context, create, false)
                 .await
                 .map_err(refuse::topic)?;
+            made.extend(id);
         }
-        context
-            .controller
-            .apply(self.command())
-            .await
-            .map_err(refuse::command)
+        Ok(())
+    }
+}
+
+/// Has topics go again that were made for a transform that is not deployed.
+async fn take_back(context: &Context, made: Vec<TopicId>) {
+    for id in made {
+        let gone = context.controller.apply(Command::DeleteTopic { id }).await;
+        if let Err(refused) = gone {
+            let reason = refused.message;
+            tracing::warn!(
+                reason,
+                "a topic stays that was made for a transform that is refused"
+            );
+        }
     }
 }
 
@@ -232,3 +265,63 @@ const WORKERS_UNASKED_MAX: u32 = 4;
 const COMMIT_INTERVAL_MS: u32 = 100;
 /// Bytes read after which there is a commit, where nothing is said.
 const COMMIT_BYTES: u32 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugins::tests::{World, guests};
+
+    fn asked(name: &str) -> DeployBody {
+        let body = format!(
+            r#"{{"name":"{name}","plugin":"router","sources":["in"],"sinks":[{{"topic":"x"}},{{"topic":"y"}}],"create-sinks":true}}"#
+        );
+        serde_json::from_str(&body).unwrap()
+    }
+
+    async fn world() -> World {
+        let world = World::start().await;
+        world.create("in", 1, &[]).await.unwrap();
+        world.push("router", guests::router()).await.unwrap();
+        world
+    }
+
+    fn wish(world: &World, name: &str) -> Wish {
+        let wish = Wish::of(&world.context().controller.image(), asked(name));
+        wish.unwrap_or_else(|_| panic!("it can be wished"))
+    }
+
+    fn is_there(world: &World, topic: &str) -> bool {
+        world.context().controller.image().topic(topic).is_some()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn sinks_that_were_made_for_a_transform_that_is_refused_after_all_go_again() {
+        let world = world().await;
+        let (mut first, late) = (wish(&world, "t"), wish(&world, "t"));
+        // Another one of that name comes first, and writes elsewhere.
+        world.create("other", 1, &[]).await.unwrap();
+        first.missing.clear();
+        first.spec.sinks = vec![TransformSink {
+            name: "other".to_owned(),
+            topic: TopicName::new("other").unwrap(),
+        }];
+        assert!(first.grant(world.context().clone()).await.is_ok());
+        let refused = late.grant(world.context().clone()).await;
+        assert!(refused.is_err_and(|error| !error.is_passing()));
+        assert!(!is_there(&world, "x") && !is_there(&world, "y"));
+        world.end().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn sinks_that_others_made_meanwhile_stay() {
+        let world = world().await;
+        let late = wish(&world, "t");
+        world.create("y", 1, &[]).await.unwrap();
+        assert!(
+            late.grant(world.context().clone()).await.is_err(),
+            "one of them is there"
+        );
+        assert!(!is_there(&world, "x") && is_there(&world, "y"));
+        world.end().await;
+    }
+}

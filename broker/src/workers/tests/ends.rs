@@ -5,7 +5,8 @@ use millstream_core::ids::PartitionIndex;
 
 use super::*;
 use crate::http::transforms::{self, body::Keeping};
-use crate::workers::platform::{self, Part, Trouble, Who};
+use crate::workers::platform::{self, Trouble, Who};
+use crate::workers::writing::Part;
 use crate::workers::reset::{ResetTo, reset};
 
 fn who(world: &World, name: &str) -> Who {

@@ -2,9 +2,11 @@
 
 mod bounds;
 mod ends;
+mod counted;
 mod errors;
 mod releases;
 mod stories;
+mod sinks;
 
 use std::time::Duration;
 

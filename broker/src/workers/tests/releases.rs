@@ -157,6 +157,49 @@ async fn a_trial_that_saw_few_records_is_not_promoted_if_they_failed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_trial_is_judged_by_all_its_partitions_together() {
+    let world = world().await;
+    world.create("wide", 4, &[]).await.unwrap();
+    world.push(PLAIN, guests::router()).await.unwrap();
+    world.push("before", guests::transform()).await.unwrap();
+    let spec = TransformSpec {
+        sources: vec![topic("wide")],
+        on_error: OnError::Skip,
+        ..spec("split")
+    };
+    deploy(&world, spec, "before").await.unwrap();
+    let trial = Trial {
+        percent: 75,
+        errors_permille_max: 50,
+        promote_after_ms: 1500,
+    };
+    change(&world, "split", upgrade(Some(trial))).await.unwrap();
+    // All of the records of one partition fail, but few of all.
+    world.produce("wide", 0, &batch(&["e"])).await.unwrap();
+    for partition in [1, 2] {
+        world
+            .produce("wide", partition, &batch(&["1 a"; 20]))
+            .await
+            .unwrap();
+    }
+    until("the trial has ended", async || {
+        let image = world.context().controller.image();
+        image.transform("split").unwrap().canary.is_none()
+    })
+    .await;
+    let image = world.context().controller.image();
+    let transform = image.transform("split").unwrap();
+    assert_eq!(
+        (
+            transform.rolled_back.as_deref(),
+            transform.current.plugin.as_str()
+        ),
+        (None, PLAIN)
+    );
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_trial_is_taken_back_to_where_it_began_and_only_where_it_ran() {
     use crate::workers::reset::{ResetTo, reset};
     let world = upgraded_world().await;

@@ -209,6 +209,33 @@ async fn a_transform_that_is_deployed_again_goes_on_if_its_offsets_were_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_is_added_later_is_read_from_its_first_record_also_by_one_that_began_at_the_latest()
+{
+    let world = world().await;
+    let latest = TransformSpec {
+        start: Start::Latest,
+        ..spec("split")
+    };
+    world.produce("in", 0, &batch(&["0 before"])).await.unwrap();
+    deploy(&world, latest, "router").await.unwrap();
+    until_done(&world, "split").await;
+    change(&world, "split", TransformChange::Pause).await.unwrap();
+    let add = Command::CreatePartitions {
+        topic: topic("in"),
+        added: vec![vec![millstream_core::ids::BrokerId(1)]],
+    };
+    world.context().controller.apply(add).await.unwrap();
+    world
+        .produce("in", 2, &batch(&["0 early", "0 late"]))
+        .await
+        .unwrap();
+    change(&world, "split", TransformChange::Resume).await.unwrap();
+    until_done(&world, "split").await;
+    comes_out(&world, "a", 0, &["0 early", "0 late"]).await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn aborted_records_of_the_source_have_no_effect() {
     use millstream_core::transaction::{EndRequest, Version};
     let world = world().await;
