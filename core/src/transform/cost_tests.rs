@@ -6,24 +6,17 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::tests::{any_brokers, any_leaders, brokers, led_by, local, moved, on, settled, then};
-use super::{COST_MAX, Place, Source, assign, assign_by_cost, busiest};
+use super::{COST_MAX, Load, Place, Source, assign, assign_by_cost, loads};
 use crate::ids::BrokerId;
 
-/// What each worker costs, and how many partitions it has.
-fn loads(places: &[Place], costs: &[u64]) -> BTreeMap<u32, (u64, usize)> {
-    let mut loads = BTreeMap::new();
-    for (place, cost) in places.iter().zip(costs) {
-        let (load, count) = loads.entry(place.worker).or_insert((0, 0));
-        *load += cost;
-        *count += 1;
-    }
-    loads
-}
-
-/// The loads of the workers in their order.
+/// What the workers cost, in their order.
 fn loaded(places: &[Place], costs: &[u32]) -> Vec<u64> {
-    let costs: Vec<u64> = costs.iter().copied().map(u64::from).collect();
-    loads(places, &costs).values().map(|(load, _)| *load).collect()
+    let pairs: Vec<_> = places
+        .iter()
+        .zip(costs)
+        .map(|(place, cost)| (place.worker, *cost))
+        .collect();
+    loads(&pairs).values().map(|load| load.cost).collect()
 }
 
 /// Costs as they are meant: bounded, and the mean where they are not known.
@@ -73,7 +66,11 @@ fn check_bound(places: &[Place], costs: &[u64], workers: u64) {
     let costliest = costs.iter().max().copied().unwrap_or(0);
     let greedy = mean + costliest * (workers - 1) / workers;
     let bound = greedy.max(mean * 6 / 5) + mean / 32 + 2;
-    for (load, _) in loads(places, costs).values() {
+    let mut by_worker: BTreeMap<u32, u64> = BTreeMap::new();
+    for (place, cost) in places.iter().zip(costs) {
+        *by_worker.entry(place.worker).or_default() += cost;
+    }
+    for load in by_worker.values() {
         assert!(*load <= bound, "{load} > {bound}: {places:?} {costs:?}");
     }
 }
@@ -163,17 +160,22 @@ fn huge_costs_are_cut() {
     let costs = vec![u32::MAX; 3000];
     let places = weighed(&sources, &costs, &brokers(&[1]), 3);
     assert_eq!(places, weighed(&sources, &[COST_MAX; 3000], &brokers(&[1]), 3));
-    let pairs: Vec<_> = places.iter().map(|place| (place.worker, u32::MAX)).collect();
     let cut = u64::from(COST_MAX);
-    assert!((1000 * cut..=1200 * cut).contains(&busiest(&pairs)));
+    for load in loaded(&places, &costs) {
+        assert!((800 * cut..=1200 * cut).contains(&load), "{load}");
+    }
 }
 
 #[test]
-fn the_busiest_worker_is_one_that_can_be_relieved() {
-    assert_eq!(busiest(&[(0, 900), (1, 100), (1, 150), (2, 200)]), 250);
-    assert_eq!(busiest(&[(0, 900), (1, 100)]), 0);
-    assert_eq!(busiest(&[(0, 0), (0, 100), (0, 300)]), 600, "one is not known");
-    assert_eq!(busiest(&[]), 0);
+fn what_a_worker_has_is_the_sum_of_its_partitions() {
+    let load = |partitions, cost| Load { partitions, cost };
+    assert_eq!(
+        loads(&[(0, 900), (1, 100), (1, 150)]),
+        BTreeMap::from([(0, load(1, 900)), (1, load(2, 250))])
+    );
+    let one_unknown = loads(&[(0, 0), (0, 100), (0, 300)]);
+    assert_eq!(one_unknown, BTreeMap::from([(0, load(3, 600))]));
+    assert_eq!(loads(&[(4, 0)]), BTreeMap::from([(4, load(1, 0))]));
 }
 
 #[test]
@@ -253,7 +255,8 @@ fn random(seed: u64) -> impl FnMut(u64) -> u64 {
     }
 }
 
-/// A transform as large as it gets, from several beginnings. The time is bounded far above what an optimised build takes.
+/// A transform as large as it gets, from several beginnings. An optimised build takes milliseconds; what is bounded here is
+/// what takes minutes, as anything does that looks at all partitions in each step.
 #[test]
 fn ten_thousand_partitions_are_given_out_at_once() {
     let mut random = random(7);
@@ -265,18 +268,15 @@ fn ten_thousand_partitions_are_given_out_at_once() {
         .collect();
     let one = assign(&led_by(&leaders), &all, 1);
     let by_number = assign(&led_by(&leaders), &all, 1000);
-    for before in [vec![], one, by_number] {
-        for costs in [&even, &steep] {
-            let sources = then(&before, &leaders);
-            let begun = Instant::now();
-            let places = assign_by_cost(&sources, costs, &all, 1000);
-            let took = begun.elapsed();
-            println!("{} before: {took:?}", before.len());
-            assert!(took < Duration::from_secs(20), "{took:?}");
-            let again = assign_by_cost(&settled(&sources, &places), costs, &all, 1000);
-            assert!(again == places, "given in again, it stays");
-            check_bound(&places, &meant(costs, 10_000), 1000);
-        }
+    for (before, costs) in [(vec![], &even), (one, &steep), (by_number, &steep)] {
+        let sources = then(&before, &leaders);
+        let begun = Instant::now();
+        let places = assign_by_cost(&sources, costs, &all, 1000);
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(60), "{took:?}");
+        let again = assign_by_cost(&settled(&sources, &places), costs, &all, 1000);
+        assert!(again == places, "given in again, it stays");
+        check_bound(&places, &meant(costs, 10_000), 1000);
     }
 }
 

@@ -22,19 +22,27 @@ pub(super) fn complete(known: &[u32], partitions: usize) -> Option<Vec<u64>> {
     Some(all.map(|cost| if cost == 0 { mean } else { cost }).collect())
 }
 
-/// The cost of the busiest worker that has several partitions, in thousandths of a core: one that has a single partition
-/// cannot be relieved. Takes the worker of each partition, and its cost, 0 where it is not known.
-pub fn busiest(partitions: &[(u32, u32)]) -> u64 {
+/// How many partitions a worker has, and what they cost in all, in thousandths of a core.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Partitions.
+    pub partitions: usize,
+    /// What they cost.
+    pub cost: u64,
+}
+
+/// What each worker has, of the worker of each partition and its cost; that is 0 where it is not known.
+pub fn loads(partitions: &[(u32, u32)]) -> BTreeMap<u32, Load> {
     let known: Vec<u32> = partitions.iter().map(|(_, cost)| *cost).collect();
-    let costs = complete(&known, partitions.len()).unwrap_or_default();
-    let mut workers: BTreeMap<u32, (usize, u64)> = BTreeMap::new();
+    let costs = complete(&known, partitions.len());
+    let costs = costs.unwrap_or_else(|| vec![0; partitions.len()]);
+    let mut loads: BTreeMap<u32, Load> = BTreeMap::new();
     for ((worker, _), cost) in partitions.iter().zip(costs) {
-        let (count, load) = workers.entry(*worker).or_default();
-        *count += 1;
-        *load += cost;
+        let load = loads.entry(*worker).or_default();
+        load.partitions += 1;
+        load.cost += cost;
     }
-    let several = workers.values().filter(|(count, _)| *count > 1);
-    several.map(|(_, load)| *load).max().unwrap_or(0)
+    loads
 }
 
 /// What is even enough.

@@ -26,7 +26,7 @@ mod steps;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::BrokerId;
-pub use costs::{COST_MAX, busiest};
+pub use costs::{COST_MAX, Load, loads};
 use loads::Loads;
 
 /// A partition that is to be run.

@@ -13,6 +13,7 @@ mod reassign;
 mod rebalance;
 mod scene;
 mod serialized;
+mod transform_costs;
 mod transform_refusals;
 mod transforms;
 

@@ -30,6 +30,7 @@ enum Event {
     AddPartition(u128, Vec<i32>),
     Transform(Box<Command>),
     Promote(&'static str),
+    Weigh(&'static str, Vec<u32>),
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
@@ -56,6 +57,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => (topic, replicas).prop_map(|(t, r)| Event::AddPartition(t, r)),
         4 => any_transform_command(&["t1", "t2", "v", "out"]).prop_map(|command| Event::Transform(Box::new(command))),
         1 => prop_oneof![Just("one"), Just("two")].prop_map(Event::Promote),
+        2 => (prop_oneof![Just("one"), Just("two")], prop::collection::vec(0..500_u32, 0..6))
+            .prop_map(|(name, costs)| Event::Weigh(name, costs)),
     ]
 }
 
@@ -154,6 +157,14 @@ impl Event {
                 name: (*name).to_owned(),
                 change: TransformChange::Promote {
                     generation: image.transform(name)?.canary.as_ref()?.release.generation,
+                },
+                at_ms: 7,
+            },
+            Self::Weigh(transform, costs) => Command::ChangeTransform {
+                name: (*transform).to_owned(),
+                change: TransformChange::Weigh {
+                    generation: image.transform(transform)?.current.generation,
+                    costs: BTreeMap::from([(name("t2"), costs.clone()), (name("v"), costs.clone())]),
                 },
                 at_ms: 7,
             },

@@ -1,6 +1,7 @@
-//! What happens to a transform once it is deployed: it is paused, scaled, upgraded, rolled back.
+//! What happens to a transform once it is deployed: it is paused, scaled, upgraded, rolled back, weighed.
 
 use super::deploy::{check_workers, release, shortened};
+use super::weigh::weigh;
 use super::{Canary, Transform, TransformChange, TransformRefusal, Trial};
 use crate::cluster::{Image, Outcome, PluginRef, Refusal};
 
@@ -35,6 +36,7 @@ pub(in crate::cluster) fn change(
         TransformChange::Rollback { generation, reason } => {
             roll_back(&mut changed, *generation, reason.as_deref())?
         }
+        TransformChange::Weigh { generation, costs } => weigh(image, &mut changed, *generation, costs),
     };
     match is_change {
         true => Ok(image.put_transform(changed)),

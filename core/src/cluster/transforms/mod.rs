@@ -1,7 +1,7 @@
 //! Deployed transforms: plugins that run from topics to topics.
 //!
 //! What they are and how they are deployed and changed is here; which broker runs which partition is worked out by
-//! [`crate::transform::assign`], in the same command that changes what it depends on.
+//! [`crate::transform::assign_by_cost`], in the same command that changes what it depends on.
 
 mod change;
 mod cycles;
@@ -9,6 +9,7 @@ mod deploy;
 mod refusal;
 mod settle;
 mod types;
+mod weigh;
 
 pub(super) use change::change;
 pub(super) use cycles::{check_dead_letters_of, check_view_source};

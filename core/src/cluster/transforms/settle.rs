@@ -8,7 +8,7 @@ use super::{Assigned, Transform};
 use crate::cluster::{Command, Image, Outcome};
 use crate::ids::{BrokerId, PartitionIndex, TopicId, TopicName};
 use crate::mutation::{Mutation, is_on};
-use crate::transform::{Place, Source, assign};
+use crate::transform::{Place, Source, assign_by_cost};
 
 /// What a command may change that assignments depend on, as it was before.
 pub(in crate::cluster) enum Watch {
@@ -158,7 +158,11 @@ impl Image {
                 }),
             })
             .collect();
-        let places = assign(&sources, &self.working_brokers(), transform.spec.workers);
+        let costs: Vec<u32> = partitions
+            .iter()
+            .map(|(topic, partition, _)| held.get(&(*topic, *partition)).map_or(0, |held| held.cost))
+            .collect();
+        let places = assign_by_cost(&sources, &costs, &self.working_brokers(), transform.spec.workers);
         let on_trial = transform.partitions_on_trial(partitions.len());
         let given = partitions.iter().zip(&sources).zip(places).enumerate();
         given
@@ -172,6 +176,7 @@ impl Image {
                     Some(held) if source.before == Some(place) => held.since,
                     _ => self.version + 1,
                 },
+                cost: costs[n],
             })
             .collect()
     }

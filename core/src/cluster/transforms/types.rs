@@ -1,5 +1,7 @@
 //! Deployed transforms as the cluster knows them: what reads which topics and writes which, and who runs each partition.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -161,6 +163,10 @@ pub struct Assigned {
     pub canary: bool,
     /// Version of the image that gave it to this broker.
     pub since: u64,
+    /// What it is taken to cost: time in the plugin as a part of all time, in thousandths of a core; 0 if that was never
+    /// weighed. It is what the last [`TransformChange::Weigh`] that was worth it told, and not how things are now.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cost: u32,
 }
 
 /// A change of a transform.
@@ -196,6 +202,14 @@ pub enum TransformChange {
         generation: Option<u64>,
         /// Why, if it was not a user's wish.
         reason: Option<String>,
+    },
+    /// Gives partitions out anew by what they cost, if that is worth it.
+    Weigh {
+        /// The release that was measured, so that a late wish weighs no other one.
+        generation: u64,
+        /// For each source what its partitions cost, in their order, in thousandths of a core; what is 0 or missing is not
+        /// known, and stays as it was. What is no partition of the transform counts for nothing.
+        costs: BTreeMap<TopicName, Vec<u32>>,
     },
 }
 
@@ -244,6 +258,11 @@ pub fn transform_group(name: &str) -> String {
 /// Whether a group or a transactional id belongs to brokers, so that clients may look at it only.
 pub fn is_reserved(id: &str) -> bool {
     id.starts_with(RESERVED)
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Groups and transactional ids of transforms begin so.
