@@ -8,7 +8,8 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use millstream_core::group::consumer::Migration;
+use millstream_core::group::consumer::assignor::Assignor;
+use millstream_core::group::consumer::{ConsumerConfig, Migration, OwnConfig};
 
 /// A value that a setting can have: read from and written as text.
 trait SettingValue: Sized {
@@ -176,10 +177,27 @@ settings! {
     group_max_size: i32 = i32::MAX, "group.max.size", 1..=i32::MAX;
     /// A member of a group of the new protocol (KIP-848) that is silent for so many milliseconds is out.
     group_consumer_session_timeout_ms: i32 = 45_000, "group.consumer.session.timeout.ms", 1..=i32::MAX;
+    /// Shortest such time that a group can set for itself, in milliseconds.
+    group_consumer_min_session_timeout_ms: i32 = 45_000, "group.consumer.min.session.timeout.ms", 1..=i32::MAX;
+    /// Longest such time that a group can set for itself, in milliseconds.
+    group_consumer_max_session_timeout_ms: i32 = 60_000, "group.consumer.max.session.timeout.ms", 1..=i32::MAX;
     /// How often members of groups of the new protocol are told to send heartbeats, in milliseconds.
     group_consumer_heartbeat_interval_ms: i32 = 5000, "group.consumer.heartbeat.interval.ms", 1..=i32::MAX;
+    /// Shortest such interval that a group can set for itself, in milliseconds.
+    group_consumer_min_heartbeat_interval_ms: i32 = 5000, "group.consumer.min.heartbeat.interval.ms", 1..=i32::MAX;
+    /// Longest such interval that a group can set for itself, in milliseconds.
+    group_consumer_max_heartbeat_interval_ms: i32 = 15_000, "group.consumer.max.heartbeat.interval.ms", 1..=i32::MAX;
+    /// Shortest time between two assignments of a group of the new protocol, in milliseconds (KIP-1263). Kafka has 1000.
+    group_consumer_assignment_interval_ms: i32 = 0, "group.consumer.assignment.interval.ms", 0..=i32::MAX;
+    /// Shortest such time that a group can set for itself, in milliseconds.
+    group_consumer_min_assignment_interval_ms: i32 = 0, "group.consumer.min.assignment.interval.ms", 0..=i32::MAX;
+    /// Longest such time that a group can set for itself, in milliseconds.
+    group_consumer_max_assignment_interval_ms: i32 = 15_000, "group.consumer.max.assignment.interval.ms", 0..=i32::MAX;
     /// Most members of one group of the new protocol.
     group_consumer_max_size: i32 = i32::MAX, "group.consumer.max.size", 1..=i32::MAX;
+    /// Assignors that members of groups of the new protocol can ask for, comma separated: `uniform`, `range`. The first one is
+    /// taken where nobody asks for one.
+    group_consumer_assignors: Vec<Assignor> = Assignor::ALL, "group.consumer.assignors";
     /// Which groups with members may change their protocol: `upgrade` is to the new one, `downgrade` to the classic one,
     /// `bidirectional` both, `disabled` none.
     group_consumer_migration_policy: Migration = Migration::Bidirectional, "group.consumer.migration.policy";
@@ -322,6 +340,61 @@ impl Settings {
         Ok(())
     }
 
+    /// Checks what depends on several settings.
+    ///
+    /// # Errors
+    /// Limits of which the lower one is the higher one, what is not within its limits, or sessions that end before the next
+    /// heartbeat.
+    pub fn check(&self) -> Result<(), SettingError> {
+        let groups = self.consumer_groups();
+        for config in OwnConfig::ALL {
+            let (name, value) = (config.setting(), config.usual_ms(&groups));
+            let limits = config.limits_ms(&groups);
+            if !limits.contains(&value) {
+                let (min, max) = (limits.start(), limits.end());
+                let reason = format!("is not within the limits that are set for groups, {min} and {max}");
+                return Err(SettingError::invalid(name, &value.to_string(), reason));
+            }
+        }
+        let (session_ms, heartbeat_ms) = (groups.session_timeout_ms, groups.heartbeat_interval_ms);
+        if session_ms <= heartbeat_ms {
+            let name = OwnConfig::SessionTimeout.setting();
+            let reason = format!("is not longer than group.consumer.heartbeat.interval.ms, {heartbeat_ms}");
+            return Err(SettingError::invalid(name, &session_ms.to_string(), reason));
+        }
+        let (min, max) = (
+            self.group_min_session_timeout_ms,
+            self.group_max_session_timeout_ms,
+        );
+        if min > max {
+            let reason = format!("is longer than group.max.session.timeout.ms, {max}");
+            return Err(SettingError::invalid(
+                "group.min.session.timeout.ms",
+                &min.to_string(),
+                reason,
+            ));
+        }
+        Ok(())
+    }
+
+    /// The bounds of groups of the new protocol (KIP-848).
+    pub fn consumer_groups(&self) -> ConsumerConfig {
+        ConsumerConfig {
+            session_timeout_ms: self.group_consumer_session_timeout_ms,
+            session_timeout_ms_limits: self.group_consumer_min_session_timeout_ms
+                ..=self.group_consumer_max_session_timeout_ms,
+            heartbeat_interval_ms: self.group_consumer_heartbeat_interval_ms,
+            heartbeat_interval_ms_limits: self.group_consumer_min_heartbeat_interval_ms
+                ..=self.group_consumer_max_heartbeat_interval_ms,
+            assignment_interval_ms: self.group_consumer_assignment_interval_ms,
+            assignment_interval_ms_limits: self.group_consumer_min_assignment_interval_ms
+                ..=self.group_consumer_max_assignment_interval_ms,
+            members_max: self.group_consumer_max_size as usize,
+            assignors: self.group_consumer_assignors.clone(),
+            migration: self.group_consumer_migration_policy,
+        }
+    }
+
     /// How long records are kept by default, in milliseconds; -1 is for ever.
     pub fn retention_ms(&self) -> i64 {
         self.log_retention_ms
@@ -437,6 +510,25 @@ impl SettingValue for Migration {
     }
 }
 
+impl SettingValue for Vec<Assignor> {
+    const KIND: &'static str = "list";
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut assignors = Self::new();
+        for name in text.split(',') {
+            match Assignor::from_name(name.trim()) {
+                Some(assignor) if !assignors.contains(&assignor) => assignors.push(assignor),
+                Some(_) => return Err("names an assignor twice".to_owned()),
+                None => return Err("is not a list of uniform and range".to_owned()),
+            }
+        }
+        Ok(assignors)
+    }
+    fn show(&self) -> String {
+        let names: Vec<_> = self.iter().map(|assignor| assignor.name()).collect();
+        names.join(",")
+    }
+}
+
 impl<T: SettingValue> SettingValue for Option<T> {
     const KIND: &'static str = T::KIND;
     fn parse(text: &str) -> Result<Self, String> {
@@ -495,6 +587,57 @@ mod tests {
         settings.set(name, "Upgrade").unwrap();
         assert_eq!(settings.show()[name], "upgrade");
         assert!(settings.set(name, "sideways").is_err());
+    }
+
+    #[test]
+    fn assignors_are_kafkas_names_in_an_order_that_counts() {
+        let (mut settings, name) = (Settings::default(), "group.consumer.assignors");
+        assert_eq!(settings.show()[name], "uniform,range");
+        settings.set(name, "range, uniform").unwrap();
+        assert_eq!(settings.consumer_groups().assignors[0], Assignor::Range);
+        for wrong in ["", "uniform,", "range,range", "sticky"] {
+            assert!(settings.set(name, wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_groups_get_has_to_be_what_a_group_could_set() {
+        let with = |set: &[(&str, &str)]| {
+            let mut settings = Settings::default();
+            set.iter()
+                .for_each(|(name, value)| settings.set(name, value).unwrap());
+            settings.check().map_err(|error| error.to_string())
+        };
+        let session = ("group.consumer.session.timeout.ms", "10000");
+        let limit = ("group.consumer.min.session.timeout.ms", "6000");
+        assert_eq!(with(&[]), Ok(()));
+        assert_eq!(with(&[session, limit]), Ok(()));
+        for (wrong, says) in [
+            (vec![session], "45000 and 60000"),
+            (
+                vec![("group.consumer.max.session.timeout.ms", "40000")],
+                "45000 and 40000",
+            ),
+            (
+                vec![("group.consumer.heartbeat.interval.ms", "4999")],
+                "5000 and 15000",
+            ),
+            (
+                vec![("group.consumer.assignment.interval.ms", "15001")],
+                "0 and 15000",
+            ),
+            (
+                vec![session, limit, ("group.consumer.heartbeat.interval.ms", "10000")],
+                "heartbeat.interval.ms, 10000",
+            ),
+            (
+                vec![("group.max.session.timeout.ms", "5999")],
+                "max.session.timeout.ms, 5999",
+            ),
+        ] {
+            let error = with(&wrong).unwrap_err();
+            assert!(error.contains(says), "{error}");
+        }
     }
 
     #[test]

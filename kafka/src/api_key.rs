@@ -152,6 +152,8 @@ api_keys! {
     ConsumerGroupHeartbeat = 68, consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
     /// Groups of the new protocol in detail.
     ConsumerGroupDescribe = 69, consumer_group_describe::ConsumerGroupDescribeRequest;
+    /// What has configurations.
+    ListConfigResources = 74, list_config_resources::ListConfigResourcesRequest;
     /// Partitions of topics, page by page.
     DescribeTopicPartitions = 75, describe_topic_partitions::DescribeTopicPartitionsRequest;
 }

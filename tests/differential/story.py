@@ -22,7 +22,6 @@ IGNORED = {
     "log_dir": "paths",
     "total_bytes": "disks",
     "usable_bytes": "disks",
-    "is_cordoned": "of a version that we do not offer",
     "member_id": "random",
     "leader": "random, a member's id",
     "client_host": "addresses",
@@ -61,13 +60,15 @@ UNORDERED = {
     "Produce": {"responses": ("name", "partition_responses"), "partition_responses": ("index",)},
     "OffsetDelete": {"topics": ("name",), "partitions": ("partition_index",)},
     "JoinGroup": {"members": ("metadata",)},
-    "OffsetFetch": {"groups": ("group_id",), "topics": ("name",), "partitions": ("partition_index",)},
+    "OffsetFetch": {"groups": ("group_id",), "topics": ("name", "partitions"), "partitions": ("partition_index",)},
     "DescribeGroups": {"groups": ("group_id",), "members": ("member_metadata", "member_assignment")},
     "DeleteGroups": {"results": ("group_id", "error_code")},
     "ListGroups": {"groups": ("group_id",)},
-    "DescribeProducers": {"active_producers": ("current_txn_start_offset", "last_sequence")},
+    "DescribeProducers": {"active_producers": ("current_txn_start_offset", "last_sequence", "coordinator_epoch")},
+    "WriteTxnMarkers": {"partitions": ("partition_index",)},
     "IncrementalAlterConfigs": {"responses": ("resource_name", "error_code")},
     "AlterConfigs": {"responses": ("resource_name", "error_code")},
+    "ListConfigResources": {"config_resources": ("resource_type", "resource_name")},
 }
 
 
@@ -97,19 +98,21 @@ def merged(topics, api, name):
     of, key, inner = PUT_TOGETHER.get(api, (None, None, None))
     if name != of:
         return topics
-    names = list(dict.fromkeys(topic.get(key, topic.get("topic_id")) for topic in topics))
+    # Newer versions have ids in the place of names.
+    called = [topic.get(key) or topic.get("topic_id") for topic in topics]
+    names = list(dict.fromkeys(called))
     if len(names) == len(topics):
         return [topic for topic in topics if topic[inner]]
-    parts = {name: [part for topic in topics if topic[key] == name for part in topic[inner]] for name in names}
-    return [{**next(topic for topic in topics if topic[key] == name), inner: parts[name]} for name in names if parts[name]]
+    parts = {name: [part for topic, its in zip(topics, called) if its == name for part in topic[inner]] for name in names}
+    return [{**topics[called.index(name)], inner: parts[name]} for name in names if parts[name]]
 
 
 def told(api, key, item):
     if key in ("log_append_time_ms", "session_id"):
         return "one" if item > 0 else item
     if key == "config_source":
-        # Which of the defaults it is differs; whether it is set on the topic is compared.
-        return item if item == 1 else "default"
+        # Which of the defaults it is differs; whether the topic or the group sets it is compared.
+        return item if item in (1, 8) else "default"
     if key in IGNORED:
         return None
     if key == "records" and item:

@@ -128,3 +128,54 @@ def test_alter_configs(story, version):
     for kind in (0, 3, 77):
         alter("x", ("a", "1"), kind=kind)
     alter("x", ("log.retention.ms", "1"), kind=BROKER)
+
+
+SESSION, HEARTBEAT, ASSIGNMENT = (f"consumer.{what}.ms" for what in ("session.timeout", "heartbeat.interval", "assignment.interval"))
+
+
+def test_configs_of_groups(story):
+    """Groups need not be there to be configured."""
+
+    def alter(group, *changes, but=None, only=False):
+        if any(operation not in range(4) for _, operation, _ in changes):
+            but = "server errors"
+        configs = [dict(name=key, config_operation=operation, value=value) for key, operation, value in changes]
+        resource = dict(resource_type=GROUP, resource_name=group, configs=configs)
+        story.ask("IncrementalAlterConfigs", 1, resources=[resource], validate_only=only, but=but)
+
+    def describe(group, synonyms=True):
+        resource = dict(resource_type=GROUP, resource_name=group, configuration_keys=[SESSION, HEARTBEAT])
+        story.ask("DescribeConfigs", 4, resources=[resource], include_synonyms=synonyms, include_documentation=False)
+
+    def replace(group, **configs):
+        configs = [dict(name=f"consumer.{key.replace('_', '.')}.ms", value=value) for key, value in configs.items()]
+        story.ask("AlterConfigs", 2, resources=[dict(resource_type=GROUP, resource_name=group, configs=configs)], validate_only=False)
+
+    changes = [
+        *((SESSION, SET, value) for value in ("45000", "60000", "44999", "60001", "1", "-1", "soon", "", None, "50000")),
+        *((HEARTBEAT, SET, value) for value in ("4999", "5000", "15000", "15001", "x", "7000")),
+        *((ASSIGNMENT, SET, value) for value in ("-1", "0", "15000", "15001", "2000")),
+        ("no.such", SET, "1"), ("", SET, "1"), ("no.such", DELETE, None), (SESSION, APPEND, "1"), (SESSION, SUBTRACT, "1"), (SESSION, 7, "1"),
+        ("group.consumer.session.timeout.ms", SET, "50000"), (HEARTBEAT, DELETE, None),
+    ]  # fmt: skip
+    for change in changes:
+        alter("configured", change)
+        describe("configured")
+        alter("", change)
+    alter("configured", (SESSION, SET, "46000"), (SESSION, SET, "47000"))
+    alter("configured", (SESSION, SET, "46000"), (HEARTBEAT, SET, "1"))
+    alter("configured", (SESSION, SET, "48000"), only=True)
+    alter("configured", (SESSION, SET, "46000"), (HEARTBEAT, SET, "6000"))
+    for group in ("configured", "nobody-made-this", ""):
+        describe(group)
+        describe(group, synonyms=False)
+    replace("configured", session_timeout="52000")
+    describe("configured")
+    replace("configured", session_timeout="1")
+    replace("configured", no_such="1")
+    for types in ([GROUP], [METRICS], [BROKER, GROUP], [1], [99], [GROUP, 1], [0]):
+        story.ask("ListConfigResources", 1, resource_types=types)
+    story.ask("ListConfigResources", 0)
+    replace("configured")
+    describe("configured")
+    story.ask("ListConfigResources", 1, resource_types=[GROUP])

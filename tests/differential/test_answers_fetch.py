@@ -164,7 +164,7 @@ def test_sessions_by_id(story):
     story.ask("Fetch", 12, each=each, session_epoch=7, topics=[], **values)
 
 
-@pytest.mark.parametrize("version", [1, 2, 4, 5, 7, 8, 9, 10])
+@pytest.mark.parametrize("version", [1, 2, 4, 5, 7, 8, 9, 10, 11])
 def test_list_offsets(story, version):
     name = f"offsets-{version}"
     filled(story, name)

@@ -95,16 +95,21 @@ def offsets_of_members(story, group, epochs):
     """Members commit and fetch in their epoch, others and in other epochs do not."""
     own, next_one = epochs, [epoch + 1 for epoch in epochs]
     part = dict(partition_index=0, committed_offset=5, committed_leader_epoch=-1, committed_metadata="")
-    for version in (8, 9):
+    topic_ids = ids(story, group)
+    for version in (8, 9, 10):
         for who, at in ((MEMBER, own), (MEMBER, next_one), (MEMBER, [-1, -1]), ("ghost", own), ("", [-1, -1])):
-            each = [dict(generation_id_or_member_epoch=epoch) for epoch in at]
-            topics = [dict(name=group, partitions=[part])]
-            story.ask("OffsetCommit", version, each=each, group_id=group, topics=topics, member_id=who, group_instance_id=None)
+            named = [dict(topic_id=topic) if version >= 10 else dict(name=group) for topic in topic_ids]
+            topics = [[dict(partitions=[part], **name)] for name in named]
+            each = [dict(generation_id_or_member_epoch=epoch, topics=its) for epoch, its in zip(at, topics)]
+            story.ask("OffsetCommit", version, each=each, group_id=group, member_id=who, group_instance_id=None)
     for who, at in ((MEMBER, own), (MEMBER, next_one), ("ghost", own), (None, [-1, -1]), (None, own), ("", [-1, -1])):
         for topics in (None, [dict(name=group, partition_indexes=[0, 1])]):
             asked = [dict(groups=[dict(group_id=group, member_id=who, member_epoch=epoch, topics=topics)]) for epoch in at]
             but = "server errors" if who is None and at is own else None
             story.ask("OffsetFetch", 9, each=asked, but=but, require_stable=False)
+            for its, topic in zip(asked, topic_ids):
+                its["groups"][0]["topics"] = topics and [dict(topic_id=topic, partition_indexes=[0, 1])]
+            story.ask("OffsetFetch", 10, each=asked, but=but, require_stable=False)
 
 
 def test_groups_of_the_classic_protocol_are_no_consumer_groups(story):

@@ -166,7 +166,7 @@ def test_describe_cluster(story, version):
         story.ask("DescribeCluster", version, include_cluster_authorized_operations=False, **values)
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
 def test_describe_log_dirs(story, version):
     story.topic(f"dirs-{version}", 3)
     ask = lambda *topics: story.ask("DescribeLogDirs", version, topics=[dict(topic=t, partitions=p) for t, p in topics])  # noqa: E731

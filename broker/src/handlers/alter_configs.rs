@@ -1,9 +1,9 @@
-//! AlterConfigs: what a topic or a broker sets is replaced as a whole. IncrementalAlterConfigs is the better way.
+//! AlterConfigs: what a topic, a broker or a group sets is replaced as a whole. IncrementalAlterConfigs is the better way.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millstream_core::cluster::{Command, ConfigUpdate};
+use millstream_core::cluster::{Command, ConfigChange, ConfigUpdate};
 use millstream_core::ids::{BrokerId, TopicName};
 use millstream_kafka::ErrorCode;
 use millstream_kafka::api::alter_configs::{
@@ -11,7 +11,7 @@ use millstream_kafka::api::alter_configs::{
 };
 
 use super::admin::{self, Denied};
-use super::describe_configs::{BROKER, TOPIC};
+use super::describe_configs::{BROKER, GROUP, TOPIC};
 use crate::broker_configs;
 use crate::connection::ConnectionInfo;
 use crate::context::Context;
@@ -79,9 +79,11 @@ pub(super) enum Resource {
     Topic(TopicName),
     /// A broker, or, without one, all that do not set it themselves.
     Broker(Option<BrokerId>),
+    /// A group, which need not be there.
+    Group(String),
 }
 
-/// The topic or broker that a resource is.
+/// The topic, broker or group that a resource is.
 ///
 /// # Errors
 /// It is something else, or a broker that is not there.
@@ -99,7 +101,9 @@ pub(super) fn resource_of(context: &Context, resource_type: i8, name: &str) -> R
             }
             _ => invalid(format!("there is no broker '{name}' in the cluster")),
         },
-        _ => invalid("only topics and brokers can be configured".to_owned()),
+        GROUP if name.is_empty() => invalid("there are no configurations that all groups share".to_owned()),
+        GROUP => Ok(Resource::Group(name.to_owned())),
+        _ => invalid("only topics, brokers and groups can be configured".to_owned()),
     }
 }
 
@@ -117,6 +121,35 @@ pub(super) async fn change(
             broker_configs::check(&context.settings, &image, broker, &update)?;
             Command::AlterBrokerConfigs { broker, update }
         }
+        Resource::Group(group) => {
+            check_group(context, &group, &update)?;
+            Command::AlterGroupConfigs { group, update }
+        }
     };
     admin::apply(context, command, validate_only).await.map(|_| ())
+}
+
+/// Sees to it that a group may set all that it would set after an update.
+fn check_group(context: &Context, group: &str, update: &ConfigUpdate) -> Result<(), Denied> {
+    let after = match update {
+        ConfigUpdate::Replace(configs) => configs.clone(),
+        ConfigUpdate::Change(changes) => {
+            let mut after = context.controller.image().group_config(group).clone();
+            for change in changes {
+                match change {
+                    ConfigChange::Set(name, value) => {
+                        after.insert(name.clone(), value.clone());
+                    }
+                    ConfigChange::Delete(name) => {
+                        after.remove(name);
+                    }
+                    // Refused before: groups have no lists.
+                    ConfigChange::Append(..) | ConfigChange::Subtract(..) => {}
+                }
+            }
+            after
+        }
+    };
+    let checked = context.settings.consumer_groups().check_own(&after);
+    checked.map_err(|error| Denied::new(ErrorCode::InvalidConfig, error.to_string()))
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream_core::config::{self, Described, Kind};
+use millstream_core::group::consumer::OwnConfig;
 use millstream_core::ids::BrokerId;
 use millstream_kafka::ErrorCode;
 use millstream_kafka::api::describe_configs::{
@@ -30,7 +31,8 @@ pub async fn handle(
         let described = match asked.resource_type {
             TOPIC => topic(context, &asked.resource_name),
             BROKER => broker(context, &asked.resource_name),
-            BROKER_LOGGER | CLIENT_METRICS | GROUP => Ok(Vec::new()),
+            GROUP => group(context, &asked.resource_name),
+            BROKER_LOGGER | CLIENT_METRICS => Ok(Vec::new()),
             kind => Err(Denied::new(
                 ErrorCode::InvalidRequest,
                 format!("unknown type of resource {kind}"),
@@ -166,6 +168,46 @@ fn broker(context: &Context, name: &str) -> Result<Vec<DescribeConfigsResourceRe
     Ok(settings::DEFINITIONS.iter().chain(rates).map(describe).collect())
 }
 
+/// What holds in a group, which need not be there.
+fn group(context: &Context, name: &str) -> Result<Vec<DescribeConfigsResourceResult>, Denied> {
+    if name.is_empty() {
+        let message = "there are no configurations that all groups share";
+        return Err(Denied::new(ErrorCode::InvalidRequest, message));
+    }
+    let image = context.controller.image();
+    let own = image.group_config(name);
+    let (usual, defaults) = (context.settings.show(), Settings::default().show());
+    let described = OwnConfig::ALL.into_iter().map(|config| {
+        let setting = config.setting();
+        let source = match usual.get(setting) == defaults.get(setting) {
+            true => config::Source::Default,
+            false => config::Source::StaticBroker,
+        };
+        let synonym = |name: &'static str, value: &String, source: i8| DescribeConfigsSynonym {
+            name: Text::from(name),
+            value: Some(Text::from(value.as_str())),
+            source,
+            ..Default::default()
+        };
+        let set = own.get(config.name());
+        let set = set.map(|value| synonym(config.name(), value, SET_BY_GROUP));
+        let usual = usual.get(setting);
+        let usual = usual.map(|value| synonym(setting, value, source as i8));
+        let synonyms: Vec<_> = set.into_iter().chain(usual).collect();
+        let first = synonyms.first().cloned().unwrap_or_default();
+        DescribeConfigsResourceResult {
+            name: Text::from(config.name()),
+            value: first.value,
+            config_source: first.source,
+            synonyms,
+            config_type: kind(Kind::Int),
+            documentation: Some(Text::from(config.meaning())),
+            ..Default::default()
+        }
+    });
+    Ok(described.collect())
+}
+
 /// A setting with all values that it has been given and where, the one that counts first.
 fn setting(
     definition: &settings::Definition,
@@ -210,13 +252,16 @@ fn kind_of_setting(name: &str) -> i8 {
         "boolean" => kind(Kind::Boolean),
         "int" => kind(Kind::Int),
         "long" => kind(Kind::Long),
+        "list" => kind(Kind::List),
         _ => kind(Kind::String),
     }
 }
 
+/// Number of the source of what a group sets for itself.
+const SET_BY_GROUP: i8 = 8;
 /// Types of resources in the protocol.
 pub(super) const TOPIC: i8 = 2;
 pub(super) const BROKER: i8 = 4;
-const BROKER_LOGGER: i8 = 8;
-const CLIENT_METRICS: i8 = 16;
-const GROUP: i8 = 32;
+pub(super) const BROKER_LOGGER: i8 = 8;
+pub(super) const CLIENT_METRICS: i8 = 16;
+pub(super) const GROUP: i8 = 32;

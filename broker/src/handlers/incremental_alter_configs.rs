@@ -1,4 +1,4 @@
-//! IncrementalAlterConfigs: single configurations of topics and brokers change (KIP-339).
+//! IncrementalAlterConfigs: single configurations of topics, brokers and groups change (KIP-339).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use millstream_kafka::api::incremental_alter_configs::{
 
 use super::admin::{self, Denied};
 use super::alter_configs::{change, resource_of};
-use super::describe_configs::BROKER;
+use super::describe_configs::{BROKER, GROUP};
 use crate::connection::ConnectionInfo;
 use crate::context::Context;
 
@@ -85,6 +85,9 @@ fn list(resource_type: i8, name: &str) -> Result<String, Denied> {
         return Ok(name.to_owned());
     }
     let invalid = |message: String| Denied::new(ErrorCode::InvalidConfig, message);
+    if resource_type == GROUP {
+        return Err(invalid(format!("group config '{name}' is not a list")));
+    }
     match definition(name) {
         Ok(definition) if definition.kind == Kind::List => Ok(name.to_owned()),
         Ok(_) => Err(invalid(format!("topic config '{name}' is not a list"))),

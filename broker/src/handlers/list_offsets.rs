@@ -118,6 +118,7 @@ fn is_known(timestamp: i64, version: i16) -> bool {
         MAX_TIMESTAMP => version >= 7,
         EARLIEST_LOCAL => version >= 8,
         LATEST_TIERED => version >= 9,
+        EARLIEST_PENDING_UPLOAD => version >= 11,
         _ => false,
     }
 }
@@ -148,7 +149,8 @@ async fn look_up(
             let start = watermarks.log_start;
             Ok(Some((-1, start, epoch_at(&partition, start, epoch))))
         }
-        LATEST_TIERED => Ok(None),
+        // There is no tiered storage: nothing is there, and nothing waits to go there.
+        LATEST_TIERED | EARLIEST_PENDING_UPLOAD => Ok(None),
         _ => {
             let time = match timestamp {
                 MAX_TIMESTAMP => None,
@@ -204,6 +206,7 @@ const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
 
 #[cfg(test)]
 mod tests {

@@ -53,6 +53,7 @@ pub mod init_producer_id;
 pub mod join_group;
 pub mod leaders;
 pub mod leave_group;
+pub mod list_config_resources;
 pub mod list_groups;
 pub mod list_offsets;
 pub mod list_partition_reassignments;
@@ -182,6 +183,7 @@ apis! {
     AlterConfigs => alter_configs::AlterConfigsRequest,
     DescribeCluster => describe_cluster::DescribeClusterRequest,
     DescribeLogDirs => describe_log_dirs::DescribeLogDirsRequest,
+    ListConfigResources => list_config_resources::ListConfigResourcesRequest,
     DescribeTopicPartitions => describe_topic_partitions::DescribeTopicPartitionsRequest,
     ElectLeaders => elect_leaders::ElectLeadersRequest,
     AlterPartitionReassignments => alter_partition_reassignments::AlterPartitionReassignmentsRequest,

@@ -32,8 +32,10 @@ pub async fn handle(
     for topic in request.topics {
         let found = context.topics.find(&topic.name, topic.topic_id);
         let count = found.as_ref().map_or(0, |found| found.partition_count());
-        let missing = found.as_ref().err().copied();
-        let missing = missing.unwrap_or(ErrorCode::UnknownTopicOrPartition);
+        let missing = match found {
+            Err(_) if version >= TOPIC_IDS_FROM_VERSION => ErrorCode::UnknownTopicId,
+            _ => ErrorCode::UnknownTopicOrPartition,
+        };
         // As Kafka answers: what is refused without asking the group comes first, of partitions and of topics.
         let (asked, refused): (Vec<_>, Vec<_>) = topic
             .partitions
@@ -112,3 +114,6 @@ async fn commit(
         })
         .await?
 }
+
+/// Version of OffsetCommit from which on topics have ids in the place of names (KIP-848).
+const TOPIC_IDS_FROM_VERSION: i16 = 10;

@@ -64,6 +64,7 @@ apis! {
     UpdateFeatures => update_features::UpdateFeaturesRequest;
     DescribeCluster => describe_cluster::DescribeClusterRequest;
     UnregisterBroker => unregister_broker::UnregisterBrokerRequest;
+    ListConfigResources => list_config_resources::ListConfigResourcesRequest;
     DescribeTopicPartitions => describe_topic_partitions::DescribeTopicPartitionsRequest;
     AddPartitionsToTxn => add_partitions_to_txn::AddPartitionsToTxnRequest;
     AddOffsetsToTxn => add_offsets_to_txn::AddOffsetsToTxnRequest;

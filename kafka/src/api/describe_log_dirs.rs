@@ -39,6 +39,8 @@ codec! {
         total_bytes: i64 = -1, 4..;
         /// What is left of that volume, or -1.
         usable_bytes: i64 = -1, 4..;
+        /// Whether it takes no new partitions (KIP-1066).
+        is_cordoned: bool, 5..;
     }
 
     /// Partitions of one topic.
@@ -62,4 +64,4 @@ codec! {
     }
 }
 
-request!(DescribeLogDirs: DescribeLogDirsRequest => DescribeLogDirsResponse, versions 1..=4, flexible 2..);
+request!(DescribeLogDirs: DescribeLogDirsRequest => DescribeLogDirsResponse, versions 1..=5, flexible 2..);

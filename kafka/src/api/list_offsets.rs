@@ -29,7 +29,7 @@ codec! {
         partition_index: i32, ..;
         /// Epoch of the leader that the asker knows; -1 for none.
         current_leader_epoch: i32 = -1, 4..;
-        /// A time in milliseconds, or a negative number for a special place: -1 the end, -2 the beginning.
+        /// A time in milliseconds, or a negative number for a special place: -1 the end, -2 the beginning, the others as in KIP-734, 405, 1005 and 1023.
         timestamp: i64, ..;
     }
 
@@ -64,4 +64,4 @@ codec! {
     }
 }
 
-request!(ListOffsets: ListOffsetsRequest => ListOffsetsResponse, versions 1..=10, flexible 6..);
+request!(ListOffsets: ListOffsetsRequest => ListOffsetsResponse, versions 1..=11, flexible 6..);

@@ -70,4 +70,4 @@ codec! {
     }
 }
 
-request!(OffsetCommit: OffsetCommitRequest => OffsetCommitResponse, versions 2..=9, flexible 8..);
+request!(OffsetCommit: OffsetCommitRequest => OffsetCommitResponse, versions 2..=10, flexible 8..);

@@ -116,4 +116,4 @@ codec! {
     }
 }
 
-request!(OffsetFetch: OffsetFetchRequest => OffsetFetchResponse, versions 1..=9, flexible 6..);
+request!(OffsetFetch: OffsetFetchRequest => OffsetFetchResponse, versions 1..=10, flexible 6..);

@@ -81,7 +81,7 @@ every_message! {
     describe_cluster: DescribeClusterRequest, DescribeClusterResponse;
     describe_configs: DescribeConfigsRequest, DescribeConfigsResponse;
     describe_groups: DescribeGroupsRequest, DescribeGroupsResponse;
-    describe_log_dirs: DescribeLogDirsRequest, DescribeLogDirsResponse;
+    describe_log_dirs: DescribeLogDirsRequest, DescribeLogDirsResponse, newest 5;
     describe_producers: DescribeProducersRequest, DescribeProducersResponse;
     describe_quorum: DescribeQuorumRequest, DescribeQuorumResponse;
     describe_topic_partitions: DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse;
@@ -95,14 +95,15 @@ every_message! {
     init_producer_id: InitProducerIdRequest, InitProducerIdResponse;
     join_group: JoinGroupRequest, JoinGroupResponse;
     leave_group: LeaveGroupRequest, LeaveGroupResponse;
+    list_config_resources: ListConfigResourcesRequest, ListConfigResourcesResponse;
     list_groups: ListGroupsRequest, ListGroupsResponse;
-    list_offsets: ListOffsetsRequest, ListOffsetsResponse;
+    list_offsets: ListOffsetsRequest, ListOffsetsResponse, newest 11;
     list_partition_reassignments: ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse;
     list_transactions: ListTransactionsRequest, ListTransactionsResponse;
     metadata: MetadataRequest, MetadataResponse;
-    offset_commit: OffsetCommitRequest, OffsetCommitResponse;
+    offset_commit: OffsetCommitRequest, OffsetCommitResponse, newest 10;
     offset_delete: OffsetDeleteRequest, OffsetDeleteResponse;
-    offset_fetch: OffsetFetchRequest, OffsetFetchResponse;
+    offset_fetch: OffsetFetchRequest, OffsetFetchResponse, newest 10;
     offset_for_leader_epoch: OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse;
     produce: ProduceRequest, ProduceResponse;
     sync_group: SyncGroupRequest, SyncGroupResponse;
