@@ -32,11 +32,11 @@ pub struct Transform {
     /// Why it was rolled back by itself, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rolled_back: Option<String>,
-    /// Who runs each partition of the sources, in the order of the sources and their partitions; a partition that nobody
-    /// can run is not in it.
     /// How many partitions each source had when it was deployed, where it begins at the latest records.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deployed_with: Vec<u32>,
+    /// Who runs each partition of the sources, in the order of the sources and their partitions; a partition that nobody
+    /// can run is not in it.
     pub assignment: Vec<Assigned>,
 }
 
@@ -228,6 +228,17 @@ impl Transform {
         }
     }
 
+    /// Where a partition of a source begins that has no offset yet. One that was added since begins at its first record:
+    /// what was written before anybody ran it came after the deployment, too.
+    pub fn start(&self, topic: &TopicName, partition: PartitionIndex) -> Start {
+        let source = self.spec.sources.iter().position(|source| source == topic);
+        let known = source.and_then(|source| self.deployed_with.get(source));
+        match known {
+            Some(known) if i64::from(partition.0) >= i64::from(*known) => Start::Earliest,
+            _ => self.spec.start,
+        }
+    }
+
     /// The group that its offsets are kept in.
     pub fn group(&self) -> String {
         transform_group(&self.spec.name)
@@ -242,17 +253,6 @@ impl Transform {
 /// The group that the offsets of a transform of this name are kept in. It outlives the transform if that is wanted.
 pub fn transform_group(name: &str) -> String {
     format!("{RESERVED}{name}")
-    /// Where a partition of a source begins that has no offset yet. One that was added since begins at its first record:
-    /// what was written before anybody ran it came after the deployment, too.
-    pub fn start(&self, topic: &TopicName, partition: PartitionIndex) -> Start {
-        let source = self.spec.sources.iter().position(|source| source == topic);
-        let known = source.and_then(|source| self.deployed_with.get(source));
-        match known {
-            Some(known) if i64::from(partition.0) >= i64::from(*known) => Start::Earliest,
-            _ => self.spec.start,
-        }
-    }
-
 }
 
 /// Whether a group or a transactional id belongs to brokers, so that clients may look at it only.
