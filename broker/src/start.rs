@@ -28,7 +28,7 @@ use crate::partitions::Store;
 use crate::peer::PeerError;
 use crate::plugins::Plugins;
 use crate::replication::Replication;
-use crate::settings::Settings;
+use crate::settings::{SettingError, Settings};
 use crate::topics::Topics;
 use crate::workers::Workers;
 use crate::{housekeeping, http, listener};
@@ -71,6 +71,9 @@ pub enum StartError {
     /// The cluster's image cannot be had.
     #[error(transparent)]
     Image(#[from] LoadError),
+    /// Settings do not fit each other.
+    #[error(transparent)]
+    Settings(#[from] SettingError),
     /// A setting that stands behind topic configurations has a value that a topic cannot have.
     #[error(transparent)]
     Defaults(#[from] ConfigError),
@@ -115,6 +118,7 @@ impl Broker {
     /// Settings, directory or addresses that cannot be used; nothing goes on running then.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         let started = Instant::now();
+        settings.check()?;
         let directory = PathBuf::from(&settings.data_dir);
         let membership = Membership::of(&settings)?;
         let lock = lock(&directory)?;

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use millstream_core::cluster::CONSUMER_OFFSETS;
-use millstream_core::group::consumer::{ConsumerConfig, Topics};
+use millstream_core::cluster::{CONSUMER_OFFSETS, Image};
+use millstream_core::group::consumer::{OwnConfigs, Topics};
 use millstream_core::group::{GroupConfig, GroupError, Groups, Step};
 use millstream_core::ids::TopicName;
 use millstream_kafka::ErrorCode;
@@ -27,6 +27,8 @@ pub struct GroupCoordinator {
     places: Places<Groups>,
     /// What there is to consume, as far as groups are coordinated here.
     topics: Arc<ArcSwap<Topics>>,
+    /// What groups set for themselves.
+    own: Arc<ArcSwap<OwnConfigs>>,
     /// What was so when leadership was looked at last. Held while shards start and stop.
     seen: Mutex<Seen>,
     /// Images are carried out on threads of their own.
@@ -51,24 +53,22 @@ impl GroupCoordinator {
             members_max: settings.group_max_size as usize,
             offsets_retention_ms: i64::from(settings.offsets_retention_minutes) * 60_000,
             offset_metadata_bytes_max: settings.offset_metadata_max_bytes as usize,
-            consumer: ConsumerConfig {
-                session_timeout_ms: settings.group_consumer_session_timeout_ms,
-                heartbeat_interval_ms: settings.group_consumer_heartbeat_interval_ms,
-                members_max: settings.group_consumer_max_size as usize,
-                migration: settings.group_consumer_migration_policy,
-            },
+            consumer: settings.consumer_groups(),
         };
         let expiry_interval_ms = settings.offsets_retention_check_interval_ms;
         // Nothing of what groups write is to be done elsewhere.
         let (follow_ups, _) = mpsc::unbounded_channel();
         let topics = Arc::<ArcSwap<Topics>>::default();
+        let own = Arc::<ArcSwap<OwnConfigs>>::default();
         let setting = Setting {
             bounds,
             topics: topics.clone(),
+            own: own.clone(),
         };
         Self {
             places: Places::new(setting, expiry_interval_ms, follow_ups, metrics.clone()),
             topics,
+            own,
             seen: Mutex::default(),
             runtime: Handle::current(),
         }
@@ -82,7 +82,7 @@ impl GroupCoordinator {
         let offsets = context.topics.find(CONSUMER_OFFSETS, Uuid::nil()).ok();
         let wanted = offsets.map_or_else(Vec::new, |offsets| places::places(context, &offsets));
         if wanted.iter().any(|place| matches!(place, Place::Here(_))) {
-            self.tell_topics(context);
+            self.tell(&context.controller.image());
         }
         self.places.serve(wanted, &context.shutdown);
         let gone = gone(&seen.topics, &topics);
@@ -98,13 +98,29 @@ impl GroupCoordinator {
         }
     }
 
-    /// Tells the groups which topics there are. Owners that are still to read their logs find it when they have.
-    fn tell_topics(&self, context: &Context) {
-        let topics = Arc::new(Topics::of(&context.controller.image()));
-        self.topics.store(topics.clone());
+    /// Tells the groups which topics there are and what they set for themselves, if another image says so; most do not.
+    /// Owners that are still to read their logs find it when they have.
+    fn tell(&self, image: &Image) {
+        let known = self.topics.load();
+        let topics = (!known.are_known() || !known.are_of(image)).then(|| Arc::new(Topics::of(image)));
+        let own = (!Arc::ptr_eq(&self.own.load(), image.group_configs())).then(|| image.group_configs());
+        if let Some(topics) = &topics {
+            self.topics.store(topics.clone());
+        }
+        if let Some(own) = own {
+            self.own.store(own.clone());
+        }
+        if topics.is_none() && own.is_none() {
+            return;
+        }
         for shard in self.shards() {
             shard.act(|groups| {
-                groups.topics_changed(topics.clone());
+                if let Some(topics) = &topics {
+                    groups.topics_changed(topics.clone());
+                }
+                if let Some(own) = own {
+                    groups.own_configs_changed(own.clone());
+                }
                 Step::default()
             });
         }

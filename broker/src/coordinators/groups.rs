@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use millstream_core::group::consumer::Topics;
+use millstream_core::group::consumer::{OwnConfigs, Topics};
 use millstream_core::group::{
     self, GroupConfig, GroupError, Groups, JoinRequest, Record, Response, SyncRequest,
 };
@@ -41,6 +41,8 @@ pub struct Setting {
     pub bounds: GroupConfig,
     /// What there is to consume. Owners that have read their logs are told when it changes, others look then.
     pub topics: Arc<ArcSwap<Topics>>,
+    /// What they set for themselves, in the same way.
+    pub own: Arc<ArcSwap<OwnConfigs>>,
 }
 
 impl Machine for Groups {
@@ -73,6 +75,7 @@ impl Machine for Groups {
 
     fn loaded(&mut self, setting: &Setting, now_ms: i64) -> Step<Self> {
         self.topics_changed(setting.topics.load_full());
+        self.own_configs_changed(setting.own.load_full());
         Self::loaded(self, now_ms).into()
     }
 
@@ -125,10 +128,10 @@ impl From<group::Step> for Step<Groups> {
             producer: step.producer,
             guard: None,
             responses: step.responses,
+            events: step.events.into_iter().map(Event::Group).collect(),
         }
     }
 }
-            events: step.events.into_iter().map(Event::Group).collect(),
 
 impl From<Unserved> for GroupError {
     fn from(unserved: Unserved) -> Self {
