@@ -10,21 +10,21 @@
 
 mod bundle;
 mod compute;
-mod instance;
 mod doubt;
 mod events;
-mod platform;
+mod instance;
 mod life;
-pub mod report;
+mod platform;
 mod reading;
+pub mod report;
 pub mod reset;
 mod tally;
 mod task;
 #[cfg(test)]
 mod tests;
-
 mod trial;
 mod writing;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -43,17 +43,17 @@ use uuid::Uuid;
 use crate::context::Context;
 use crate::handlers::admin;
 use crate::plugins::CallFailure;
-use crate::settings::Settings;
 use crate::plugins::worker::Cost;
+use crate::settings::Settings;
 use compute::{Room, Shape, Sink};
-use instance::Instance;
 use events::Assignment;
+use instance::Instance;
 use platform::Who;
 use tally::Board;
 use task::Task;
 
-pub use tally::{Face, LastError, State, Tally};
 pub use events::Events;
+pub use tally::{Face, LastError, State, Tally};
 
 /// The partitions of transforms that this broker runs.
 pub struct Workers {
@@ -124,8 +124,8 @@ impl Workers {
     pub fn image_changed(&self, context: &Arc<Context>) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let image = context.controller.image();
-        if running.is_empty() && image.transforms().len() == 0 {
         context.metrics.workers.image_changed(&image);
+        if running.is_empty() && image.transforms().len() == 0 {
             return;
         }
         let is_ending = self.is_ended.load(Ordering::SeqCst);
@@ -152,13 +152,13 @@ impl Workers {
                 let next = match kept {
                     Some(kept) if kept.how == how => Some(kept),
                     Some(old) => {
-                        old.stop.send_replace(true);
                         context.metrics.workers.assigned(Assignment::Renewed);
+                        old.stop.send_replace(true);
                         self.start(context, &image, (transform, assigned), how, Some(old.task))
                     }
                     None => {
-                        let before = ending.remove(&key);
                         context.metrics.workers.assigned(Assignment::Given);
+                        let before = ending.remove(&key);
                         self.start(context, &image, (transform, assigned), how, before)
                     }
                 };
@@ -168,8 +168,8 @@ impl Workers {
             }
         }
         for (key, left) in before {
-            left.stop.send_replace(true);
             context.metrics.workers.assigned(Assignment::Taken);
+            left.stop.send_replace(true);
             ending.insert(key, left.task);
         }
         let mut instances = self.instances.lock().unwrap_or_else(PoisonError::into_inner);
@@ -253,7 +253,6 @@ impl Workers {
         found.map(|running| running.board.look())
     }
 
-    /// Ends everything, and waits for what is under way, not for long.
     /// What the plugins cost here: by the transform's id, its worker, and name and version of the plugin.
     pub fn costs(&self) -> Vec<((Uuid, u32, String), Cost)> {
         let instances = self.instances.lock().unwrap_or_else(PoisonError::into_inner);
@@ -264,6 +263,7 @@ impl Workers {
         live.collect()
     }
 
+    /// Ends everything, and waits for what is under way, not for long.
     pub async fn end(&self) {
         self.is_ended.store(true, Ordering::SeqCst);
         let running = std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));

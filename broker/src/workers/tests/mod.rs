@@ -1,12 +1,12 @@
 //! Transforms at work in a whole broker, without the network.
 
 mod bounds;
-mod ends;
 mod counted;
+mod ends;
 mod errors;
 mod releases;
-mod stories;
 mod sinks;
+mod stories;
 
 use std::time::Duration;
 
