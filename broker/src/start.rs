@@ -31,7 +31,7 @@ use crate::replication::Replication;
 use crate::settings::{SettingError, Settings};
 use crate::topics::Topics;
 use crate::workers::Workers;
-use crate::{housekeeping, http, listener};
+use crate::{housekeeping, http, listener, workers};
 
 #[cfg(test)]
 mod cluster_tests;
@@ -324,6 +324,8 @@ impl Broker {
         self.tasks.push(tokio::spawn(clients));
         self.tasks.push(tokio::spawn(admin));
         self.tasks.push(tokio::spawn(housekeeping::run(context.clone())));
+        self.tasks
+            .push(tokio::spawn(workers::balance::run(context.clone())));
         let replication = context.replication.clone();
         let shutdown = context.shutdown.subscribe();
         self.tasks

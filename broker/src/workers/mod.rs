@@ -8,6 +8,7 @@
     reason = "messages get fields with new versions: a worker that asks brokers names those that it decides on"
 )]
 
+pub mod balance;
 mod bundle;
 mod compute;
 mod doubt;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use millstream_core::cluster::{Assigned, Transform};
@@ -56,10 +56,46 @@ pub struct PartitionReport {
     pub errors: u64,
     /// Mean time in the plugin, in nanoseconds.
     pub ns_per_record: f64,
+    /// Time in the plugin as a part of all time, in thousandths of a core, of late; null if it is not known yet.
+    pub cost: Option<u32>,
     /// Commits.
     pub commits: u64,
     /// The last record that the plugin failed on.
     pub last_error: Option<LastError>,
+}
+
+/// What a worker of a transform has to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct WorkerReport {
+    /// The worker.
+    pub worker: u32,
+    /// The broker that it is on.
+    pub broker: i32,
+    /// How many partitions it has.
+    pub partitions: usize,
+    /// Time in the plugin as a part of all time, in thousandths of a core, of the partitions of which it is known; null if it
+    /// is known of none.
+    pub cost: Option<u32>,
+}
+
+/// What the workers of a transform have to do, of how its partitions are.
+pub fn workers(reports: &[PartitionReport]) -> Vec<WorkerReport> {
+    let mut workers: BTreeMap<u32, WorkerReport> = BTreeMap::new();
+    // No broker runs what has none.
+    for report in reports.iter().filter(|report| report.broker >= 0) {
+        let worker = workers.entry(report.worker).or_insert(WorkerReport {
+            worker: report.worker,
+            broker: report.broker,
+            partitions: 0,
+            cost: None,
+        });
+        worker.partitions += 1;
+        if let Some(cost) = report.cost {
+            worker.cost = Some(worker.cost.unwrap_or(0).saturating_add(cost));
+        }
+    }
+    workers.into_values().collect()
 }
 
 /// What brokers ask of each other about transforms.
@@ -134,6 +170,7 @@ fn nobody_runs(context: &Context, transform: &Transform) -> Vec<PartitionReport>
                     worker: 0,
                     canary: false,
                     since: 0,
+                    cost: 0,
                 };
                 let face = Face {
                     state: State::Unassigned,
@@ -241,6 +278,7 @@ fn report(transform: &Transform, assigned: &Assigned, face: Face, end: Option<i6
         dead_lettered: tally.dead_lettered,
         errors: tally.errors,
         ns_per_record: (mean * 10.0).round() / 10.0,
+        cost: face.meter.thousandths(Instant::now()),
         commits: tally.commits,
         last_error: tally.last_error,
     }

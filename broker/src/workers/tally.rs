@@ -1,6 +1,7 @@
 //! What a partition of a transform has done: counted where it is computed, shown once it is committed.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +83,47 @@ pub struct Face {
     pub from: Option<i64>,
     /// The end of the partition that a reader of committed records saw last; none before the first.
     pub end: Option<i64>,
+    /// What it costs.
+    pub meter: Meter,
+}
+
+/// How much of a core a partition takes, as a mean in which what is longer ago counts for less.
+#[derive(Debug, Clone, Default)]
+pub struct Meter {
+    /// When it began to measure, and when something came in last.
+    times: Option<(Instant, Instant)>,
+    /// Nanoseconds in the plugin, with the weight that they had when something came in last.
+    spent: f64,
+}
+
+impl Meter {
+    /// Notes time in the plugin, in nanoseconds.
+    fn add(&mut self, now: Instant, nanoseconds: u64) {
+        self.spent = self.spent_by(now) + nanoseconds as f64;
+        let (begun, _) = self.times.unwrap_or((now, now));
+        self.times = Some((begun, now));
+    }
+
+    /// Time in the plugin as a part of all time, in thousandths; none before it is known well enough. It is no more than the
+    /// one thread that a partition computes on.
+    pub fn thousandths(&self, now: Instant) -> Option<u32> {
+        let (begun, _) = self.times?;
+        let measured = now.saturating_duration_since(begun);
+        if measured < MEASURED_MIN {
+            return None;
+        }
+        // What the time since the beginning weighs, by the same rule as what was spent in it.
+        let weight = MEMORY.as_secs_f64() * -(-measured.div_duration_f64(MEMORY)).exp_m1();
+        let thousandths = self.spent_by(now) / 1e6 / weight;
+        Some(thousandths.round().min(1000.0) as u32)
+    }
+
+    fn spent_by(&self, now: Instant) -> f64 {
+        let passed = self
+            .times
+            .map_or(Duration::ZERO, |(_, last)| now.saturating_duration_since(last));
+        self.spent * (-passed.div_duration_f64(MEMORY)).exp()
+    }
 }
 
 /// What a partition of a transform does.
@@ -109,6 +151,68 @@ impl Board {
 
     /// Changes what is shown.
     pub fn write(&self, change: impl FnOnce(&mut Face)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut face = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = face.tally.nanoseconds;
+        change(&mut face);
+        let spent = face.tally.nanoseconds.saturating_sub(before);
+        face.meter.add(Instant::now(), spent);
+    }
+}
+
+/// After so long, what a partition took counts for a third.
+const MEMORY: Duration = Duration::from_secs(30);
+/// How long a partition is measured before it is known what it costs.
+const MEASURED_MIN: Duration = match cfg!(test) {
+    true => Duration::from_millis(500),
+    false => Duration::from_secs(10),
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// What is told after so many seconds, in each of which the plugin took so many milliseconds.
+    fn after(meter: &mut Meter, begun: Instant, seconds: &[u64]) -> Option<u32> {
+        let mut now = begun;
+        meter.add(now, 0);
+        for milliseconds in seconds {
+            now += SECOND;
+            meter.add(now, milliseconds * 1_000_000);
+        }
+        meter.thousandths(now)
+    }
+
+    #[test]
+    fn what_a_partition_costs_is_its_share_of_the_time_from_the_beginning_on() {
+        let begun = Instant::now();
+        assert_eq!(Meter::default().thousandths(begun), None);
+        let mut meter = Meter::default();
+        meter.add(begun, 0);
+        assert_eq!(meter.thousandths(begun + MEASURED_MIN / 2), None, "too early");
+        for seconds in [10, 30, 300] {
+            let told = after(&mut Meter::default(), begun, &vec![250; seconds]);
+            assert!(
+                told.is_some_and(|told| (245..=256).contains(&told)),
+                "{told:?} after {seconds} s"
+            );
+        }
+    }
+
+    #[test]
+    fn what_was_long_ago_counts_for_little() {
+        let begun = Instant::now();
+        let mut meter = Meter::default();
+        let busy = after(&mut meter, begun, &[800; 120]).unwrap();
+        assert!((780..=820).contains(&busy), "{busy}");
+        let idle = meter.thousandths(begun + 300 * SECOND).unwrap();
+        assert!(idle < 10, "{idle}");
+    }
+
+    #[test]
+    fn a_partition_costs_no_more_than_one_thread() {
+        let mut meter = Meter::default();
+        assert_eq!(after(&mut meter, Instant::now(), &[0, 90_000]), Some(1000));
     }
 }

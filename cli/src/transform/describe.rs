@@ -48,6 +48,11 @@ fn page(described: &Value) -> String {
     let partitions = described["partitions"].as_array().map_or(&[][..], Vec::as_slice);
     page.push_str("\n\n");
     page.push_str(&table(partitions));
+    let workers = described["workers"].as_array().map_or(&[][..], Vec::as_slice);
+    if !workers.is_empty() {
+        page.push_str("\n\n");
+        page.push_str(&workers_table(workers));
+    }
     let wrong: Vec<String> = partitions.iter().flat_map(wrong).collect();
     if !wrong.is_empty() {
         page.push_str("\n\n");
@@ -124,6 +129,7 @@ fn table(partitions: &[Value]) -> String {
         "dropped",
         "dead_lettered",
         "ns/record",
+        "cost",
     ]);
     for partition in partitions {
         let field = |name: &str| partition[name].clone();
@@ -150,7 +156,17 @@ fn table(partitions: &[Value]) -> String {
             field("dropped"),
             field("dead-lettered"),
             json!(partition["ns-per-record"].as_f64().map(|ns| ns.round() as i64)),
+            field("cost"),
         ]);
+    }
+    rows.table()
+}
+
+/// What each worker has to do: that is what partitions are given out by.
+fn workers_table(workers: &[Value]) -> String {
+    let mut rows = Rows::new(&["worker", "broker", "partitions", "cost"]);
+    for worker in workers {
+        rows.push(["worker", "broker", "partitions", "cost"].map(|name| worker[name].clone()));
     }
     rows.table()
 }
@@ -215,17 +231,18 @@ mod tests {
                 "trial": {"percent": 10, "errors-permille-max": 10, "promote-after-ms": 60_000},
             },
             "paused": false,
+            "workers": [{"worker": 0, "broker": 2, "partitions": 1, "cost": 130}],
             "partitions": [
                 {
                     "topic": "flights", "partition": 0, "state": "failed", "reason": "record at offset 812: no JSON", "worker": 0,
                     "broker": 2, "plugin": "enrich@1.3.0", "canary": true, "committed": 812, "lag": 9, "records-in": 813,
-                    "records-out": 800, "dropped": 12, "dead-lettered": 0, "errors": 1, "ns-per-record": 512.4,
+                    "records-out": 800, "dropped": 12, "dead-lettered": 0, "errors": 1, "ns-per-record": 512.4, "cost": 130,
                     "last-error": {"offset": 812, "reason": "no JSON", "time-ms": 0},
                 },
                 {
                     "topic": "flights", "partition": 1, "state": "unassigned", "reason": null, "worker": 0, "broker": -1,
                     "plugin": "enrich@1.2.0", "canary": false, "committed": -1, "lag": -1, "records-in": 0,
-                    "records-out": 0, "dropped": 0, "dead-lettered": 0, "errors": 3, "ns-per-record": 0.0,
+                    "records-out": 0, "dropped": 0, "dead-lettered": 0, "errors": 3, "ns-per-record": 0.0, "cost": null,
                     "last-error": {"offset": 7, "reason": "no key", "time-ms": 0},
                 },
             ],
@@ -246,14 +263,21 @@ mod tests {
             ]
         );
         let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        let first = "flights 0 failed 0 2 enrich@1.3.0 (trial) 812 9 813 800 12 0 512";
+        let first = "flights 0 failed 0 2 enrich@1.3.0 (trial) 812 9 813 800 12 0 512 130";
         assert_eq!(words(lines[6]), words(first));
         assert_eq!(
             words(lines[7]),
-            words("flights 1 unassigned - - enrich@1.2.0 - - 0 0 0 0 0")
+            words("flights 1 unassigned - - enrich@1.2.0 - - 0 0 0 0 0 -")
         );
         assert_eq!(
-            &lines[9..],
+            lines[8..11]
+                .iter()
+                .map(|line| words(line).join(" "))
+                .collect::<Vec<_>>(),
+            ["", "worker broker partitions cost", "0 2 1 130"]
+        );
+        assert_eq!(
+            &lines[12..],
             [
                 "flights-0 is failed: record at offset 812: no JSON",
                 "flights-1: 3 errors, the last at offset 7 (1970-01-01T00:00:00.000Z): no key",

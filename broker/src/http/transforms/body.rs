@@ -8,7 +8,7 @@ use millstream_core::cluster::{
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::workers::report::PartitionReport;
+use crate::workers::report::{self, PartitionReport, WorkerReport};
 
 /// A transform that is to be.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -190,6 +190,8 @@ pub struct DetailBody {
     paused: bool,
     /// Why the last upgrade was taken back by itself, if it was.
     rolled_back: Option<String>,
+    /// What its workers have to do.
+    workers: Vec<WorkerReport>,
     /// Every partition of the sources.
     partitions: Vec<PartitionReport>,
 }
@@ -274,6 +276,7 @@ impl DetailBody {
             canary: transform.canary.as_ref().map(CanaryBody::of),
             paused: transform.paused,
             rolled_back: transform.rolled_back.clone(),
+            workers: report::workers(&partitions),
             partitions,
         }
     }

@@ -85,6 +85,27 @@ pub fn router() -> Vec<u8> {
     )
 }
 
+/// As [`router`], but for the trap and the error; the second byte of a value is a digit that says how long it takes.
+pub fn toiler() -> Vec<u8> {
+    let body = "(i64.store (local.get $row) (i64.extend_i32_u (local.get $i)))
+        (i64.store offset=8 (local.get $row) (i64.const 0))
+        (i64.store offset=16 (local.get $row) (i64.const 0))
+        (i64.store offset=24 (local.get $row) (i64.const 0))
+        (i32.store16 offset=6 (local.get $row) (i32.sub (local.get $byte) (i32.const 48)))
+        (loop $toil
+          (i32.store (i32.const 32) (i32.sub (i32.load (i32.const 32)) (i32.const 1)))
+          (br_if $toil (i32.gt_s (i32.load (i32.const 32)) (i32.const 0))))";
+    let begin = "(i32.store (i32.const 32) (i32.mul (i32.const 200000) (i32.sub
+          (i32.load8_u offset=1 (i32.add (local.get $data) (i32.load offset=16 (local.get $row)))) (i32.const 48))))";
+    component(
+        "transform",
+        "",
+        // How long it takes is read before the row is written over.
+        &loop_over_rows(&format!("{begin} {body}")),
+        "(call $answer (local.get $rows) (local.get $rows_len) (i32.const 0) (i32.const 0))",
+    )
+}
+
 /// A transform that makes a value of 100,000 bytes of every record.
 pub fn amplifier() -> Vec<u8> {
     let body = "(i64.store (local.get $row) (i64.extend_i32_u (local.get $i)))

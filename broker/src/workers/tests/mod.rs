@@ -1,5 +1,6 @@
 //! Transforms at work in a whole broker, without the network.
 
+mod balance;
 mod bounds;
 mod counted;
 mod ends;
