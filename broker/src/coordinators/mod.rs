@@ -15,9 +15,9 @@ pub mod places;
 pub mod producer_ids;
 mod replay;
 pub mod shard;
-pub mod transaction;
 #[cfg(test)]
 mod tests;
+pub mod transaction;
 mod transactions;
 mod write_error;
 

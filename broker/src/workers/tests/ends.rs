@@ -6,8 +6,8 @@ use millstream_core::ids::PartitionIndex;
 use super::*;
 use crate::http::transforms::{self, body::Keeping};
 use crate::workers::platform::{self, Trouble, Who};
-use crate::workers::writing::Part;
 use crate::workers::reset::{ResetTo, reset};
+use crate::workers::writing::Part;
 
 fn who(world: &World, name: &str) -> Who {
     let image = world.context().controller.image();
