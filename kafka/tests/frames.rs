@@ -206,6 +206,8 @@ const NEWER: &[(&str, i16)] = &[
 
 const DIFFERENCES: &[(&str, &str)] = &[
     (", unknown_tagged_fields: {}", ""),
+    // DescribeLogDirs' version 5 (KIP-1066).
+    (", is_cordoned: false", ""),
     // InitProducerId's version 6 (KIP-939).
     (", enable_2_pc: false, keep_prepared_txn: false", ""),
     (
