@@ -82,7 +82,7 @@ fn is_ours(context: &Context, transform: &Transform) -> bool {
 }
 
 /// What partitions cost; one that does nothing costs a little, so that it differs from one that is not known.
-fn costs(transform: &Transform, reports: &[PartitionReport]) -> BTreeMap<TopicName, Vec<u32>> {
+pub(super) fn costs(transform: &Transform, reports: &[PartitionReport]) -> BTreeMap<TopicName, Vec<u32>> {
     let mut costs: BTreeMap<TopicName, Vec<u32>> = BTreeMap::new();
     // Reports are in the order of the assignment.
     for (assigned, report) in transform.assignment.iter().zip(reports) {

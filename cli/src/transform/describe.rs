@@ -274,7 +274,7 @@ mod tests {
                 .iter()
                 .map(|line| words(line).join(" "))
                 .collect::<Vec<_>>(),
-            ["", "worker broker partitions cost", "0 2 1 130"]
+            ["", "WORKER BROKER PARTITIONS COST", "0 2 1 130"]
         );
         assert_eq!(
             &lines[12..],
