@@ -20,7 +20,7 @@ pub enum TransformCommand {
     /// Deploys a transform, which runs at once
     #[command(after_help = deploy::EXAMPLE)]
     Deploy(deploy::DeployArgs),
-    /// Lists transforms, what they run, and from where to where
+    /// Lists transforms, what they run, from where to where, and how many partitions have stopped
     #[command(after_help = "Example:\n  millstream transform list")]
     List,
     /// Shows how every partition of a transform is, and what went wrong
@@ -121,12 +121,15 @@ fn list(global: &Global, http: &Transforms) -> anyhow::Result<()> {
         "workers",
         "partitions",
         "assigned",
+        "failed",
         "canary",
     ]);
     for transform in transforms.as_array().into_iter().flatten() {
         let field = |name: &str| transform[name].clone();
-        let state = match transform["paused"] {
-            Value::Bool(true) => "paused",
+        let failed = failed(http, transform);
+        let state = match (&transform["paused"], failed) {
+            (Value::Bool(true), _) => "paused",
+            (_, Some(1..)) => "failed",
             _ => "running",
         };
         rows.push([
@@ -138,10 +141,21 @@ fn list(global: &Global, http: &Transforms) -> anyhow::Result<()> {
             field("workers"),
             field("partitions"),
             field("assigned"),
+            json!(failed),
             field("canary"),
         ]);
     }
     Ok(rows.print(global.output)?)
+}
+
+/// How many partitions of a transform have stopped for good; none where nobody can say so now.
+fn failed(http: &Transforms, transform: &Value) -> Option<usize> {
+    let described = http.describe(transform["name"].as_str()?).ok()?;
+    let partitions = described["partitions"].as_array()?;
+    let failed = partitions
+        .iter()
+        .filter(|partition| partition["state"] == "failed");
+    Some(failed.count())
 }
 
 /// Sinks as they are given to `--to`.

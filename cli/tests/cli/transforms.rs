@@ -139,6 +139,8 @@ fn a_transform_lives_from_its_deployment_to_its_deletion() {
         "{shown}"
     );
 
+    assert_eq!(world.json(&["list"])[0]["failed"], 0);
+
     assert_eq!(world.run(&["scale", "copy", "2"]), "copy has 2 workers at most\n");
     assert_eq!(world.run(&["scale", "copy", "2"]), "copy has 2 workers already\n");
     let said = world.fail(&["reset", "copy", "--to", "earliest", "--yes"]);
@@ -239,6 +241,11 @@ fn upgrades_are_tried_taken_back_and_kept() {
     assert!(reason.contains("trapped"), "{reason}");
     let shown = world.run(&["describe", "copy"]);
     assert!(shown.contains("in-0 is failed: "), "{shown}");
+    let listed = world.json(&["list"]);
+    assert_eq!(
+        (&listed[0]["state"], &listed[0]["failed"]),
+        (&json!("failed"), &json!(3))
+    );
     world.run(&["rollback", "copy", "--to-upgrade-point"]);
     world.run(&["resume", "copy"]);
     assert_eq!(world.written("copy", "out"), (0..30).collect::<Vec<_>>());
