@@ -4,6 +4,7 @@
 
 mod admin;
 mod broker;
+mod deployed;
 mod guests;
 mod misbehaving;
 mod newcomer;
