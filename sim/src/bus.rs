@@ -251,8 +251,14 @@ impl Bus {
     /// Sends a client's request.
     pub fn request(&self, client: u64, id: u64, to: u64, request: Request) {
         let (first, second) = self.network(|n| (n.delay(client, to), n.duplicate(client, to)));
-        // Requests that do not say of which state of the client they are rely on their connection.
-        let second = second.filter(|_| !matches!(request, Request::Part(PartRequest::Classic(_))));
+        // What members of groups say they own is so when they say it: they rely on their connection.
+        let is_members = |request: &Request| {
+            matches!(
+                request,
+                Request::Part(PartRequest::Classic(_) | PartRequest::Heartbeat(_))
+            )
+        };
+        let second = second.filter(|_| !is_members(&request));
         for delay_ms in [first, second].into_iter().flatten() {
             let request = request.clone();
             self.after(

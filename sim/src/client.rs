@@ -94,6 +94,8 @@ pub struct Client {
     work: Work,
     /// The broker that it asks.
     target: u64,
+    /// It has answered.
+    is_found: bool,
     request: u64,
     sent_ms: Option<u64>,
     random: Random,
@@ -156,6 +158,7 @@ impl Client {
             partition,
             work,
             target: 1,
+            is_found: false,
             request: 0,
             sent_ms: None,
             random: Random(seed),
@@ -193,9 +196,10 @@ impl Client {
 
     /// Looks at the clock: asks, or asks again when nobody answered.
     pub fn tick(&mut self, bus: &Bus, now_ms: u64) {
-        let waits = self
-            .sent_ms
-            .is_some_and(|sent_ms| now_ms < sent_ms + self.member().map_or(CLIENT_WAIT_MS, Member::wait_ms));
+        // Only who has answered before is worth a long wait.
+        let member = self.member().filter(|_| self.is_found);
+        let wait_ms = member.map_or(CLIENT_WAIT_MS, Member::wait_ms);
+        let waits = self.sent_ms.is_some_and(|sent_ms| now_ms < sent_ms + wait_ms);
         if !waits {
             if self.sent_ms.is_some() {
                 self.guess();
@@ -215,6 +219,7 @@ impl Client {
 
     fn guess(&mut self) {
         self.target = 1 + self.random.below(5);
+        self.is_found = false;
     }
 
     fn ask(&mut self, bus: &Bus, now_ms: u64) {
@@ -279,6 +284,7 @@ impl Client {
             return;
         }
         self.sent_ms = None;
+        self.is_found = !matches!(answer, Answer::NotLeader(_));
         let partition = self.partition;
         match (answer, &mut self.work) {
             (Answer::Produced, Work::Produce { sequence, values, .. }) => {

@@ -61,7 +61,7 @@ impl Population {
             Self::Log => &Layout { topics: &[(LOG, 2)] },
             Self::Transactions => &Layout {
                 topics: &[
-                    (NUMBERS, LANES),
+                    (NUMBERS, SOURCES),
                     (INPUT, LANES),
                     (OUTPUT, LANES),
                     (CONSUMER_OFFSETS, 1),
@@ -93,6 +93,12 @@ impl Layout {
     pub fn topic_id(&self, topic: &str) -> Option<TopicId> {
         let n = self.topics.iter().position(|(name, _)| *name == topic)?;
         Some(TopicId(Uuid::from_u128(1 + n as u128)))
+    }
+
+    /// The topic of that id.
+    pub fn topic_of(&self, id: TopicId) -> Option<&'static str> {
+        let mut topics = self.topics.iter().map(|(name, _)| *name);
+        topics.find(|name| self.topic_id(name) == Some(id))
     }
 
     /// Topic and partition of a place.
@@ -158,7 +164,9 @@ pub const NUMBERS: &str = "numbers";
 pub const INPUT: &str = "in";
 /// What the second transform writes.
 pub const OUTPUT: &str = "out";
-/// Partitions of each of them.
+/// Partitions of `in` and of `out`.
 pub const LANES: usize = 2;
+/// Partitions of `numbers`: more than there are workers now and then, so that it matters which have which.
+pub const SOURCES: usize = 3;
 /// Partitions of `__transaction_state`.
 pub const STATES: usize = 2;

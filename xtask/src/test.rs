@@ -470,13 +470,15 @@ const STEPS: &[Step] = &[
 /// Minutes of faults in a test run; `cargo xtask chaos` takes longer ones.
 const CHAOS_MINUTES: f64 = 2.0;
 /// Bugs that the simulator must find in every test run; `cargo xtask sim --mutations` tries all.
-const MUTATIONS: [&str; 6] = [
+const MUTATIONS: [&str; 8] = [
     "cut-at-high",
     "ack-unsynced",
     "elect-anybody",
     "early-offsets",
     "same-producer-epoch",
     "skip-verification",
+    "keep-fenced-workers",
+    "old-generation",
 ];
 
 const WORKSPACES: [&str; 6] = [

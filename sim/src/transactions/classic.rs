@@ -6,10 +6,9 @@ use std::sync::Arc;
 
 use millstream_core::group::consumer::Partitions;
 use millstream_core::group::{
-    CommitRequest, GroupError, Identity, JoinRequest, JoinResponse, OffsetCommit, Response, SyncRequest,
+    CommitRequest, GroupError, Identity, JoinRequest, JoinResponse, Response, SyncRequest,
 };
 use millstream_core::ids::PartitionIndex;
-use millstream_storage::sim_disk::Random;
 
 use super::Ask;
 use super::member::{REBALANCE_MS_MAX, SESSION_MS};
@@ -22,7 +21,9 @@ pub enum Classic {
     Join(JoinRequest),
     Sync(SyncRequest),
     Heartbeat(Identity),
+    /// OffsetCommit; members of KIP-848 ask it, too.
     Commit(CommitRequest),
+    Leave(Identity),
 }
 
 /// Who waits for the answer to a JoinGroup or SyncGroup.
@@ -52,8 +53,6 @@ pub struct ClassicMember {
     step: Step,
     /// As its group's leader: what everybody gets.
     assignments: BTreeMap<String, Arc<[u8]>>,
-    /// What it has tried to keep, in whatever generation.
-    commits: Vec<CommitRequest>,
     joins: u64,
 }
 
@@ -62,8 +61,6 @@ enum Step {
     Join,
     Sync,
     Stay,
-    /// A commit of long ago comes to its end now.
-    Late,
 }
 
 impl ClassicMember {
@@ -77,7 +74,6 @@ impl ClassicMember {
             client,
             step: Step::Join,
             assignments: BTreeMap::new(),
-            commits: Vec::new(),
             joins: 0,
         }
     }
@@ -87,19 +83,21 @@ impl ClassicMember {
         &self.who.member
     }
 
+    /// Who it is, once it is in.
+    pub fn who(&self) -> Option<Identity> {
+        (self.step == Step::Stay).then(|| self.who.clone())
+    }
+
     /// How long it waits for an answer, in milliseconds.
     pub fn wait_ms(&self) -> u64 {
         match self.step {
             Step::Join | Step::Sync => REBALANCE_WAIT_MS,
-            Step::Stay | Step::Late => CLIENT_WAIT_MS,
+            Step::Stay => CLIENT_WAIT_MS,
         }
     }
 
     /// What it says now.
-    pub fn next_request(&mut self, owned: &Partitions, now_ms: u64, random: &mut Random) -> Classic {
-        if self.step == Step::Late {
-            self.step = Step::Stay;
-        }
+    pub fn next_request(&mut self) -> Classic {
         match self.step {
             Step::Join => {
                 self.joins += 1;
@@ -121,34 +119,8 @@ impl ClassicMember {
                 assignments: self.assignments.clone(),
                 ..SyncRequest::default()
             }),
-            Step::Stay | Step::Late => match random.below(6) {
-                0 if !owned.is_empty() => Classic::Commit(self.commit(now_ms)),
-                1 if !self.commits.is_empty() => {
-                    let at = random.below(self.commits.len() as u64) as usize;
-                    self.step = Step::Late;
-                    Classic::Commit(self.commits[at].clone())
-                }
-                _ => Classic::Heartbeat(self.who.clone()),
-            },
+            Step::Stay => Classic::Heartbeat(self.who.clone()),
         }
-    }
-
-    fn commit(&mut self, now_ms: u64) -> CommitRequest {
-        let request = CommitRequest {
-            who: self.who.clone(),
-            offsets: vec![OffsetCommit {
-                topic: INPUT.to_owned(),
-                partition: 0,
-                offset: now_ms as i64,
-                leader_epoch: -1,
-                metadata: String::new(),
-            }],
-        };
-        let is_first = |known: &CommitRequest| known.who != self.who;
-        if self.commits.last().is_none_or(is_first) {
-            self.commits.push(request.clone());
-        }
-        request
     }
 
     /// The coordinator answers.

@@ -241,7 +241,12 @@ impl Here<'_, '_> {
                     self.scene.judge.must(kept);
                 }
                 if let Some(kept) = release.kept {
-                    let may = self.scene.judge.ledger.grants(kept.group).keeps(&kept);
+                    let may = self
+                        .scene
+                        .judge
+                        .ledger
+                        .grants(kept.group)
+                        .keeps(&kept, self.scene.now_ms);
                     self.scene.judge.must(may);
                 }
             }

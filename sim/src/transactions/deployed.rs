@@ -93,11 +93,11 @@ pub fn to_deploy(image: &Image, at_ms: i64) -> Option<Command> {
 
 /// What an operator, or a release on trial, wants of a transform. It may be refused.
 pub fn wish(image: &Image, stage: Stage, random: &mut Random) -> TransformChange {
-    let canary = image
-        .transform(stage.name())
+    let transform = image.transform(stage.name());
+    let canary = transform
         .and_then(|transform| transform.canary.as_ref())
         .map(|canary| canary.release.generation);
-    match (random.below(8), canary) {
+    match (random.below(10), canary) {
         (0..3, _) => TransformChange::Pause,
         (3, _) => TransformChange::Resume,
         (4, _) => TransformChange::Scale {
@@ -112,6 +112,10 @@ pub fn wish(image: &Image, stage: Stage, random: &mut Random) -> TransformChange
             generation: None,
             reason: None,
         },
+        (8.., None) => TransformChange::Weigh {
+            generation: transform.map_or(0, |transform| transform.current.generation),
+            costs: costs(stage, random),
+        },
         _ => TransformChange::Upgrade {
             plugin: plugin(random.below(VERSIONS.len() as u64) as usize),
             config: Some(random.below(3).to_string()),
@@ -124,8 +128,15 @@ pub fn wish(image: &Image, stage: Stage, random: &mut Random) -> TransformChange
     }
 }
 
+/// What partitions are said to cost, in thousandths of a core: some of them much.
+fn costs(stage: Stage, random: &mut Random) -> BTreeMap<TopicName, Vec<u32>> {
+    let topic = stage.source().try_into().expect("a name");
+    let costs = stage.jobs().map(|_| 1 + random.below(10).pow(3) as u32);
+    [(topic, costs.collect())].into()
+}
+
 /// Looks whether every partition of every transform is given to one worker, and every worker is on one broker that may work
-/// and has its share.
+/// and has its share: by number, as long as nobody has said what partitions cost.
 pub fn check_assignment(image: &Image) -> Result<(), String> {
     for transform in image.transforms() {
         let given = |partition| {
@@ -158,7 +169,8 @@ pub fn check_assignment(image: &Image) -> Result<(), String> {
             }
         }
         let sizes: BTreeSet<usize> = workers.values().map(|(_, size)| *size).collect();
-        let is_even = sizes.last().unwrap_or(&0) - sizes.first().unwrap_or(&0) <= 1;
+        let are_weighed = transform.assignment.iter().any(|given| given.cost > 0);
+        let is_even = are_weighed || sizes.last().unwrap_or(&0) - sizes.first().unwrap_or(&0) <= 1;
         if workers.len() != partitions.min(transform.spec.workers as usize) * wanted || !is_even {
             return Err(told(
                 image,

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use millstream_core::group::consumer::{ConsumerHeartbeat, Partitions};
+use millstream_core::group::consumer::{ConsumerHeartbeat, LEAVE_EPOCH, Partitions};
 use millstream_core::group::{
-    GroupError, Groups, Identity, OffsetCommit, Response, Step, Token, TxnCommitRequest,
+    CommitRequest, GroupError, Groups, Identity, LeaveMember, OffsetCommit, Response, Step, Token,
+    TxnCommitRequest,
 };
+use millstream_core::ids::PartitionIndex;
 use millstream_core::mutation::{Mutation, is_on};
 use millstream_core::transaction::Producer;
 
@@ -81,7 +83,10 @@ impl Here<'_, '_> {
         let beats = result.as_ref().ok().map(|answer| Beat {
             group: group_of(&request.group),
             member: request.member.clone(),
-            assignment: answer.assignment.clone(),
+            assignment: match request.epoch {
+                LEAVE_EPOCH => Some(Partitions::new()),
+                _ => answer.assignment.clone(),
+            },
             heard_ms: self.scene.now_ms,
             is_classic: false,
             generation: None,
@@ -138,24 +143,61 @@ impl Here<'_, '_> {
                 };
                 self.keep::<Groups>(place, &[], None, release)
             }
-            Classic::Commit(request) => {
-                let commit = |groups: &mut Groups, now_ms| groups.commit(now_ms, &request);
-                let Some((result, step)) = self.with(ask, place, commit) else {
+            Classic::Commit(request) => self.commit_of_member(ask, place, &request),
+            Classic::Leave(who) => {
+                let leaving = [LeaveMember {
+                    member: who.member.clone(),
+                    ..LeaveMember::default()
+                }];
+                let leave = |groups: &mut Groups, now_ms| groups.leave(now_ms, &who.group, &leaving);
+                let Some((results, step)) = self.with(ask, place, leave) else {
                     return Ok(());
                 };
-                let result = result.and_then(|results| results.into_iter().collect::<Result<(), _>>());
-                let kept = result.is_ok().then(|| Kept {
-                    group: group_of(&request.who.group),
-                    member: request.who.member,
-                    generation: request.who.generation,
+                let result = results.into_iter().collect::<Result<(), _>>();
+                let gone = result.is_ok().then(|| Beat {
+                    group: group_of(&who.group),
+                    member: who.member,
+                    assignment: Some(Partitions::new()),
+                    heard_ms: self.scene.now_ms,
+                    is_classic: true,
+                    generation: None,
                 });
                 let release = Release {
-                    kept,
+                    beats: gone.into_iter().collect(),
                     ..Release::of(ask, Answer::Stays(result))
                 };
                 self.keep_step(place, step, release)
             }
         }
+    }
+
+    /// A member of either protocol keeps an offset.
+    fn commit_of_member(&mut self, ask: Ask, place: i32, request: &CommitRequest) -> Result<(), Fatal> {
+        let who = &request.who;
+        let commit = |groups: &mut Groups, now_ms| {
+            let is_classic = !groups.is_consumer_member(&who.group, &who.member);
+            (is_classic, groups.commit(now_ms, request))
+        };
+        let Some((is_classic, (result, step))) = self.with(ask, place, commit) else {
+            return Ok(());
+        };
+        let result = result.and_then(|results| results.into_iter().collect::<Result<(), _>>());
+        let offset = request.offsets.first().filter(|_| result.is_ok());
+        let kept = offset.and_then(|offset| {
+            Some(Kept {
+                group: group_of(&who.group),
+                member: who.member.clone(),
+                is_classic,
+                generation: who.generation,
+                topic: self.scene.judge.layout.topic_id(&offset.topic)?,
+                partition: PartitionIndex(offset.partition),
+            })
+        });
+        let release = Release {
+            kept,
+            ..Release::of(ask, Answer::Stays(result))
+        };
+        self.keep_step(place, step, release)
     }
 
     /// Somebody asks what is answered when others have asked, too.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use millstream_core::cluster::{TRANSACTION_STATE, transform_group};
 use uuid::Uuid;
 
-use crate::layout::{INPUT, LANES, Layout, NUMBERS, OUTPUT, STATES};
+use crate::layout::{INPUT, LANES, Layout, NUMBERS, OUTPUT, SOURCES, STATES};
 
 /// A partition of a transform's source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,9 +56,17 @@ impl Stage {
         }
     }
 
+    /// Partitions of its source.
+    pub fn lanes(self) -> usize {
+        match self {
+            Self::Numbers => SOURCES,
+            Self::Copies => LANES,
+        }
+    }
+
     /// Its jobs.
     pub fn jobs(self) -> impl Iterator<Item = Job> {
-        (0..LANES as i32).map(move |lane| Job { stage: self, lane })
+        (0..self.lanes() as i32).map(move |lane| Job { stage: self, lane })
     }
 }
 

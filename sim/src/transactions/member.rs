@@ -3,14 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use millstream_core::group::GroupError;
-use millstream_core::group::consumer::{ConsumerAnswer, ConsumerHeartbeat, JOIN_EPOCH, Partitions};
+use millstream_core::group::consumer::{
+    ConsumerAnswer, ConsumerHeartbeat, JOIN_EPOCH, LEAVE_EPOCH, Partitions,
+};
+use millstream_core::group::{CommitRequest, GroupError, Identity, OffsetCommit};
+use millstream_core::ids::{PartitionIndex, TopicId};
 use millstream_storage::sim_disk::Random;
 
 use super::PartRequest;
-use super::classic::{ClassicMember, Heard};
+use super::classic::{Classic, ClassicMember, Heard};
 use crate::client::{Answer, CLIENT_WAIT_MS};
-use crate::layout::{INPUT, Layout, OUTPUT};
+use crate::layout::{INPUT, Layout, OUTPUT, Population};
 
 /// A client that is a member, or wants to be.
 pub struct Member {
@@ -20,7 +23,23 @@ pub struct Member {
     voice: Voice,
     /// What it consumes.
     pub owned: Partitions,
+    /// What it has tried to keep since its client began.
+    commits: Vec<CommitRequest>,
+    asked: Asked,
     next_ms: u64,
+}
+
+/// What is asked at the moment, where it is not a heartbeat or a step on the way into the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Nothing,
+    /// A commit of long ago comes to its end.
+    LateCommit,
+    /// It is to leave. `is_said`: it has said so.
+    Leave {
+        is_said: bool,
+        moves: bool,
+    },
 }
 
 /// The protocol that it speaks.
@@ -41,6 +60,8 @@ impl Member {
             group,
             voice: Voice::Consumer { epoch: JOIN_EPOCH },
             owned: Partitions::new(),
+            commits: Vec::new(),
+            asked: Asked::Nothing,
             next_ms: 0,
         };
         if is_classic {
@@ -64,6 +85,7 @@ impl Member {
     /// Its process is another one from now on, that knows nothing. `moves`: it speaks the other protocol, if its group may.
     pub fn begin_anew(&mut self, moves: bool) {
         self.lives += 1;
+        self.asked = Asked::Nothing;
         self.owned.clear();
         let was_classic = matches!(self.voice, Voice::Classic(_));
         let moves = moves && self.group == MOVERS;
@@ -81,6 +103,14 @@ impl Member {
         }
     }
 
+    /// It gives up everything and says that it goes; then it begins anew.
+    pub fn leave(&mut self, moves: bool) {
+        let is_said = false;
+        self.asked = Asked::Leave { is_said, moves };
+        self.owned.clear();
+        self.next_ms = 0;
+    }
+
     /// Nothing is said until then.
     pub fn is_silent_until(&mut self, until_ms: u64) {
         self.next_ms = until_ms;
@@ -92,16 +122,88 @@ impl Member {
             return None;
         }
         self.next_ms = now_ms + 200 + random.below(200);
-        let epoch = match &mut self.voice {
-            Voice::Consumer { epoch } => *epoch,
-            Voice::Classic(classic) => {
-                let request = classic.next_request(&self.owned, now_ms, random);
-                return Some(PartRequest::Classic(Box::new(request)));
+        match self.asked {
+            Asked::Leave { is_said: true, moves } => self.begin_anew(moves),
+            Asked::Leave {
+                is_said: false,
+                moves,
+            } => {
+                let is_said = true;
+                self.asked = Asked::Leave { is_said, moves };
+                return Some(self.farewell());
             }
-        };
+            Asked::LateCommit | Asked::Nothing => self.asked = Asked::Nothing,
+        }
+        if let Some(commit) = self.commit(now_ms, random) {
+            return Some(PartRequest::Classic(Box::new(Classic::Commit(commit))));
+        }
+        match &mut self.voice {
+            Voice::Consumer { epoch } => {
+                let epoch = *epoch;
+                Some(self.heartbeat(epoch))
+            }
+            Voice::Classic(classic) => Some(PartRequest::Classic(Box::new(classic.next_request()))),
+        }
+    }
+
+    /// A commit, now and then: of how far it is, or an old one that was under way for long.
+    fn commit(&mut self, now_ms: u64, random: &mut Random) -> Option<CommitRequest> {
+        let who = self.who()?;
+        match random.below(6) {
+            0 => {
+                let (topic, partitions) = self.owned.first_key_value()?;
+                let topic = Population::Transactions.layout().topic_of(*topic)?;
+                let offset = OffsetCommit {
+                    topic: topic.to_owned(),
+                    partition: partitions.first()?.0,
+                    offset: now_ms as i64,
+                    leader_epoch: -1,
+                    metadata: String::new(),
+                };
+                let offsets = vec![offset];
+                let request = CommitRequest { who, offsets };
+                if self.commits.last().is_none_or(|last| last.who != request.who) {
+                    self.commits.push(request.clone());
+                }
+                Some(request)
+            }
+            1 if !self.commits.is_empty() => {
+                let at = random.below(self.commits.len() as u64) as usize;
+                self.asked = Asked::LateCommit;
+                Some(self.commits[at].clone())
+            }
+            _ => None,
+        }
+    }
+
+    /// Who it is, once it is in.
+    fn who(&self) -> Option<Identity> {
+        match &self.voice {
+            Voice::Classic(classic) => classic.who(),
+            Voice::Consumer { epoch } => (*epoch > 0).then(|| Identity {
+                group: self.group.to_owned(),
+                member: self.name(),
+                generation: *epoch,
+                ..Identity::default()
+            }),
+        }
+    }
+
+    fn farewell(&self) -> PartRequest {
+        match &self.voice {
+            Voice::Consumer { .. } => self.heartbeat(LEAVE_EPOCH),
+            Voice::Classic(_) => PartRequest::Classic(Box::new(Classic::Leave(Identity {
+                group: self.group.to_owned(),
+                member: self.name(),
+                ..Identity::default()
+            }))),
+        }
+    }
+
+    fn heartbeat(&self, epoch: i32) -> PartRequest {
         let owned = self.owned.iter();
         let owned = owned.map(|(topic, partitions)| (*topic, partitions.iter().copied().collect()));
-        Some(PartRequest::Heartbeat(Box::new(ConsumerHeartbeat {
+        PartRequest::Heartbeat(Box::new(ConsumerHeartbeat {
             group: self.group.to_owned(),
             member: self.name(),
             epoch,
@@ -109,11 +211,14 @@ impl Member {
             topics: Some(vec![INPUT.to_owned(), OUTPUT.to_owned()]),
             owned: Some(owned.collect()),
             ..ConsumerHeartbeat::default()
-        })))
+        }))
     }
 
     /// The coordinator answers. False if it cannot now.
     pub fn hears(&mut self, answer: Answer, layout: &Layout) -> bool {
+        if self.asked != Asked::Nothing {
+            return true;
+        }
         match (&mut self.voice, answer) {
             (Voice::Classic(classic), answer) => {
                 let heard = classic.hears(answer, &mut self.owned, layout);
@@ -124,11 +229,17 @@ impl Member {
             }
             (Voice::Consumer { epoch }, Answer::Member(answer)) => {
                 let (is_heard, at_once) = hears(epoch, &mut self.owned, answer);
+                if *epoch == JOIN_EPOCH {
+                    // Where a group without members changes its protocol, epochs begin anew, as they do in Kafka.
+                    self.commits.clear();
+                }
                 if at_once {
                     self.next_ms = 0;
                 }
                 is_heard
             }
+            // Its next heartbeat tells it where it is.
+            (Voice::Consumer { .. }, Answer::Stays(_)) => true,
             _ => false,
         }
     }
@@ -174,12 +285,17 @@ pub struct Beat {
     pub generation: Option<i32>,
 }
 
-/// An offset that a coordinator has kept for a member of the classic protocol.
+/// An offset that a coordinator has kept for a member.
 #[derive(Debug, Clone)]
 pub struct Kept {
     pub group: &'static str,
     pub member: String,
+    /// Whether it speaks the classic protocol.
+    pub is_classic: bool,
+    /// Its generation, or epoch.
     pub generation: i32,
+    pub topic: TopicId,
+    pub partition: PartitionIndex,
 }
 
 /// Who was given what.
@@ -219,36 +335,57 @@ impl Grants {
             return Ok(());
         };
         grant.assignment.clone_from(&assignment);
-        let others = self.members.iter().filter(|(member, _)| **member != beat.member);
-        let living = others.filter(|(_, grant)| beat.heard_ms < grant.heard_ms + SURELY_LIVES_MS);
-        for (member, grant) in living {
-            for held in [&grant.owned, &grant.assignment] {
-                let shared = assignment.iter().find_map(|(topic, partitions)| {
-                    let held = held.get(topic)?;
-                    Some((topic, *partitions.intersection(held).next()?))
-                });
-                if let Some((topic, partition)) = shared {
-                    return Err(format!(
-                        "partition {partition} of {} is given to {}, and is {member}'s, who was heard {} ms ago",
-                        topic.0,
-                        beat.member,
-                        beat.heard_ms.saturating_sub(grant.heard_ms)
-                    ));
-                }
+        for (topic, partitions) in &assignment {
+            for partition in partitions {
+                self.is_free(&beat.member, (*topic, *partition), beat.heard_ms)
+                    .map_err(|held| {
+                        format!(
+                            "partition {partition} of {} is given to {}, and {held}",
+                            topic.0, beat.member
+                        )
+                    })?;
             }
         }
         Ok(())
     }
 
-    /// The coordinator keeps an offset: only for who is in the generation that is now.
-    pub fn keeps(&self, kept: &Kept) -> Result<(), String> {
-        let own = self.members.get(&kept.member).map_or(0, |grant| grant.generation);
+    /// The coordinator keeps an offset: of a partition that is nobody else's who may live, and for a member of the classic
+    /// protocol in the generation that is now. Those of KIP-848 may be late with what they still have (KIP-1251).
+    pub fn keeps(&self, kept: &Kept, now_ms: u64) -> Result<(), String> {
+        let Kept {
+            member, generation, ..
+        } = kept;
+        let own = self.members.get(member).map_or(0, |grant| grant.generation);
         let known = if self.is_mixed { own } else { self.generation };
-        match kept.generation >= known {
-            true => Ok(()),
-            false => Err(format!(
-                "an offset is kept for {} in generation {}, which is over: {known} has begun",
-                kept.member, kept.generation
+        if kept.is_classic && *generation < known {
+            return Err(format!(
+                "an offset is kept for {member} in generation {generation}, which is over: {known} has begun"
+            ));
+        }
+        self.is_free(member, (kept.topic, kept.partition), now_ms)
+            .map_err(|held| {
+                let (topic, partition) = (kept.topic.0, kept.partition.0);
+                format!("an offset of partition {partition} of {topic} is kept for {member}, and {held}")
+            })
+    }
+
+    /// Whether nobody else has a partition who may still live then. Otherwise it is said who.
+    fn is_free(
+        &self,
+        member: &str,
+        (topic, partition): (TopicId, PartitionIndex),
+        at_ms: u64,
+    ) -> Result<(), String> {
+        let has = |held: &Partitions| held.get(&topic).is_some_and(|held| held.contains(&partition));
+        let mut others = self.members.iter().filter(|(other, _)| *other != member);
+        let holder = others.find(|(_, grant)| {
+            at_ms < grant.heard_ms + SURELY_LIVES_MS && (has(&grant.owned) || has(&grant.assignment))
+        });
+        match holder {
+            None => Ok(()),
+            Some((other, grant)) => Err(format!(
+                "it is {other}'s, who was heard {} ms ago",
+                at_ms.saturating_sub(grant.heard_ms)
             )),
         }
     }

@@ -100,7 +100,7 @@ impl World {
 
     /// A member of the group is silent for a while, or gone for good and another one there.
     fn member_fault(&mut self, until_ms: u64) -> String {
-        let crashes = self.random.below(2) == 0;
+        let what = self.random.below(4);
         let moves = self.members_move && self.random.below(2) == 0;
         let clients = self.clients.values_mut();
         let mut members: Vec<_> = clients.filter(|client| client.member().is_some()).collect();
@@ -110,13 +110,24 @@ impl World {
             return "nothing".to_owned();
         };
         let name = member.name();
-        member.is_silent_until(until_ms);
-        if crashes {
-            client.begin_anew(moves);
-            let next = client.member().map(Member::name).unwrap_or_default();
-            return format!("{name} is gone, and {next} comes at {until_ms}");
+        match what {
+            0..2 => {
+                member.is_silent_until(until_ms);
+                format!("{name} is silent until {until_ms}")
+            }
+            2 => {
+                member.leave(moves);
+                let grants = self.judge.ledger.grants(member.group);
+                grants.has(name.clone(), &member.owned);
+                format!("{name} leaves")
+            }
+            _ => {
+                member.is_silent_until(until_ms);
+                client.begin_anew(moves);
+                let next = client.member().map(Member::name).unwrap_or_default();
+                format!("{name} is gone, and {next} comes at {until_ms}")
+            }
         }
-        format!("{name} is silent until {until_ms}")
     }
 
     /// A member that lacks something, or has it although it is gone.
