@@ -132,13 +132,15 @@ def test_a_sink_that_has_too_few_replicas_is_waited_for(route, transforms, name)
     wait_until(lambda: len(route.partitions(f"{name}-odd")[0].isrs) < 3, 20, "a replica is missed")
     write(route.bootstrap, f"{name}-in", [record(n) for n in range(20, 40)])
     wait_until(lambda: partitions(route, name)[0]["lag"] == 20, 20, "what came is seen")
+    wait_until(lambda: "too few replicas" in (partitions(route, name)[0]["reason"] or ""), 10, "what it waits for is told")
     time.sleep(1)
-    assert partitions(route, name)[0]["state"] != "failed" and partitions(route, name)[0]["committed"] == 20
+    assert partitions(route, name)[0]["state"] == "running" and partitions(route, name)[0]["committed"] == 20
     even = read(route.bootstrap, f"{name}-even", 10, isolation_level="read_committed")
     assert len(even) == 10, "nothing of a transaction is seen before all of it"
     missing.start()
     heal(route)
     done(route, name)
+    assert partitions(route, name)[0]["reason"] is None
     assert committed(route, f"{name}-odd", 20, 1) == {0: list(range(1, 40, 2))}
     assert committed(route, f"{name}-even", 20, 1) == {0: list(range(0, 40, 2))}
 

@@ -152,7 +152,7 @@ impl<'a> Life<'a> {
             });
         self.producer = Some((producer, Sequences::new()));
         let next = self.next;
-        self.task.board.write(|face| {
+        self.task.who.board.write(|face| {
             face.committed = known.as_ref().map(|place| place.offset);
             face.from = Some(next);
         });
@@ -194,7 +194,7 @@ impl<'a> Life<'a> {
                 return Ok(());
             }
         };
-        task.board.write(|face| {
+        task.who.board.write(|face| {
             face.end = Some(data.last_stable_offset);
             face.reason = None;
         });
@@ -378,7 +378,7 @@ impl<'a> Life<'a> {
         }
         self.producer = Some((committed.producer, committed.sequences));
         self.tally.add(committed.tally.clone());
-        self.task.board.write(|face| {
+        self.task.who.board.write(|face| {
             face.tally.add(committed.tally);
             face.committed = Some(committed.offset);
         });

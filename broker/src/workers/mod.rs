@@ -186,10 +186,11 @@ impl Workers {
         before: Option<JoinHandle<()>>,
     ) -> Option<Running> {
         let spec = &transform.spec;
-        let board = Arc::new(Board::default());
+        let who = who(transform, &assigned.topic, assigned.partition);
+        let board = who.board.clone();
         let task = Task {
             name: spec.name.clone(),
-            who: who(transform, &assigned.topic, assigned.partition),
+            who,
             shape: Arc::new(self.shape(spec, assigned, &how.sinks)),
             guarantee: spec.guarantee,
             start: transform.start(&assigned.topic, assigned.partition),
@@ -200,7 +201,6 @@ impl Workers {
             instance: self.instance(image, transform, assigned)?,
             threads: self.threads.clone(),
             room: self.room.clone(),
-            board: board.clone(),
         };
         let (stop, stopping) = watch::channel(false);
         let task = self.runtime.spawn(task.run(context.clone(), stopping, before));
@@ -324,6 +324,7 @@ fn who(transform: &Transform, topic: &TopicName, partition: PartitionIndex) -> W
         partition: partition.0,
         group: Text::from(transform.group()),
         transactional_id: (transform.spec.guarantee == Guarantee::ExactlyOnce).then(|| Text::from(id)),
+        board: Arc::default(),
     }
 }
 

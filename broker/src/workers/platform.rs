@@ -14,6 +14,7 @@ use millstream_kafka::ErrorCode;
 use millstream_kafka::wire::Text;
 use tokio::time::Instant;
 
+use super::tally::Board;
 use crate::context::Context;
 use crate::coordinators::places;
 use crate::handlers::among::{self, Shared};
@@ -30,6 +31,8 @@ pub struct Who {
     pub group: Text,
     /// Its transactional id, if it has transactions.
     pub transactional_id: Option<Text>,
+    /// Where it shows how it is.
+    pub board: Arc<Board>,
 }
 
 /// Why something was not done.
@@ -101,22 +104,46 @@ impl Trouble {
     }
 }
 
-/// Tries again what passes, until `deadline`.
-pub(super) async fn patiently<T, F>(deadline: Instant, mut attempt: impl FnMut() -> F) -> Result<T, Trouble>
-where
-    F: Future<Output = Result<T, Trouble>>,
-{
-    let mut pause = PAUSE_MIN;
-    loop {
-        match attempt().await {
-            Err(Trouble::Passing(reason)) => {
-                if Instant::now() + pause > deadline {
-                    return Err(Trouble::Passing(reason));
-                }
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(PAUSE_MAX);
-            }
-            done => return done,
+/// The patience that a partition has with something, and what it shows meanwhile.
+pub(super) struct Patience<'a> {
+    board: &'a Board,
+    deadline: Instant,
+    pause: Duration,
+    is_shown: bool,
+}
+
+impl<'a> Patience<'a> {
+    pub(super) fn of(who: &'a Who) -> Self {
+        Self {
+            board: &who.board,
+            deadline: Instant::now() + PATIENCE,
+            pause: PAUSE_MIN,
+            is_shown: false,
+        }
+    }
+
+    /// Waits a little, longer each time. False if it was enough.
+    pub(super) async fn wait(&mut self, reason: &str) -> bool {
+        if Instant::now() + self.pause > self.deadline {
+            return false;
+        }
+        self.is_shown = true;
+        self.board.write(|face| face.waiting = Some(reason.to_owned()));
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        true
+    }
+
+    /// Something went on: the next pause is short again.
+    pub(super) fn moved(&mut self) {
+        self.pause = PAUSE_MIN;
+    }
+}
+
+impl Drop for Patience<'_> {
+    fn drop(&mut self) {
+        if self.is_shown {
+            self.board.write(|face| face.waiting = None);
         }
     }
 }
@@ -162,6 +189,20 @@ pub async fn prepare(context: &Arc<Context>, guarantee: Guarantee) -> Result<(),
 }
 
 impl Who {
+    /// Tries again what passes, until patience is at its end.
+    pub(super) async fn patiently<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T, Trouble>
+    where
+        F: Future<Output = Result<T, Trouble>>,
+    {
+        let mut patience = Patience::of(self);
+        loop {
+            match attempt().await {
+                Err(Trouble::Passing(reason)) if patience.wait(&reason).await => {}
+                done => return done,
+            }
+        }
+    }
+
     pub(super) fn coordinator(&self, context: &Context) -> Option<BrokerId> {
         let id = self.transactional_id.as_deref()?;
         places::coordinator_of(&context.controller.image(), TRANSACTION_STATE, id)
@@ -177,6 +218,6 @@ pub(super) fn no_answer(doing: &str) -> Trouble {
 }
 
 /// How long something that passes is tried again.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
-pub(super) const PAUSE_MIN: Duration = Duration::from_millis(5);
-pub(super) const PAUSE_MAX: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_secs(20);
+const PAUSE_MIN: Duration = Duration::from_millis(5);
+const PAUSE_MAX: Duration = Duration::from_millis(200);

@@ -8,9 +8,8 @@ use millstream_kafka::api::list_offsets::{ListOffsetsPartition, ListOffsetsReque
 use millstream_kafka::api::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics, OffsetFetchResponsePartitions,
 };
-use tokio::time::Instant;
 
-use super::platform::{PATIENCE, Place, Trouble, Who, ask, check, leader, no_answer, patiently};
+use super::platform::{Place, Trouble, Who, ask, check, leader, no_answer};
 use crate::context::Context;
 
 impl Who {
@@ -25,7 +24,7 @@ impl Who {
             partition_indexes: vec![self.partition],
             ..Default::default()
         };
-        patiently(Instant::now() + PATIENCE, || async {
+        self.patiently(|| async {
             let request = OffsetFetchRequest {
                 groups: vec![OffsetFetchRequestGroup {
                     group_id: self.group.clone(),
@@ -54,7 +53,7 @@ impl Who {
     /// Nobody can say so now.
     pub async fn offset_of(&self, context: &Arc<Context>, timestamp: i64) -> Result<i64, Trouble> {
         let doing = "asking for an offset";
-        patiently(Instant::now() + PATIENCE, || async {
+        self.patiently(|| async {
             let request = ListOffsetsRequest {
                 isolation_level: READ_COMMITTED,
                 topics: vec![ListOffsetsTopic {

@@ -266,7 +266,7 @@ fn report(transform: &Transform, assigned: &Assigned, face: Face, end: Option<i6
         broker: assigned.broker.0,
         worker: assigned.worker,
         state: face.state,
-        reason: face.reason,
+        reason: face.reason.or(face.waiting),
         plugin: release.reference().to_string(),
         canary: assigned.canary && transform.canary.is_some(),
         committed,

@@ -75,6 +75,8 @@ pub struct Face {
     pub state: State,
     /// Why.
     pub reason: Option<String>,
+    /// What does not pass yet that it tries again and again.
+    pub waiting: Option<String>,
     /// What it has done since it was begun here.
     pub tally: Tally,
     /// The offset that was committed last; none before the first.

@@ -16,7 +16,7 @@ use super::events::Failure;
 use super::instance::Instance;
 use super::life::Life;
 use super::platform::{Place, Trouble, Who};
-use super::tally::{Board, State};
+use super::tally::State;
 use crate::context::{Context, now_ms};
 
 /// A partition of a transform, and how it is to be run.
@@ -46,8 +46,6 @@ pub struct Task {
     pub threads: Arc<Semaphore>,
     /// What all partitions on this broker have in memory.
     pub room: Room,
-    /// Where it shows how it is.
-    pub board: Arc<Board>,
 }
 
 /// What stands beside a committed offset.
@@ -160,7 +158,7 @@ impl Task {
     }
 
     pub(super) fn show(&self, state: State, reason: Option<String>) {
-        self.board.write(|face| {
+        self.who.board.write(|face| {
             face.state = state;
             face.reason = reason;
         });

@@ -21,9 +21,8 @@ use millstream_kafka::api::txn_offset_commit::{
 };
 use millstream_kafka::wire::{Payload, Text};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
-use super::platform::{PATIENCE, PAUSE_MAX, PAUSE_MIN, Place, Trouble, Who, ask, check, leader, patiently};
+use super::platform::{Patience, Place, Trouble, Who, ask, check, leader};
 use crate::context::Context;
 use crate::coordinators::group;
 
@@ -46,7 +45,7 @@ impl Who {
     /// Nobody can say so now.
     pub async fn init(&self, context: &Arc<Context>) -> Result<Producer, Trouble> {
         let doing = "taking over";
-        patiently(Instant::now() + PATIENCE, || async {
+        self.patiently(|| async {
             let request = InitProducerIdRequest {
                 transactional_id: self.transactional_id.clone(),
                 transaction_timeout_ms: TRANSACTION_MS_MAX.min(context.settings.transaction_max_timeout_ms),
@@ -102,7 +101,7 @@ impl Who {
             }],
             ..Default::default()
         };
-        patiently(Instant::now() + PATIENCE, || async {
+        self.patiently(|| async {
             let coordinator = self.coordinator(context);
             let answer = ask(context, coordinator, ADD_VERSION, request.clone(), doing).await?;
             check(answer.error_code, doing)?;
@@ -121,22 +120,19 @@ impl Who {
     /// # Errors
     /// A leader refuses one; or it is not taken in time.
     pub async fn write(&self, context: &Arc<Context>, mut parts: Vec<Part>) -> Result<(), Trouble> {
-        let deadline = Instant::now() + PATIENCE;
-        let mut pause = PAUSE_MIN;
+        let mut patience = Patience::of(self);
         loop {
             parts.retain(|part| !part.batches.is_empty());
             if parts.is_empty() {
                 return Ok(());
             }
             let Err(reason) = self.write_heads(context, &mut parts).await? else {
-                pause = PAUSE_MIN;
+                patience.moved();
                 continue;
             };
-            if Instant::now() + pause > deadline {
+            if !patience.wait(&reason).await {
                 return Err(Trouble::Passing(reason));
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 
@@ -227,7 +223,7 @@ impl Who {
         producer: Producer,
         place: &Place,
     ) -> Result<(), Trouble> {
-        patiently(Instant::now() + PATIENCE, || async {
+        self.patiently(|| async {
             match &self.transactional_id {
                 Some(id) => self.commit_in(context, id, producer, place).await,
                 None => self.commit_at_once(context, place).await,
@@ -303,7 +299,7 @@ impl Who {
         let Some(id) = &self.transactional_id else {
             return Ok(producer);
         };
-        patiently(Instant::now() + PATIENCE, || async {
+        self.patiently(|| async {
             let request = EndTxnRequest {
                 transactional_id: id.clone(),
                 producer_id: producer.id,

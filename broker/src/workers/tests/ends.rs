@@ -90,6 +90,7 @@ async fn a_partition_that_a_coordinator_has_not_heard_of_yet_is_waited_for() {
         partition: 0,
         group: Text::from("__transform.late"),
         transactional_id: Some(Text::from("__transform.late")),
+        board: Default::default(),
     };
     let producer = who.init(&context).await.unwrap();
     let begun = tokio::spawn(async move {
@@ -104,4 +105,30 @@ async fn a_partition_that_a_coordinator_has_not_heard_of_yet_is_waited_for() {
     world.create("later", 1, &[]).await.unwrap();
     assert_eq!(begun.await.unwrap(), Ok(()));
     world.end().await;
+}
+
+#[tokio::test]
+async fn what_does_not_pass_yet_is_told_until_it_has() {
+    let who = Who {
+        topic: Text::from("in"),
+        partition: 0,
+        group: Text::from("__transform.waiting"),
+        transactional_id: None,
+        board: Default::default(),
+    };
+    let mut told = Vec::new();
+    let attempt = || {
+        told.push(who.board.look().waiting);
+        let attempts = told.len();
+        async move {
+            match attempts {
+                3 => Ok(attempts),
+                _ => Err(Trouble::Passing(format!("no leader {attempts}"))),
+            }
+        }
+    };
+    assert_eq!(who.patiently(attempt).await, Ok(3));
+    let waiting = |n: u32| Some(format!("no leader {n}"));
+    assert_eq!(told, [None, waiting(1), waiting(2)]);
+    assert_eq!(who.board.look().waiting, None);
 }

@@ -261,7 +261,11 @@ fn a_partition_that_was_added_since_begins_at_its_first_record() {
     let mut before = Transform::clone(transform(&image));
     before.deployed_with.clear();
     let start = before.start(&name("in"), PartitionIndex(6));
-    assert_eq!(start, Start::Latest, "older images do not say how many there were");
+    assert_eq!(
+        start,
+        Start::Latest,
+        "older images do not say how many there were"
+    );
 }
 
 #[test]
