@@ -76,6 +76,10 @@ impl<T: Transport> RaftNetwork<Types> for Link<T> {
         request: AppendEntriesRequest<Types>,
         _: RPCOption,
     ) -> Answer<AppendEntriesResponse<u64>, RaftError<u64>> {
+        if has_hole(&request) {
+            let error = io::Error::other("entries that were to be sent are covered by a snapshot meanwhile");
+            return Err(RPCError::Unreachable(Unreachable::new(&error)));
+        }
         self.call(Request::Append(request)).await
     }
 
@@ -102,5 +106,47 @@ impl<T: Transport> RaftNetwork<Types> for Link<T> {
 
     fn backoff(&self) -> Backoff {
         Backoff::new(std::iter::repeat(self.backoff))
+    }
+}
+
+/// Whether entries are missing between the one that the other node is to have and the first that is sent. openraft decides
+/// what to send, then reads it: a purge may come between. Who appended that would have a hole in its log. As a failure it
+/// lets openraft decide anew, and send the snapshot.
+fn has_hole(request: &AppendEntriesRequest<Types>) -> bool {
+    let next = request.prev_log_id.map_or(0, |before| before.index + 1);
+    let first = request.entries.first();
+    first.is_some_and(|entry| entry.log_id.index != next)
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::{CommittedLeaderId, Entry, EntryPayload, LogId, Vote};
+
+    use super::*;
+
+    fn at(index: u64) -> LogId<u64> {
+        LogId::new(CommittedLeaderId::new(1, 1), index)
+    }
+
+    fn request(before: Option<u64>, entries: &[u64]) -> AppendEntriesRequest<Types> {
+        let entry = |index: &u64| Entry {
+            log_id: at(*index),
+            payload: EntryPayload::Blank,
+        };
+        AppendEntriesRequest {
+            vote: Vote::new_committed(1, 1),
+            prev_log_id: before.map(at),
+            entries: entries.iter().map(entry).collect(),
+            leader_commit: None,
+        }
+    }
+
+    #[test]
+    fn entries_that_do_not_follow_the_one_before_them_leave_a_hole() {
+        assert!(has_hole(&request(Some(23), &[30, 31])));
+        assert!(has_hole(&request(None, &[1])));
+        assert!(!has_hole(&request(Some(23), &[24, 25])));
+        assert!(!has_hole(&request(None, &[0])));
+        assert!(!has_hole(&request(Some(23), &[])));
     }
 }

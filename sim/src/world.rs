@@ -62,12 +62,14 @@ impl World {
         }
         let members_move = population == Population::Transactions && random.below(2) == 0;
         let clients = clients(population, members_move, &mut random);
+        let mut judge = Judge::new(population.layout());
+        judge.ledger.grants(MOVERS).is_mixed = members_move;
         Self {
             bus,
             random,
             nodes,
             clients,
-            judge: Judge::new(population.layout()),
+            judge,
             population,
             trace,
             trouble: true,

@@ -88,7 +88,6 @@ impl Here<'_, '_> {
                 _ => answer.assignment.clone(),
             },
             heard_ms: self.scene.now_ms,
-            is_classic: false,
             generation: None,
         });
         let release = Release {
@@ -134,7 +133,6 @@ impl Here<'_, '_> {
                     member: who.member,
                     assignment: None,
                     heard_ms: self.scene.now_ms,
-                    is_classic: true,
                     generation: None,
                 });
                 let release = Release {
@@ -159,7 +157,6 @@ impl Here<'_, '_> {
                     member: who.member,
                     assignment: Some(Partitions::new()),
                     heard_ms: self.scene.now_ms,
-                    is_classic: true,
                     generation: None,
                 });
                 let release = Release {
@@ -255,7 +252,6 @@ fn beat_of(waiting: &Waiting, response: &Response, layout: &Layout, heard_ms: u6
         member: member.clone(),
         assignment: Some(assignment),
         heard_ms,
-        is_classic: true,
         generation,
     })
 }

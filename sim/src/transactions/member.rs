@@ -279,9 +279,7 @@ pub struct Beat {
     /// What it may have from now on, where it is told.
     pub assignment: Option<Partitions>,
     pub heard_ms: u64,
-    /// Whether it speaks the classic protocol.
-    pub is_classic: bool,
-    /// The generation that it is told what it has in, if it speaks that.
+    /// The generation that it is told what it has in, if it speaks the classic protocol.
     pub generation: Option<i32>,
 }
 
@@ -304,8 +302,8 @@ pub struct Grants {
     members: BTreeMap<String, Grant>,
     /// The newest generation that members were given something in.
     generation: i32,
-    /// There were members of KIP-848: then members of one group are not in one generation.
-    is_mixed: bool,
+    /// There may be members of KIP-848: then members of one group are not in one generation.
+    pub is_mixed: bool,
 }
 
 #[derive(Default)]
@@ -326,7 +324,6 @@ impl Grants {
     pub fn beats(&mut self, beat: Beat) -> Result<(), String> {
         let grant = self.members.entry(beat.member.clone()).or_default();
         grant.heard_ms = grant.heard_ms.max(beat.heard_ms);
-        self.is_mixed |= !beat.is_classic;
         if let Some(generation) = beat.generation {
             grant.generation = grant.generation.max(generation);
             self.generation = self.generation.max(generation);
