@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::cluster::{Broker, Command, FEATURE_LEVELS, Image, Outcome, PartitionChange};
+use millstream_core::cluster::{
+    Broker, Command, FEATURE_LEVELS, Image, Outcome, PartitionChange, PartitionRefusal,
+};
 use millstream_core::ids::{BrokerId, LeaderEpoch, PartitionIndex};
 use millstream_core::mutation::{Mutation, is_on};
 use millstream_quorum::{Applied, Quorum, QuorumConfig, Transport};
@@ -333,14 +335,17 @@ impl Process {
         let Some((purpose, _)) = self.asked.remove(&token) else {
             return Ok(());
         };
-        let refused = match result {
-            Ok(applied) => match applied.outcome {
-                Ok(Outcome::Partitions(results)) => results.iter().any(Result::is_err),
-                Ok(_) => false,
-                Err(_) => true,
-            },
-            // It may come into force later.
-            Err(_) => return self.in_doubt(purpose, scene),
+        let refused = match result.map(|applied| applied.outcome) {
+            Ok(Ok(Outcome::Partitions(results))) => {
+                let refusals: Vec<_> = results.into_iter().filter_map(Result::err).collect();
+                if refusals.iter().any(PartitionRefusal::is_late) {
+                    return self.in_doubt(purpose, scene);
+                }
+                !refusals.is_empty()
+            }
+            Ok(Ok(_)) => false,
+            // It may come into force later, or it did so when it came before.
+            Ok(Err(_)) | Err(_) => return self.in_doubt(purpose, scene),
         };
         match purpose {
             Purpose::InSync {

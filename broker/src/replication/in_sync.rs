@@ -2,7 +2,6 @@
 //!
 //! Proposals of many partitions travel as one command (KIP-497): while one is under way, the next ones gather.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,7 +30,7 @@ pub trait Cluster: Send + Sync {
 /// Why no in-sync replicas were changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAltered {
-    /// The command was refused as a whole.
+    /// Nothing was asked for.
     #[error("refused: {0}")]
     Refused(String),
     /// It is not known what became of it: it may still happen.
@@ -144,17 +143,21 @@ impl Replication {
 fn settle(proposed: Vec<Proposed>, outcome: Result<Vec<Result<(), PartitionRefusal>>, NotAltered>) {
     match outcome {
         Ok(results) => {
-            let refused: BTreeSet<usize> = (0..proposed.len())
-                .filter(|n| !matches!(results.get(*n), Some(Ok(()))))
-                .collect();
-            for (n, of) in proposed
-                .into_iter()
-                .enumerate()
-                .filter(|(n, _)| refused.contains(n))
-            {
+            let mut results = results.into_iter();
+            for of in proposed {
+                let result = results.next();
                 let (topic, partition) = (&of.partition.topic, of.partition.index.0);
-                tracing::debug!(%topic, partition, result = ?results.get(n), "other in-sync replicas are refused");
-                of.partition.proposal_refused(of.leader_epoch, of.partition_epoch);
+                match result {
+                    Some(Ok(())) => continue,
+                    Some(Err(refusal)) if !refusal.is_late() => {
+                        tracing::debug!(%topic, partition, %refusal, "other in-sync replicas are refused");
+                        of.partition.proposal_refused(of.leader_epoch, of.partition_epoch);
+                    }
+                    late => {
+                        tracing::debug!(%topic, partition, ?late, "other in-sync replicas were decided on already");
+                        of.partition.proposal_failed(of.leader_epoch, of.partition_epoch);
+                    }
+                }
             }
         }
         Err(NotAltered::Refused(reason)) => {
@@ -189,7 +192,7 @@ impl Cluster for Context {
             match self.controller.apply(command).await {
                 Ok(Outcome::Partitions(results)) => Ok(results),
                 Ok(other) => Err(NotAltered::Unknown(format!("{other:?}"))),
-                Err(refused) if refused.refusal.is_some() => Err(NotAltered::Refused(refused.message)),
+                // Also where it was refused as a whole: it may have been sent before, and carried out.
                 Err(refused) => Err(NotAltered::Unknown(refused.message)),
             }
         })

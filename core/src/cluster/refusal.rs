@@ -357,6 +357,17 @@ pub enum PartitionRefusal {
     },
 }
 
+impl PartitionRefusal {
+    /// Whether the partition has moved on since the change was decided on: perhaps by this very change, where it was sent
+    /// again because its first answer was lost. What became of it is known with the image.
+    pub fn is_late(&self) -> bool {
+        matches!(
+            self,
+            Self::NotLeader { .. } | Self::FencedLeaderEpoch { .. } | Self::StalePartitionEpoch { .. }
+        )
+    }
+}
+
 fn path(topics: &[TopicName]) -> String {
     topics.iter().map(|t| t.as_str()).collect::<Vec<_>>().join(" -> ")
 }

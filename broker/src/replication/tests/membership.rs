@@ -45,6 +45,26 @@ async fn while_the_controller_is_mute_nothing_becomes_safe_without_those_who_may
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_was_taken_in_counts_also_where_the_answer_was_lost_and_the_next_one_says_that_it_is_too_late() {
+    let world = World::with(3, true, 300);
+    world.produce(1, b"a").await;
+    world.cut(3).await;
+    world.produce(1, b"b").await;
+    assert_eq!(world.in_sync(), [1, 2]);
+    *world.shared.loses_answers.lock().unwrap() = true;
+    world.heal(3);
+    eventually(|| world.in_sync() == [1, 2, 3]).await;
+    world.cut(3).await;
+    let waiting = world.append(1, b"c").durable.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(world.partition(1).watermarks().high, end(2));
+    *world.shared.loses_answers.lock().unwrap() = false;
+    world.shared.publish();
+    within(waiting).await.unwrap().unwrap();
+    assert_eq!(world.in_sync(), [1, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_leader_whose_disk_fails_has_others_take_over() {
     let world = World::of(2);
     world.produce(1, b"a").await;

@@ -48,6 +48,8 @@ struct Shared {
     pipes: Mutex<Vec<(BrokerId, BrokerId, tokio::task::AbortHandle)>>,
     /// Whether the controller answers.
     is_mute: Mutex<bool>,
+    /// Whether first answers get lost, so that commands come twice, and brokers hear of nothing meanwhile.
+    loses_answers: Mutex<bool>,
 }
 
 /// A broker's partition and its replication.
@@ -136,11 +138,20 @@ impl Cluster for Controls {
                 return Err(NotAltered::Unknown("nobody answers".to_owned()));
             }
             let broker_epoch = self.1.image.lock().unwrap().brokers()[&self.0].epoch;
-            match self.1.apply(&Command::AlterPartition {
+            let command = Command::AlterPartition {
                 broker: self.0,
                 broker_epoch,
                 changes,
-            }) {
+            };
+            let outcome = match *self.1.loses_answers.lock().unwrap() {
+                false => None,
+                true => {
+                    let mut image = self.1.image.lock().unwrap();
+                    cluster::apply(&mut image, &command).unwrap();
+                    Some(cluster::apply(&mut image, &command).unwrap())
+                }
+            };
+            match outcome.unwrap_or_else(|| self.1.apply(&command)) {
                 Outcome::Partitions(results) => Ok(results),
                 other => Err(NotAltered::Unknown(format!("{other:?}"))),
             }
