@@ -159,6 +159,11 @@ class Story:
         for connection in self.connections:
             connection.close()
 
+    def reconnect(self):
+        """As from another process."""
+        self.close()
+        self.connections = [Connection(broker.address) for broker in self.brokers]
+
     def ask(self, api, version, each=None, but=None, **values):
         """Asks both; notes how the answers differ; gives both answers.
 

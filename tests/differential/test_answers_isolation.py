@@ -127,3 +127,29 @@ def test_a_transaction_that_holds_back_others(story):
         second.produce(topic)
         second.end(topic, committed, stable)
         look(story, topic)
+
+
+def test_a_transaction_is_ended_by_whoever_was_told_whose_it_is(story):
+    """Sinks with two phases, as Flink has them, keep the producer's id and epoch, and commit from another process."""
+    topic, name = "isolation-two-phases", "isolation-sink"
+    story.topic(topic)
+    sink = Producer(story, name)
+    sink.begin(topic)
+    sink.produce(topic)
+    story.reconnect()
+    sink.end(topic, True, stable=3)
+    story.ask("EndTxn", 3, each=sink.me, transactional_id=name, committed=True)
+    story.ask("EndTxn", 3, each=sink.me, transactional_id=name, committed=False)
+    look(story, topic)
+    sink.begin(topic)
+    sink.produce(topic)
+    story.reconnect()
+    # It comes back without what it had kept: what was open is aborted, and nobody else commits it.
+    successor = Producer(story, name)
+    decided = lambda answer: answer["topics"][0]["partitions"][0]["offset"] == 6  # noqa: E731
+    story.settle("ListOffsets", 5, decided, **latest(topic))
+    story.ask("EndTxn", 3, each=sink.me, transactional_id=name, committed=True)
+    successor.begin(topic)
+    successor.produce(topic)
+    successor.end(topic, True, stable=9)
+    look(story, topic)
