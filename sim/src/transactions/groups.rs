@@ -36,7 +36,10 @@ impl Here<'_, '_> {
             Some(Err(error)) => panic!("nobody is refused an offset: {error}"),
             None => return Ok(()),
         };
-        let confirmation = confirmation.filter(|_| !is_on(Mutation::OldOffsets));
+        if is_on(Mutation::OldOffsets) {
+            self.answer(ask, answer);
+            return Ok(());
+        }
         let records: Vec<_> = confirmation.into_iter().collect();
         self.keep::<Groups>(place, &records, None, Release::of(ask, answer))
     }

@@ -1,7 +1,7 @@
 //! Members of groups of consumers, and who was given what. Those of KIP-848 are here, those of the classic protocol in
 //! [`super::classic`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_core::group::consumer::{
     ConsumerAnswer, ConsumerHeartbeat, JOIN_EPOCH, LEAVE_EPOCH, Partitions,
@@ -304,6 +304,8 @@ pub struct Grants {
     generation: i32,
     /// There may be members of KIP-848: then members of one group are not in one generation.
     pub is_mixed: bool,
+    /// Those that have given everything up, and take nothing more.
+    gone: BTreeSet<String>,
 }
 
 #[derive(Default)]
@@ -320,8 +322,18 @@ impl Grants {
         self.members.entry(member).or_default().owned.clone_from(owned);
     }
 
+    /// A member gives up all that it has, and is to say so. That the coordinator knows it may show before it can be told: its
+    /// answer gets lost where another one takes over.
+    pub fn leaves(&mut self, member: String) {
+        self.members.remove(&member);
+        self.gone.insert(member);
+    }
+
     /// The coordinator answers a heartbeat. A partition that it gives must not be somebody else's who may live.
     pub fn beats(&mut self, beat: Beat) -> Result<(), String> {
+        if self.gone.contains(&beat.member) {
+            return Ok(());
+        }
         let grant = self.members.entry(beat.member.clone()).or_default();
         grant.heard_ms = grant.heard_ms.max(beat.heard_ms);
         if let Some(generation) = beat.generation {

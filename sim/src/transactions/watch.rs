@@ -117,8 +117,7 @@ impl World {
             }
             2 => {
                 member.leave(moves);
-                let grants = self.judge.ledger.grants(member.group);
-                grants.has(name.clone(), &member.owned);
+                self.judge.ledger.grants(member.group).leaves(name.clone());
                 format!("{name} leaves")
             }
             _ => {
