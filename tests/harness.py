@@ -134,6 +134,8 @@ class Kafka(Millstream):
                 "log.dirs": self.data / "data",
                 "offsets.topic.replication.factor": 1,
                 "offsets.topic.num.partitions": 4,
+                # Else assignments are made in the background, and a busy machine answers before there is one.
+                "group.consumer.assignor.offload.enable": "false",
                 "transaction.state.log.replication.factor": 1,
                 "transaction.state.log.min.isr": 1,
                 "share.coordinator.state.topic.replication.factor": 1,
