@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millstream_core::group::consumer::{ConsumerHeartbeat, LEAVE_EPOCH, Partitions};
+use millstream_core::group::consumer::{ConsumerHeartbeat, Partitions};
 use millstream_core::group::{
     CommitRequest, GroupError, Groups, Identity, LeaveMember, OffsetCommit, Response, Step, Token,
     TxnCommitRequest,
@@ -86,10 +86,7 @@ impl Here<'_, '_> {
         let beats = result.as_ref().ok().map(|answer| Beat {
             group: group_of(&request.group),
             member: request.member.clone(),
-            assignment: match request.epoch {
-                LEAVE_EPOCH => Some(Partitions::new()),
-                _ => answer.assignment.clone(),
-            },
+            assignment: answer.assignment.clone(),
             heard_ms: self.scene.now_ms,
             generation: None,
         });
@@ -155,18 +152,7 @@ impl Here<'_, '_> {
                     return Ok(());
                 };
                 let result = results.into_iter().collect::<Result<(), _>>();
-                let gone = result.is_ok().then(|| Beat {
-                    group: group_of(&who.group),
-                    member: who.member,
-                    assignment: Some(Partitions::new()),
-                    heard_ms: self.scene.now_ms,
-                    generation: None,
-                });
-                let release = Release {
-                    beats: gone.into_iter().collect(),
-                    ..Release::of(ask, Answer::Stays(result))
-                };
-                self.keep_step(place, step, release)
+                self.keep_step(place, step, Release::of(ask, Answer::Stays(result)))
             }
         }
     }
