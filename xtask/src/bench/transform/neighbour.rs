@@ -25,13 +25,9 @@ pub fn run(server: &mut Server, args: &BenchArgs, report: &mut Report) -> anyhow
     let duration = Duration::from_secs(args.seconds());
     let filled = flights::fill(&server.address, SOURCE, FILLED_PER_SECOND * args.seconds())?;
     let producers = Load {
-        address: server.address.clone(),
-        topic: NEIGHBOUR.to_owned(),
-        partitions: (0..PARTITIONS).collect(),
-        batches_per_request: PARTITIONS,
         batch: load::batch(RECORDS, RECORD_BYTES, Compression::None)?,
         records_per_batch: RECORDS,
-        connections: setup::CONNECTIONS,
+        ..setup::load(server, NEIGHBOUR, PARTITIONS, RECORD_BYTES, Compression::None)?
     };
     // What is warm, and what fills left to be written, is the same for both.
     producers.run_paced(MEGABYTES_PER_SECOND, WARM_UP)?;
